@@ -1,0 +1,17 @@
+"""Per-token group quantization to 8 bits (FP8 E4M3 and INT8) on CUDA, Triton and CPU."""
+
+from ptgq.api import dequantize, per_token_group_quant_fp8, per_token_group_quant_int8
+from ptgq.backends import BackendStatus, backends, use_backend
+from ptgq.scales import ScaleFormat
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BackendStatus",
+    "ScaleFormat",
+    "backends",
+    "dequantize",
+    "per_token_group_quant_fp8",
+    "per_token_group_quant_int8",
+    "use_backend",
+]

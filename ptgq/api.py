@@ -1,0 +1,258 @@
+"""The public functions: arguments are checked here, before anything runs."""
+
+from __future__ import annotations
+
+import torch
+
+from ptgq.backends import check_backend, choose_backend, quantize
+from ptgq.scales import (
+    ScaleFormat,
+    empty_scales,
+    has_strides,
+    scale_format,
+    scale_shape,
+    scale_strides,
+)
+
+_INPUT_DTYPES = (torch.bfloat16, torch.float16, torch.float32)
+_SCALE_DTYPES = (torch.float32, torch.float8_e8m0fnu)
+
+# Down to here eps / qmax, and every residual of a quotient by it that can change a code, is a
+# normal float32, so flushing subnormals (a GPU compiler's choice) changes nothing.
+MIN_EPS = 1e-24
+MAX_EPS = torch.finfo(torch.float32).max
+
+
+def per_token_group_quant_fp8(
+    x: torch.Tensor,
+    group_size: int,
+    column_major_scales: bool = False,
+    use_ue8m0: bool = False,
+    *,
+    eps: float = 1e-10,
+    scale_dtype: torch.dtype | None = None,
+    out: tuple[torch.Tensor, torch.Tensor] | None = None,
+    backend: str | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Quantize groups of the last dimension to FP8 E4M3, each with its own scale.
+
+    ``scale = max(absmax(group), eps) / 448`` and ``q = e4m3(group / scale)``: IEEE float32
+    division, round to nearest even, saturating. With `use_ue8m0` the scale is first rounded up
+    to a power of two. All backends return the same bytes.
+
+    Parameters
+    ----------
+    x : torch.Tensor
+        ``[..., hidden_dim]``, bfloat16, float16 or float32, on a cuda or cpu device. The last
+        dimension is contiguous. Rows may be strided; if the leading dimensions do not reduce to
+        one stride, `x` is copied first. The results do not require gradients.
+    group_size : int
+        Elements that share a scale; divides ``hidden_dim``.
+    column_major_scales : bool
+        Store `s` transposed: same shape, the tokens of a group side by side in memory.
+    use_ue8m0 : bool
+        Round the scales up to powers of two, and store them as ``float8_e8m0fnu`` bytes.
+    eps : float
+        Lower bound of the absolute maximum, from 1e-24.
+    scale_dtype : torch.dtype, optional
+        ``torch.float32`` stores the powers of two of `use_ue8m0` as float32.
+    out : tuple of torch.Tensor, optional
+        ``(q, s)`` to write into, exactly as they would be returned.
+    backend : {"cuda", "triton", "cpu", "reference"}, optional
+        Force a backend for this call.
+
+    Returns
+    -------
+    q : torch.Tensor
+        ``[..., hidden_dim]``, ``float8_e4m3fn``, contiguous.
+    s : torch.Tensor
+        ``[..., hidden_dim // group_size]``: ``x ≈ q * s`` group by group. A group that holds a
+        NaN or an infinity has the scale NaN and the codes 0x7F.
+
+    Raises
+    ------
+    TypeError
+        For an argument of a wrong type or dtype.
+    ValueError
+        For a wrong shape, stride or option.
+    RuntimeError
+        If the backend is not available.
+    """
+    scales = scale_format(column_major_scales, use_ue8m0, scale_dtype)
+    return _quantize(x, group_size, torch.float8_e4m3fn, scales, eps, out, backend)
+
+
+def per_token_group_quant_int8(
+    x: torch.Tensor,
+    group_size: int,
+    *,
+    eps: float = 1e-10,
+    out: tuple[torch.Tensor, torch.Tensor] | None = None,
+    backend: str | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Quantize groups of the last dimension to INT8, each with its own float32 scale.
+
+    ``scale = max(absmax(group), eps) / 127`` and ``q = rint(group / scale)``, half to even.
+    Parameters, results and errors are those of :func:`per_token_group_quant_fp8`; `q` is
+    ``int8``, `s` row-major float32, and a non-finite group has the codes 0.
+    """
+    return _quantize(x, group_size, torch.int8, scale_format(), eps, out, backend)
+
+
+def dequantize(
+    q: torch.Tensor,
+    s: torch.Tensor,
+    group_size: int,
+    *,
+    dtype: torch.dtype = torch.float32,
+) -> torch.Tensor:
+    """Return ``q * s`` group by group, computed in float32 and rounded once to `dtype`.
+
+    Parameters
+    ----------
+    q : torch.Tensor
+        ``[..., hidden_dim]``, ``float8_e4m3fn`` or ``int8``.
+    s : torch.Tensor
+        ``[..., hidden_dim // group_size]``, float32 or ``float8_e8m0fnu``, in any layout.
+    group_size : int
+        Elements that share a scale.
+    dtype : torch.dtype
+        ``torch.float32``, ``torch.bfloat16`` or ``torch.float16``.
+
+    Raises
+    ------
+    TypeError
+        For an argument of a wrong type or dtype.
+    ValueError
+        For a wrong shape or device.
+    """
+    _check_tensor("q", q, (torch.float8_e4m3fn, torch.int8))
+    _check_tensor("s", s, _SCALE_DTYPES)
+    _check_group_size(group_size, q.shape, "q")
+    if dtype not in _INPUT_DTYPES:
+        raise TypeError(f"dtype must be one of {_names(_INPUT_DTYPES)}, got {dtype!r}")
+    shape = scale_shape(q.shape, group_size)
+    if s.shape != shape:
+        raise ValueError(f"s must have shape {shape}, got {tuple(s.shape)}")
+    if s.device != q.device:
+        raise ValueError(f"s must be on q's device {q.device}, got {s.device}")
+    groups = q.float().unflatten(-1, (s.shape[-1], group_size))
+    return (groups * s.float().unsqueeze(-1)).flatten(-2).to(dtype)
+
+
+def _quantize(
+    x: torch.Tensor,
+    group_size: int,
+    q_dtype: torch.dtype,
+    scales: ScaleFormat,
+    eps: float,
+    out: tuple[torch.Tensor, torch.Tensor] | None,
+    backend: str | None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    _check_tensor("x", x, _INPUT_DTYPES)
+    _check_group_size(group_size, x.shape, "x")
+    if x.stride(-1) != 1 and x.shape[-1] > 1:
+        raise ValueError(f"x must be contiguous in its last dimension, got strides {x.stride()}")
+    _check_eps(eps)
+    check_backend(backend)
+    chosen = "reference" if x.is_meta else choose_backend(backend, x.device)
+
+    shape = scale_shape(x.shape, group_size)
+    if out is None:
+        q = torch.empty(x.shape, dtype=q_dtype, device=x.device)
+        s = empty_scales(shape, scales, x.device)
+    else:
+        q, s = _check_out(out, x, q_dtype, shape, scales)
+    if x.numel() == 0 or x.is_meta:
+        return q, s
+
+    if x.is_contiguous():
+        quantize(chosen, x, q, s, group_size, eps, scales)
+    else:
+        # Rows with one stride between them are viewed, others copied.
+        rows = x.resolve_neg().reshape(-1, x.shape[-1])
+        q_rows, s_rows = q.view(-1, q.shape[-1]), s.view(-1, s.shape[-1])
+        quantize(chosen, rows, q_rows, s_rows, group_size, eps, scales)
+    return q, s
+
+
+def _names(dtypes: tuple[torch.dtype, ...]) -> str:
+    return ", ".join(map(str, dtypes))
+
+
+def _check_tensor(name: str, value: torch.Tensor, dtypes: tuple[torch.dtype, ...]) -> None:
+    if not isinstance(value, torch.Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor, got {type(value).__name__}")
+    if value.dtype not in dtypes:
+        raise TypeError(f"{name} must have a dtype of {_names(dtypes)}, got {value.dtype}")
+    if value.layout is not torch.strided or value.is_nested:
+        kind = "nested" if value.is_nested else str(value.layout)
+        raise TypeError(f"{name} must be a dense (strided) tensor, got a {kind} one")
+    if value.dim() == 0:
+        raise ValueError(f"{name} must have at least one dimension, got shape ()")
+
+
+def _check_group_size(group_size: int, shape: torch.Size, name: str) -> None:
+    if not isinstance(group_size, int) or isinstance(group_size, bool):
+        raise TypeError(f"group_size must be an int, got {group_size!r}")
+    if group_size < 1:
+        raise ValueError(f"group_size must be at least 1, got {group_size}")
+    if shape[-1] % group_size != 0:
+        raise ValueError(
+            f"group_size must divide the last dimension of {name}, {shape[-1]}, got {group_size}"
+        )
+
+
+def _check_eps(eps: float) -> None:
+    if not isinstance(eps, (float, int)) or isinstance(eps, bool):
+        raise TypeError(f"eps must be a float, got {eps!r}")
+    if not MIN_EPS <= eps <= MAX_EPS:  # NaN fails too
+        raise ValueError(f"eps must lie between {MIN_EPS} and {MAX_EPS:.8g}, got {eps!r}")
+
+
+def _check_out(
+    out: tuple[torch.Tensor, torch.Tensor],
+    x: torch.Tensor,
+    q_dtype: torch.dtype,
+    shape: tuple[int, ...],
+    scales: ScaleFormat,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    if not isinstance(out, (tuple, list)) or len(out) != 2:
+        raise TypeError(f"out must be a tuple (q, s), got {out!r:.80}")
+    q, s = out
+    expected = (
+        ("out[0]", q, q_dtype, tuple(x.shape), scale_strides(x.shape, "row_major")),
+        ("out[1]", s, scales.dtype, shape, scale_strides(shape, scales.layout)),
+    )
+    for name, tensor, dtype, size, strides in expected:
+        _check_tensor(name, tensor, (dtype,))
+        if tensor.shape != size:
+            raise ValueError(f"{name} must have shape {size}, got {tuple(tensor.shape)}")
+        if not has_strides(tensor, strides):
+            raise ValueError(f"{name} must have strides {strides}, got {tensor.stride()}")
+        if tensor.device != x.device:
+            raise ValueError(f"{name} must be on x's device {x.device}, got {tensor.device}")
+        if tensor.requires_grad:
+            raise ValueError(f"{name} must not require gradients, got requires_grad=True")
+    for name, tensor, other_name, other in (
+        ("out[0]", q, "x", x),
+        ("out[1]", s, "x", x),
+        ("out[1]", s, "out[0]", q),
+    ):
+        if _overlap(tensor, other):
+            raise ValueError(f"{name} must not overlap {other_name} in memory, got the same memory")
+    return q, s
+
+
+def _overlap(a: torch.Tensor, b: torch.Tensor) -> bool:
+    """Whether the address ranges of two tensors meet (unknown, so False, while compiling)."""
+    if torch.compiler.is_compiling() or a.is_meta or a.numel() == 0 or b.numel() == 0:
+        return False
+    if type(a) is not torch.Tensor or type(b) is not torch.Tensor:
+        return False
+
+    def end(t: torch.Tensor) -> int:
+        last = sum((n - 1) * step for n, step in zip(t.shape, t.stride(), strict=True))
+        return t.data_ptr() + (last + 1) * t.element_size()
+
+    return a.data_ptr() < end(b) and b.data_ptr() < end(a)

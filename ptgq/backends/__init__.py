@@ -1,0 +1,168 @@
+"""The backends: which are available, which one serves a call, and how it is run.
+
+A backend is a module with one function,
+``per_token_group_quant(x, q, s, group_size, eps, scale_format)``: it writes every element of `q`
+and `s`, and trusts what :mod:`ptgq.api` checked. Modules are imported at first use.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any, NamedTuple
+
+import torch
+
+from ptgq import extension
+from ptgq.scales import ScaleFormat
+
+BACKENDS = ("cuda", "triton", "cpu", "reference")
+# Which serve a device unasked, the first available one.
+_PREFERENCE = {"cuda": ("cuda", "triton", "reference"), "cpu": ("cpu", "reference")}
+
+_forced: ContextVar[str | None] = ContextVar("ptgq_backend", default=None)
+_unavailable: dict[tuple[str, torch.device], str | None] = {}
+_modules: dict[str, Any] = {}
+
+
+class BackendStatus(NamedTuple):
+    """Whether a backend can run on this machine.
+
+    Attributes
+    ----------
+    available : bool
+        Whether it can.
+    reason : str
+        The devices it serves, or why there are none.
+    """
+
+    available: bool
+    reason: str
+
+
+def _why_unavailable(backend: str, device: torch.device) -> str | None:
+    if backend == "reference":
+        return None
+    if backend != "triton":
+        return extension.why_unavailable(backend, device)
+    if find_spec("triton") is None:
+        return "triton is not installed"
+    if device.type == "cuda":
+        if torch.cuda.get_device_capability(device) >= (8, 0):
+            return None
+        return "it needs compute capability 8.0 or newer"
+    if device.type == "cpu" and os.environ.get("TRITON_INTERPRET") == "1":
+        return None
+    return "it serves cuda tensors, and cpu tensors only under TRITON_INTERPRET=1"
+
+
+def why_unavailable(backend: str, device: torch.device) -> str | None:
+    """Return why `backend` can't serve tensors on `device`, or None if it can."""
+    key = backend, device
+    if key not in _unavailable:
+        _unavailable[key] = _why_unavailable(backend, device)
+    return _unavailable[key]
+
+
+def backends() -> dict[str, BackendStatus]:
+    """Return the status of each backend on this machine."""
+    devices = [torch.device("cuda", index) for index in range(torch.cuda.device_count())]
+    devices.append(torch.device("cpu"))
+    statuses = {}
+    for name in BACKENDS:
+        reasons = [why_unavailable(name, device) for device in devices]
+        serves = [str(d) for d, reason in zip(devices, reasons, strict=True) if reason is None]
+        if serves:
+            status = BackendStatus(True, "serves " + ", ".join(serves))
+        elif name == "cuda" and len(devices) == 1:
+            status = BackendStatus(False, extension.missing(name) or "no CUDA device is visible")
+        else:
+            status = BackendStatus(False, str(reasons[-1 if name == "cpu" else 0]))
+        statuses[name] = status
+    return statuses
+
+
+def check_backend(backend: str | None) -> None:
+    """Raise unless `backend` is None or the name of a backend."""
+    if backend is None or backend in BACKENDS:
+        return
+    accepted = ", ".join(map(repr, BACKENDS))
+    error = ValueError if isinstance(backend, str) else TypeError
+    raise error(f"backend must be None or one of {accepted}, got {backend!r}")
+
+
+@contextmanager
+def use_backend(backend: str) -> Iterator[None]:
+    """Force `backend` in this context: thread- and asyncio-task-local, nestable.
+
+    A call's own ``backend=`` goes first. Code under ``torch.compile`` keeps the backend that was
+    in force when it was compiled: pass ``backend=`` there.
+
+    Parameters
+    ----------
+    backend : {"cuda", "triton", "cpu", "reference"}
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `backend` names no backend. One that is not available raises at the call.
+    """
+    if backend is None:
+        raise TypeError("backend must be the name of a backend, got None")
+    check_backend(backend)
+    token = _forced.set(backend)
+    try:
+        yield
+    finally:
+        _forced.reset(token)
+
+
+@torch.compiler.assume_constant_result
+def choose_backend(backend: str | None, device: torch.device) -> str:
+    """Return the backend that serves `device`: the argument, else the forced one, else the best.
+
+    Raises
+    ------
+    RuntimeError
+        If the backend asked for is not available, or none serves this device.
+    """
+    name = backend if backend is not None else _forced.get()
+    if name is not None:
+        reason = why_unavailable(name, device)
+        if reason is not None:
+            raise RuntimeError(f"backend {name!r} is not available for {device} tensors: {reason}")
+        return name
+    if device.type not in _PREFERENCE:
+        raise RuntimeError(f"x is on {device}: ptgq quantizes cuda and cpu tensors")
+    return next(name for name in _PREFERENCE[device.type] if why_unavailable(name, device) is None)
+
+
+def quantize(
+    backend: str,
+    x: torch.Tensor,
+    q: torch.Tensor,
+    s: torch.Tensor,
+    group_size: int,
+    eps: float,
+    scale_format: ScaleFormat,
+) -> None:
+    """Run `backend`: through its registered op, or, for Python backends in eager mode, directly."""
+    if backend in ("triton", "reference"):
+        if type(x) is torch.Tensor and not torch.compiler.is_compiling():
+            load(backend).per_token_group_quant(x, q, s, group_size, eps, scale_format)
+            return
+        op = getattr(torch.ops.ptgq, f"per_token_group_quant_{backend}")
+    else:
+        op = torch.ops.ptgq.per_token_group_quant
+    op(x, q, s, group_size, eps, scale_format.column_major, scale_format.power_of_two)
+
+
+def load(backend: str) -> Any:
+    """Import the module of a backend written in Python."""
+    if backend not in _modules:
+        _modules[backend] = import_module(f"ptgq.backends.{backend}")
+    return _modules[backend]

@@ -1,0 +1,33 @@
+"""Backends under test, each with a device; GPU tests are skipped, with the reason, without one."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+import torch
+
+HAS_GPU = torch.cuda.is_available()
+if not HAS_GPU:
+    # Before triton is imported: its kernels then run on CPU tensors.
+    os.environ["TRITON_INTERPRET"] = "1"
+
+
+def pytest_collection_modifyitems(items):
+    """Skip what needs a device where there is none."""
+    if not HAS_GPU:
+        skip = pytest.mark.skip(reason="needs a CUDA device")
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(skip)
+
+
+@pytest.fixture(
+    params=[
+        pytest.param(("reference", "cuda"), marks=pytest.mark.gpu),
+    ],
+    ids="-".join,
+)
+def backend_on(request):
+    """A backend and the device type it runs on."""
+    return request.param

@@ -1,0 +1,141 @@
+"""Every backend against the reference: the same bytes, dtypes, shapes and strides."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+from numeric import assert_same_bytes, assert_same_results, bits
+from values import DTYPES, hard_input, random_input
+
+import ptgq
+
+FORMATS = [
+    {"column_major_scales": column_major, "use_ue8m0": ue8m0, "scale_dtype": scale_dtype}
+    for column_major, (ue8m0, scale_dtype) in itertools.product(
+        (False, True), ((False, None), (True, None), (True, torch.float32))
+    )
+] + ["int8"]
+
+
+def quantize(x, group_size, scale_format, **options):
+    """Call the public function for one of FORMATS."""
+    if scale_format == "int8":
+        return ptgq.per_token_group_quant_int8(x, group_size, **options)
+    return ptgq.per_token_group_quant_fp8(x, group_size, **scale_format, **options)
+
+
+def check(x, group_size, scale_format, backend_on, **options):
+    """Compare a backend on its device with the reference on the CPU."""
+    backend, device = backend_on
+    on_device = torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device=device).copy_(x)
+    actual = quantize(on_device, group_size, scale_format, backend=backend, **options)
+    assert {t.device.type for t in actual} == {device}
+    expected = quantize(x, group_size, scale_format, backend="reference", **options)
+    assert_same_results(actual, expected)
+
+
+@pytest.mark.parametrize("scale_format", FORMATS, ids=str)
+@pytest.mark.parametrize("group_size", [1, 7, 32, 64, 96, 128, 256, 512, None])
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_groups_dtypes_and_formats(backend_on, dtype, group_size, scale_format):
+    hidden_dim = 672 if group_size is None else group_size * 3
+    group_size = group_size or hidden_dim
+    check(hard_input(17, hidden_dim, group_size, dtype), group_size, scale_format, backend_on)
+
+
+@pytest.mark.parametrize("scale_format", FORMATS, ids=str)
+@pytest.mark.parametrize("shape", [(256,), (1, 256), (3, 5, 256), (2, 1, 3, 256), (1, 1, 64)])
+def test_ranks(backend_on, shape, scale_format):
+    check(random_input(shape, torch.bfloat16), 64, scale_format, backend_on)
+
+
+@pytest.mark.parametrize("scale_format", FORMATS, ids=str)
+@pytest.mark.parametrize("shape", [(0, 256), (4, 0, 256), (3, 0), (0,)])
+def test_nothing_to_quantize(backend_on, shape, scale_format):
+    check(torch.empty(shape), 64, scale_format, backend_on)
+
+
+@pytest.mark.parametrize("scale_format", FORMATS, ids=str)
+@pytest.mark.parametrize("num_tokens", [1, 3, 63, 129])
+def test_odd_rows(backend_on, num_tokens, scale_format):
+    check(random_input((num_tokens, 5 * 128), torch.bfloat16), 128, scale_format, backend_on)
+
+
+@pytest.mark.parametrize("scale_format", FORMATS, ids=str)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize(
+    "view",
+    [
+        lambda x: x[:, :384],  # rows 16-byte aligned
+        lambda x: x[:, 3:387],  # rows not aligned
+        lambda x: x[::3, :384],
+        lambda x: x[:, :384].unflatten(0, (4, 5)),  # rank 3, one stride
+        lambda x: x[:, :384].unflatten(0, (4, 5)).transpose(0, 1),  # two strides
+        lambda x: x[:1, :384].expand(6, 384),  # stride 0
+    ],
+    ids=["rows", "unaligned", "every_third", "rank3", "transposed", "expanded"],
+)
+def test_strided_rows(backend_on, view, dtype, scale_format):
+    backend, device = backend_on
+    x = random_input((20, 517), dtype)
+    actual = quantize(view(x.to(device)), 128, scale_format, backend=backend)
+    expected = quantize(view(x).contiguous(), 128, scale_format, backend="reference")
+    assert_same_results(actual, expected)
+
+
+@pytest.mark.parametrize("scale_format", FORMATS, ids=str)
+@pytest.mark.parametrize("eps", [1e-24, 1e-3, 1.0, 1e30])
+def test_eps(backend_on, eps, scale_format):
+    check(hard_input(8, 256, 32, torch.float32), 32, scale_format, backend_on, eps=eps)
+
+
+@pytest.mark.parametrize("scale_format", FORMATS, ids=str)
+@pytest.mark.parametrize("group_size", [48, 128])
+@pytest.mark.parametrize("offset", [0, 1])
+def test_out_is_written_whole_and_nothing_beyond(backend_on, offset, group_size, scale_format):
+    backend, device = backend_on
+    x = random_input((9, 5 * group_size), torch.bfloat16)
+    expected = quantize(x, group_size, scale_format, backend="reference")
+    for poison in (0x00, 0xA5):
+        arenas, out = [], []
+        for tensor in expected:
+            size = tensor.element_size()
+            arena = torch.full(((tensor.numel() + 64) * size,), poison, dtype=torch.uint8)
+            arena = arena.to(device)
+            inside = arena.view(tensor.dtype).as_strided(tensor.shape, tensor.stride(), 32 + offset)
+            arenas.append((arena, (32 + offset) * size, tensor.numel() * size))
+            out.append(inside)
+        result = quantize(x.to(device), group_size, scale_format, backend=backend, out=tuple(out))
+        assert result[0] is out[0]
+        assert result[1] is out[1]
+        assert_same_results(result, expected)
+        for arena, start, size in arenas:
+            arena = arena.cpu()
+            assert (arena[:start] == poison).all()
+            assert (arena[start + size :] == poison).all()
+
+
+def test_code_of_every_bfloat16(backend_on):
+    # All 2^16 values in groups whose other element fixes the scale at 1.
+    patterns = torch.arange(2**16, dtype=torch.int32).to(torch.int16).view(torch.bfloat16)
+    x = torch.stack([torch.full_like(patterns, 448.0), patterns], dim=-1)
+    x = x[(patterns.abs() <= 448)]
+    for scale_format in FORMATS:
+        check(x, 2, scale_format, backend_on)
+
+
+def test_minus_zero_keeps_its_sign(backend_on):
+    backend, device = backend_on
+    x = torch.tensor([[-0.0, 1.0] * 16], device=device)
+    q, _ = ptgq.per_token_group_quant_fp8(x, 32, backend=backend)
+    assert bits(q)[0, :2].tolist() == [0x80, 0x7E]
+
+
+def test_input_is_left_alone(backend_on):
+    backend, device = backend_on
+    x = hard_input(16, 256, 64, torch.bfloat16).to(device)
+    before = x.clone()
+    quantize(x, 64, FORMATS[0], backend=backend)
+    assert_same_bytes(x, before, "x")
