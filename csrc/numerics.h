@@ -1,0 +1,55 @@
+// The numerics contract's arithmetic, for host and device: no torch header, no branch per element.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#ifdef __CUDACC__
+#define PTGQ_HOST_DEVICE __host__ __device__ __forceinline__
+#else
+#define PTGQ_HOST_DEVICE inline
+#endif
+
+namespace ptgq {
+
+constexpr float kMaxE4m3 = 448.0f;
+constexpr float kMaxInt8 = 127.0f;
+constexpr uint32_t kInfinityBits = 0x7F800000;
+constexpr uint32_t kNanBits = 0x7FC00000;
+constexpr uint8_t kNanE4m3 = 0x7F;
+
+PTGQ_HOST_DEVICE uint32_t bits_of(float value) {
+  uint32_t bits;
+  memcpy(&bits, &value, sizeof bits);
+  return bits;
+}
+
+PTGQ_HOST_DEVICE float float_of(uint32_t bits) {
+  float value;
+  memcpy(&value, &bits, sizeof value);
+  return value;
+}
+
+// The largest |x| of a group is kept as bits: they order like the values, infinity and NaN on top.
+PTGQ_HOST_DEVICE uint32_t absolute_bits(float value) { return bits_of(value) & 0x7FFFFFFF; }
+
+PTGQ_HOST_DEVICE bool is_finite(uint32_t absmax_bits) { return absmax_bits < kInfinityBits; }
+
+PTGQ_HOST_DEVICE float round_up_to_power_of_two(float positive) {
+  return float_of((bits_of(positive) + 0x7FFFFF) & 0x7F800000);
+}
+
+// IEEE division: neither --use_fast_math nor -ffast-math may be set.
+PTGQ_HOST_DEVICE float group_scale(uint32_t absmax_bits, float eps, float qmax, bool power_of_two) {
+  if (!is_finite(absmax_bits)) return float_of(kNanBits);
+  const float absmax = float_of(absmax_bits);
+  const float scale = (absmax > eps ? absmax : eps) / qmax;
+  return power_of_two ? round_up_to_power_of_two(scale) : scale;
+}
+
+// The exponent of a power of two, as OCP MX stores it; NaN gives 0xFF.
+PTGQ_HOST_DEVICE uint8_t e8m0_of(float power_of_two) {
+  return static_cast<uint8_t>(bits_of(power_of_two) >> 23);
+}
+
+}  // namespace ptgq

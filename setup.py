@@ -1,0 +1,132 @@
+"""Build ``ptgq._C``: the CPU code wherever there is a C++ compiler, the CUDA code where nvcc is.
+
+Metadata is in ``pyproject.toml``. Environment: ``PTGQ_CUDA`` = ``auto`` (default), ``0`` or ``1``
+(fail without nvcc); ``TORCH_CUDA_ARCH_LIST`` = e.g. ``9.0;10.0`` or ``9.0+PTX``, by default the
+architectures of the visible GPUs, else 9.0; ``CXX``; ``CUDA_HOME``.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+from setuptools import setup
+from torch.utils.cpp_extension import (
+    BuildExtension,
+    CppExtension,
+    CUDAExtension,
+    include_paths,
+)
+
+# The stable ABI of torch 2.11: one library serves that release and all later ones.
+STABLE_ABI = "-DTORCH_TARGET_VERSION=0x020b000000000000"
+CXX_FLAGS = ["-O3", "-std=c++20", "-fvisibility=hidden", "-ffp-contract=off", "-Wall", STABLE_ABI]
+# USE_CUDA declares the shims of streams.
+NVCC_FLAGS = ["-O3", "-std=c++20", "-DUSE_CUDA", STABLE_ABI, "-Xcompiler=-fPIC,-fvisibility=hidden"]
+
+
+def find_nvcc() -> str | None:
+    setting = os.environ.get("PTGQ_CUDA", "auto")
+    if setting not in ("auto", "0", "1"):
+        raise SystemExit(f"PTGQ_CUDA must be auto, 0 or 1, got {setting!r}")
+    home = os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH")
+    nvcc = shutil.which("nvcc", path=f"{home}/bin") if home else shutil.which("nvcc")
+    nvcc = nvcc or shutil.which("nvcc", path="/usr/local/cuda/bin")
+    if setting == "1" and nvcc is None:
+        raise SystemExit("PTGQ_CUDA=1 needs nvcc, which is neither in CUDA_HOME nor on the PATH")
+    return None if setting == "0" else nvcc
+
+
+def cuda_architectures() -> list[str]:
+    listed = os.environ.get("TORCH_CUDA_ARCH_LIST", "").replace(";", " ").split()
+    count = torch.cuda.device_count()
+    visible = {"{}.{}".format(*torch.cuda.get_device_capability(i)) for i in range(count)}
+    return listed or sorted(visible) or ["9.0"]
+
+
+def gencode(architecture: str) -> list[str]:
+    number = architecture.removesuffix("+PTX").replace(".", "")
+    flags = [f"-gencode=arch=compute_{number},code=sm_{number}"]
+    if architecture.endswith("+PTX"):
+        flags.append(f"-gencode=arch=compute_{number},code=compute_{number}")
+    return flags
+
+
+def toolkit_of(nvcc: str) -> Path:
+    """The toolkit's root, as nvcc itself states it: nvcc on the PATH may be a link or a script."""
+    dryrun = subprocess.run([nvcc, "--dryrun", "-c", "x.cu"], capture_output=True, text=True)
+    top = next(line for line in dryrun.stderr.splitlines() if line.startswith("#$ TOP="))
+    return Path(top.removeprefix("#$ TOP=").strip().strip('"')).resolve()
+
+
+def compile_with_nvcc(nvcc: str, sources: list[str], flags: list[str]) -> list[str]:
+    """Compile for a torch without CUDA, where CUDAExtension refuses to."""
+    includes = [f"-I{path}" for path in include_paths()]
+    objects = []
+    for source in sources:
+        target = Path("build", "nvcc", Path(source).stem + ".o")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        command = [nvcc, "-c", source, "-o", str(target), *flags, *includes]
+        print(" ".join(command), flush=True)
+        subprocess.run(command, check=True)
+        objects.append(str(target))
+    return objects
+
+
+def extension():
+    cpu_sources = sorted(map(str, Path("csrc").glob("*.cpp")))
+    cuda_sources = sorted(map(str, Path("csrc").glob("*.cu")))
+    nvcc = find_nvcc() if cuda_sources else None
+    architectures = cuda_architectures() if nvcc else []
+    cxx_flags = [*CXX_FLAGS, f'-DPTGQ_CUDA_ARCHITECTURES="{";".join(architectures)}"']
+    # torch loads its libraries with local visibility: only a NEEDED entry finds their symbols.
+    options = {"py_limited_api": True, "extra_link_args": ["-Wl,--no-as-needed", "-ltorch"]}
+    if nvcc is None:
+        flags = {"cxx": cxx_flags}
+        return CppExtension("ptgq._C", cpu_sources, extra_compile_args=flags, **options)
+
+    # A static CUDA runtime, so that the same library loads on machines without CUDA.
+    runtime = ["-Wl,--exclude-libs,ALL", "-lcudart_static", "-lrt", "-lpthread", "-ldl"]
+    options["extra_link_args"] += runtime
+    toolkit = toolkit_of(nvcc)
+    libraries = [str(path) for path in (toolkit / "lib64", toolkit / "lib") if path.is_dir()]
+    nvcc_flags = [*NVCC_FLAGS, *(flag for arch in architectures for flag in gencode(arch))]
+    if torch.version.cuda is None:
+        ext = CppExtension(
+            "ptgq._C",
+            cpu_sources,
+            extra_compile_args={"cxx": cxx_flags},
+            extra_objects=compile_with_nvcc(nvcc, cuda_sources, nvcc_flags),
+            library_dirs=libraries,
+            **options,
+        )
+    else:
+        os.environ.setdefault("CUDA_HOME", str(toolkit))
+        ext = CUDAExtension(
+            "ptgq._C",
+            cpu_sources + cuda_sources,
+            extra_compile_args={"cxx": cxx_flags, "nvcc": nvcc_flags},
+            library_dirs=libraries,
+            **options,
+        )
+        ext.libraries = ["c10", "torch", "torch_cpu"]
+    return ext
+
+
+def compiler() -> str | None:
+    return shutil.which(os.environ.get("CXX", "c++")) or shutil.which("g++")
+
+
+if compiler() is None:
+    print(
+        "ptgq: no C++ compiler found: installing without the cpu and cuda backends", file=sys.stderr
+    )
+    setup()
+else:
+    setup(
+        ext_modules=[extension()],
+        cmdclass={"build_ext": BuildExtension.with_options(no_python_abi_suffix=True)},
+        options={"bdist_wheel": {"py_limited_api": "cp310"}},
+    )
