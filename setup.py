@@ -12,13 +12,8 @@ import sys
 from pathlib import Path
 
 import torch
-from setuptools import setup
-from torch.utils.cpp_extension import (
-    BuildExtension,
-    CppExtension,
-    CUDAExtension,
-    include_paths,
-)
+from setuptools import Extension, setup
+from torch.utils.cpp_extension import BuildExtension, CppExtension, CUDAExtension, include_paths
 
 # The stable ABI of torch 2.11: one library serves that release and all later ones.
 STABLE_ABI = "-DTORCH_TARGET_VERSION=0x020b000000000000"
@@ -61,72 +56,57 @@ def toolkit_of(nvcc: str) -> Path:
     return Path(top.removeprefix("#$ TOP=").strip().strip('"')).resolve()
 
 
-def compile_with_nvcc(nvcc: str, sources: list[str], flags: list[str]) -> list[str]:
-    """Compile for a torch without CUDA, where CUDAExtension refuses to."""
-    includes = [f"-I{path}" for path in include_paths()]
-    objects = []
-    for source in sources:
-        target = Path("build", "nvcc", Path(source).stem + ".o")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        command = [nvcc, "-c", source, "-o", str(target), *flags, *includes]
-        print(" ".join(command), flush=True)
-        subprocess.run(command, check=True)
-        objects.append(str(target))
-    return objects
+class Build(BuildExtension):
+    """Compile .cu files with nvcc alone where torch has no CUDA, so CUDAExtension refuses to."""
+
+    def build_extensions(self):
+        for ext in self.extensions:
+            for source, flags in ext.nvcc_sources.items():
+                target = Path(self.build_temp, Path(source).stem + ".o")
+                target.parent.mkdir(parents=True, exist_ok=True)
+                includes = [f"-I{path}" for path in include_paths()]
+                self.spawn([find_nvcc(), "-c", source, "-o", str(target), *flags, *includes])
+                ext.extra_objects.append(str(target))
+        super().build_extensions()
 
 
-def extension():
+def extension() -> Extension:
     cpu_sources = sorted(map(str, Path("csrc").glob("*.cpp")))
     cuda_sources = sorted(map(str, Path("csrc").glob("*.cu")))
-    nvcc = find_nvcc() if cuda_sources else None
+    nvcc = find_nvcc()
     architectures = cuda_architectures() if nvcc else []
     cxx_flags = [*CXX_FLAGS, f'-DPTGQ_CUDA_ARCHITECTURES="{";".join(architectures)}"']
     # torch loads its libraries with local visibility: only a NEEDED entry finds their symbols.
     options = {"py_limited_api": True, "extra_link_args": ["-Wl,--no-as-needed", "-ltorch"]}
-    if nvcc is None:
-        flags = {"cxx": cxx_flags}
-        return CppExtension("ptgq._C", cpu_sources, extra_compile_args=flags, **options)
-
-    # A static CUDA runtime, so that the same library loads on machines without CUDA.
-    runtime = ["-Wl,--exclude-libs,ALL", "-lcudart_static", "-lrt", "-lpthread", "-ldl"]
-    options["extra_link_args"] += runtime
-    toolkit = toolkit_of(nvcc)
-    libraries = [str(path) for path in (toolkit / "lib64", toolkit / "lib") if path.is_dir()]
+    if nvcc:
+        # A static CUDA runtime, so that the same library loads on machines without CUDA.
+        runtime = ["-Wl,--exclude-libs,ALL", "-lcudart_static", "-lrt", "-lpthread", "-ldl"]
+        options["extra_link_args"] += runtime
+        toolkit = toolkit_of(nvcc)
+        libraries = (toolkit / "lib64", toolkit / "lib", toolkit / "targets/x86_64-linux/lib")
+        options["library_dirs"] = [str(path) for path in libraries if path.is_dir()]
     nvcc_flags = [*NVCC_FLAGS, *(flag for arch in architectures for flag in gencode(arch))]
-    if torch.version.cuda is None:
-        ext = CppExtension(
-            "ptgq._C",
-            cpu_sources,
-            extra_compile_args={"cxx": cxx_flags},
-            extra_objects=compile_with_nvcc(nvcc, cuda_sources, nvcc_flags),
-            library_dirs=libraries,
-            **options,
-        )
-    else:
+    if nvcc and torch.version.cuda:
+        flags = {"cxx": cxx_flags, "nvcc": nvcc_flags}
         os.environ.setdefault("CUDA_HOME", str(toolkit))
-        ext = CUDAExtension(
-            "ptgq._C",
-            cpu_sources + cuda_sources,
-            extra_compile_args={"cxx": cxx_flags, "nvcc": nvcc_flags},
-            library_dirs=libraries,
-            **options,
-        )
-        ext.libraries = ["c10", "torch", "torch_cpu"]
+        sources = cpu_sources + cuda_sources
+        ext = CUDAExtension("ptgq._C", sources, extra_compile_args=flags, **options)
+        ext.libraries = ["c10", "torch", "torch_cpu"]  # without torch_cuda: see above
+    else:
+        flags = {"cxx": cxx_flags}
+        ext = CppExtension("ptgq._C", cpu_sources, extra_compile_args=flags, **options)
+    ext.nvcc_sources = (
+        dict.fromkeys(cuda_sources, nvcc_flags) if not torch.version.cuda and nvcc else {}
+    )
     return ext
 
 
-def compiler() -> str | None:
-    return shutil.which(os.environ.get("CXX", "c++")) or shutil.which("g++")
-
-
-if compiler() is None:
-    print(
-        "ptgq: no C++ compiler found: installing without the cpu and cuda backends", file=sys.stderr
-    )
+if shutil.which(os.environ.get("CXX", "c++")) is None and shutil.which("g++") is None:
+    print("ptgq: no C++ compiler: installing without the cpu and cuda backends", file=sys.stderr)
     setup()
 else:
     setup(
         ext_modules=[extension()],
-        cmdclass={"build_ext": BuildExtension.with_options(no_python_abi_suffix=True)},
+        cmdclass={"build_ext": Build.with_options(no_python_abi_suffix=True)},
         options={"bdist_wheel": {"py_limited_api": "cp310"}},
     )

@@ -25,6 +25,7 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(
     params=[
         pytest.param(("reference", "cuda"), marks=pytest.mark.gpu),
+        pytest.param(("cuda", "cuda"), marks=pytest.mark.gpu),
         ("cpu", "cpu"),
     ],
     ids="-".join,
