@@ -26,6 +26,11 @@ def pytest_collection_modifyitems(items):
     params=[
         pytest.param(("reference", "cuda"), marks=pytest.mark.gpu),
         pytest.param(("cuda", "cuda"), marks=pytest.mark.gpu),
+        pytest.param(("triton", "cuda"), marks=pytest.mark.gpu),
+        pytest.param(
+            ("triton", "cpu"),
+            marks=pytest.mark.skipif(HAS_GPU, reason="triton runs on the GPU here"),
+        ),
         ("cpu", "cpu"),
     ],
     ids="-".join,
