@@ -1,0 +1,61 @@
+"""What a number was measured on: without it, a number is not stored or shown."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+
+
+def _output(*command: str, cwd: Path | None = None) -> str:
+    """The command's output, or nothing where it is not installed or fails."""
+    try:
+        result = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=30)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return result.stdout.strip() if result.returncode == 0 else ""
+
+
+def _installed(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, "") or platform.processor() or platform.machine()
+
+
+def commit() -> str:
+    """Return the git commit of this package's checkout, ``+changes`` if files differ from it."""
+    root = Path(__file__).resolve().parents[2]
+    if _output("git", "rev-parse", "--show-toplevel", cwd=root) != str(root):
+        return f"unknown (installed {_installed('ptgq')})"
+    revision = _output("git", "rev-parse", "--short=10", "HEAD", cwd=root)
+    changed = _output("git", "status", "--porcelain", "--untracked-files=no", cwd=root)
+    return f"{revision}+changes" if changed else revision
+
+
+def describe(device: str) -> dict[str, str]:
+    """Return the facts of this machine for numbers measured on ``cuda`` or ``cpu``."""
+    facts = {}
+    if device == "cuda":
+        index = torch.cuda.current_device()
+        query = ("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
+        facts["gpu"] = torch.cuda.get_device_name(index)
+        facts["driver"] = _output(*query, f"--id={index}") or "unknown"
+        facts["cuda"] = torch.version.cuda or "none"
+    facts["cpu"] = f"{_cpu()}, {torch.get_num_threads()} threads"
+    facts["torch"] = torch.__version__
+    facts["triton"] = _installed("triton")
+    facts["ptgq"] = commit()
+    return facts

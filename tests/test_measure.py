@@ -1,0 +1,118 @@
+"""The measuring code, with a clock that the test controls."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from ptgq.measure import clocks, machine, rotation, timers
+from ptgq.measure.workloads import SEED, SERVING, SERVING_SHAPES, Workload, workloads
+
+
+class FakeClock:
+    """Time passes only when the measured call says so."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def start(self):
+        self.begin = self.now
+
+    def stop(self):
+        return self.now - self.begin
+
+    def takes(self, seconds):
+        def call():
+            self.now += seconds() if callable(seconds) else seconds
+
+        return call
+
+
+def test_loop_timer_gives_seconds_a_call():
+    clock = FakeClock()
+    timer = timers.loop_timer(clock.takes(0.25), 8, clock)
+    assert timer() == 0.25
+
+
+def test_samples_keep_the_distribution_and_the_order():
+    clock = FakeClock()
+    durations = iter([9.0, 1.0, 2.0, 3.0])
+    timer = timers.loop_timer(clock.takes(lambda: next(durations)), 1, clock)
+    assert timers.sample([timer], 3, warmup=1) == [[1.0, 2.0, 3.0]]
+
+
+def test_a_drift_falls_on_alternated_timers_alike():
+    # The machine gets slower by 1 % a sample: one after the other, equal calls would differ by 50 %.
+    clock = FakeClock()
+    steps = iter(range(1000))
+    slower = [clock.takes(lambda: 1.0 + 0.01 * next(steps)) for _ in range(2)]
+    a, b = timers.sample([timers.loop_timer(call, 1, clock) for call in slower], 50)
+    assert max(y / x for x, y in zip(a, b, strict=True)) < 1.011
+    one, other = (timers.sample([timers.loop_timer(call, 1, clock)], 50)[0] for call in slower)
+    assert sum(other) / sum(one) > 1.1
+
+
+def test_host_clock_moves_forward():
+    clock = clocks.HostClock()
+    clock.start()
+    assert clock.stop() >= 0
+
+
+def test_seed_has_the_30_configurations():
+    assert len(SEED) == len(set(SEED)) == 30
+    assert {(w.tokens, w.hidden) for w in SEED} == {(32, 128), (64, 256), (16, 512)}
+    assert sum(w.dtype == "int8" for w in SEED) == 6
+    assert len(SERVING) == 10 * len(SERVING_SHAPES)
+
+
+def test_bytes_moved_are_those_of_the_tensors():
+    for workload in workloads([(6, 256)]):
+        x = workload.make_input("cpu")
+        q, s = workload.call(x, backend="reference")
+        assert workload.bytes_moved == sum(t.numel() * t.element_size() for t in (x, q, s))
+        q_empty, s_empty = workload.make_output("cpu")
+        assert (q_empty.dtype, s_empty.dtype) == (q.dtype, s.dtype)
+        assert (q_empty.stride(), s_empty.stride()) == (q.stride(), s.stride())
+
+
+def test_input_is_seeded_random_of_the_stated_scale():
+    workload = Workload(64, 256, 64)
+    x = workload.make_input("cpu")
+    assert torch.equal(x, workload.make_input("cpu"))
+    assert not torch.equal(x, workload.make_input("cpu", seed=1))
+    assert x.float().std().item() == pytest.approx(8, rel=0.05)
+    stacked = workload.make_input("cpu", copies=3)
+    assert torch.equal(stacked[0], x)
+    assert not torch.equal(stacked[1], x)
+
+
+def test_machine_is_described():
+    facts = machine.describe("cpu")
+    assert facts["torch"] == torch.__version__
+    assert facts["cpu"]
+    assert set(facts) == {"cpu", "torch", "triton", "ptgq"}
+
+
+def test_unknown_cache_is_refused():
+    with pytest.raises(ValueError, match="cache must be one of .* got 'warm'"):
+        rotation.copies_for(1, "warm")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("cache", rotation.CACHES)
+def test_replay_times_kernels_over_a_rotation(cache):
+    workload = Workload(128, 7168, 128)
+    calls = rotation.workload_calls(workload, "cuda", cache)
+    (samples,) = timers.sample([timers.replay_timer(calls, clocks.EventClock())], 3)
+    copies, share = rotation.copy_calls(workload.bytes_moved, cache)
+    (copy_samples,) = timers.sample([timers.replay_timer(copies, clocks.EventClock())], 3)
+    assert 0 < share <= 1
+    assert all(1e-7 < seconds < 1e-3 for seconds in samples + copy_samples)
+
+
+@pytest.mark.gpu
+def test_cold_rotation_exceeds_l2():
+    l2_bytes = torch.cuda.get_device_properties(0).L2_cache_size
+    for bytes_moved in (10_000, 10**7, 10**9):
+        assert rotation.copies_for(bytes_moved, "cold") * bytes_moved > l2_bytes
+        assert rotation.copies_for(bytes_moved, "hot") == 1
