@@ -58,11 +58,12 @@ inline Problem check(const Tensor& x, const Tensor& q, const Tensor& s, int64_t 
                       p.x_type == ScalarType::Float,
                   "x must be bfloat16, float16 or float32");
   p.int8 = q.scalar_type() == ScalarType::Char;
-  STD_TORCH_CHECK(p.int8 || q.scalar_type() == ScalarType::Float8_e4m3fn,
-                  "q must be float8_e4m3fn or int8");
-  p.e8m0 = s.scalar_type() == ScalarType::Float8_e8m0fnu;
+  STD_TORCH_CHECK(
+      p.int8 || q.scalar_type() == ScalarType::Float8_e4m3fn || q.scalar_type() == ScalarType::Byte,
+      "q must be float8_e4m3fn, its bytes (uint8) or int8");
+  p.e8m0 = s.scalar_type() == ScalarType::Float8_e8m0fnu || s.scalar_type() == ScalarType::Byte;
   STD_TORCH_CHECK(p.e8m0 || s.scalar_type() == ScalarType::Float,
-                  "s must be float32 or float8_e8m0fnu");
+                  "s must be float32, float8_e8m0fnu or its bytes (uint8)");
   STD_TORCH_CHECK(use_ue8m0 || !p.e8m0, "float8_e8m0fnu scales need use_ue8m0");
   STD_TORCH_CHECK(q.get_device_index() == x.get_device_index() &&
                       s.get_device_index() == x.get_device_index() && q.is_cuda() == x.is_cuda() &&

@@ -14,6 +14,7 @@ import torch
 
 from ptgq.scales import scale_format
 
+# q is float8_e4m3fn (or its bytes as uint8) or int8; s is float32 or float8_e8m0fnu (or its bytes).
 _SCHEMA = (
     "(Tensor x, Tensor(a!) q, Tensor(b!) s, int group_size, float eps, "
     "bool column_major_scales, bool use_ue8m0) -> ()"
@@ -35,6 +36,8 @@ def _register_python_backend(backend: str) -> None:
         use_ue8m0: bool,
     ) -> None:
         module = import_module(f"ptgq.backends.{backend}")
+        q = q.view(torch.float8_e4m3fn) if q.dtype is torch.uint8 else q
+        s = s.view(torch.float8_e8m0fnu) if s.dtype is torch.uint8 else s
         scales = scale_format(column_major_scales, use_ue8m0, s.dtype)
         module.per_token_group_quant(x, q, s, group_size, eps, scales)
 

@@ -24,6 +24,13 @@ BACKENDS = ("cuda", "triton", "cpu", "reference")
 # Which serve a device unasked, the first available one.
 _PREFERENCE = {"cuda": ("cuda", "triton", "reference"), "cpu": ("cpu", "reference")}
 
+_OPS = {
+    "cuda": "per_token_group_quant",
+    "triton": "per_token_group_quant_triton",
+    "cpu": "per_token_group_quant",
+    "reference": "per_token_group_quant_reference",
+}
+
 _forced: ContextVar[str | None] = ContextVar("ptgq_backend", default=None)
 _unavailable: dict[tuple[str, torch.device], str | None] = {}
 _modules: dict[str, Any] = {}
@@ -150,15 +157,23 @@ def quantize(
     eps: float,
     scale_format: ScaleFormat,
 ) -> None:
-    """Run `backend`: through its registered op, or, for Python backends in eager mode, directly."""
-    if backend in ("triton", "reference"):
-        if type(x) is torch.Tensor and not torch.compiler.is_compiling():
-            load(backend).per_token_group_quant(x, q, s, group_size, eps, scale_format)
-            return
-        op = getattr(torch.ops.ptgq, f"per_token_group_quant_{backend}")
-    else:
-        op = torch.ops.ptgq.per_token_group_quant
+    """Run `backend`: eagerly, or as its registered op in a graph and on fake tensors."""
+    in_eager = type(x) is torch.Tensor and not torch.compiler.is_compiling()
+    if in_eager and backend in ("triton", "reference"):
+        load(backend).per_token_group_quant(x, q, s, group_size, eps, scale_format)
+        return
+    if not in_eager:
+        # As bytes: torch's compiler can't functionalize a mutation of float8_e8m0fnu.
+        q, s = as_bytes(q), as_bytes(s)
+    op = getattr(torch.ops.ptgq, _OPS[backend])
     op(x, q, s, group_size, eps, scale_format.column_major, scale_format.power_of_two)
+
+
+def as_bytes(tensor: torch.Tensor) -> torch.Tensor:
+    """View 8-bit floating point as the bytes that the registered ops take for it, too."""
+    if tensor.dtype in (torch.float8_e4m3fn, torch.float8_e8m0fnu):
+        return tensor.view(torch.uint8)
+    return tensor
 
 
 def load(backend: str) -> Any:

@@ -1,0 +1,174 @@
+"""Which backend serves a call: status, forcing, threads, tasks; and the registered ops."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
+import pytest
+import torch
+from numeric import assert_same_results
+from values import hard_input
+
+import ptgq
+from ptgq.backends import BACKENDS, as_bytes, choose_backend, load
+from ptgq.scales import scale_format
+
+CPU = torch.device("cpu")
+
+
+def forced() -> str:
+    return choose_backend(None, CPU)
+
+
+def test_default_is_the_compiled_backend():
+    assert forced() == "cpu"
+
+
+def test_status_of_every_backend_has_a_reason():
+    statuses = ptgq.backends()
+    assert tuple(statuses) == BACKENDS
+    assert statuses["cpu"].available
+    assert statuses["reference"].available
+    assert all(status.reason for status in statuses.values())
+    assert statuses["cuda"].available == torch.cuda.is_available()
+
+
+def test_python_m_ptgq_prints_each_backend_with_its_reason():
+    done = subprocess.run([sys.executable, "-m", "ptgq"], capture_output=True, text=True)
+    assert done.returncode == 0
+    lines = done.stdout.splitlines()[1:]
+    assert [line.split()[0] for line in lines] == list(BACKENDS)
+    assert all(len(line.split()) > 2 for line in lines)
+
+
+def test_use_backend_nests_and_restores_on_exceptions():
+    with ptgq.use_backend("reference"):
+        assert forced() == "reference"
+        with pytest.raises(KeyError), ptgq.use_backend("cpu"):
+            raise KeyError(forced())
+        assert forced() == "reference"
+    assert forced() == "cpu"
+
+
+def test_use_backend_runs_the_backend(monkeypatch):
+    calls = []
+    reference = load("reference")
+    right = reference.per_token_group_quant
+    monkeypatch.setattr(
+        reference, "per_token_group_quant", lambda *args: (calls.append(1), right(*args))
+    )
+    x = torch.randn(2, 64)
+    ptgq.per_token_group_quant_fp8(x, 64)
+    assert not calls
+    with ptgq.use_backend("reference"):
+        ptgq.per_token_group_quant_fp8(x, 64)
+        ptgq.per_token_group_quant_fp8(x, 64, backend="cpu")
+    assert calls == [1]
+
+
+@pytest.mark.parametrize(
+    ("backend", "error"), [("vulkan", ValueError), (None, TypeError), (3, TypeError)]
+)
+def test_use_backend_refuses_what_is_no_backend(backend, error):
+    with pytest.raises(error, match="backend must be"), ptgq.use_backend(backend):
+        pass
+
+
+def test_a_forced_backend_that_is_missing_raises_at_the_call():
+    with (
+        ptgq.use_backend("cuda"),
+        pytest.raises(RuntimeError, match="backend 'cuda' is not available for cpu tensors: "),
+    ):
+        ptgq.per_token_group_quant_int8(torch.ones(1, 64), 64)
+
+
+def test_use_backend_is_local_to_threads():
+    barrier = Barrier(2)
+
+    def in_thread(backend):
+        with ptgq.use_backend(backend):
+            barrier.wait(10)
+            return forced()
+
+    with ptgq.use_backend("reference"), ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(in_thread, ["cpu", "reference"])) == ["cpu", "reference"]
+        assert pool.submit(forced).result() == "cpu"
+
+
+def test_use_backend_is_local_to_tasks():
+    async def in_task(backend):
+        with ptgq.use_backend(backend):
+            await asyncio.sleep(0)
+            return forced()
+
+    async def main():
+        return await asyncio.gather(*(in_task(name) for name in ("cpu", "reference", "cpu")))
+
+    assert asyncio.run(main()) == ["cpu", "reference", "cpu"]
+
+
+OPS = [
+    "per_token_group_quant",
+    *(f"per_token_group_quant_{name}" for name in ("reference", "triton")),
+]
+
+
+@pytest.mark.parametrize("op", OPS)
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_opcheck(op, device):
+    if op.endswith("triton") and torch.cuda.is_available() and device == "cpu":
+        pytest.skip("triton runs on the GPU here")
+    for dtype, column_major, ue8m0 in [
+        (torch.float8_e4m3fn, False, False),
+        (torch.float8_e4m3fn, True, True),
+        (torch.int8, False, False),
+    ]:
+        x = hard_input(6, 128, 64, torch.bfloat16).to(device)
+        # As bytes: opcheck compares tensors, which torch does not do for 8-bit floating point.
+        q = as_bytes(torch.zeros(x.shape, dtype=dtype, device=device))
+        s_dtype = scale_format(column_major, ue8m0).dtype
+        s = as_bytes(torch.zeros(2, 6, device=device).to(s_dtype))
+        s = s.t() if column_major else s.view(6, 2)
+        arguments = (x, q, s, 64, 1e-10, column_major, ue8m0)
+        torch.library.opcheck(getattr(torch.ops.ptgq, op).default, arguments)
+
+
+def test_compiled_fullgraph(backend_on):
+    backend, device = backend_on
+
+    def run(x):
+        a = ptgq.per_token_group_quant_fp8(x, 64, True, True, backend=backend)
+        b = ptgq.per_token_group_quant_int8(x, 32, backend=backend)
+        return *a, *b
+
+    x = hard_input(6, 128, 64, torch.bfloat16).to(device)
+    actual = torch.compile(run, fullgraph=True)(x)
+    expected = run(x)
+    assert_same_results(actual[:2], expected[:2])
+    assert_same_results(actual[2:], expected[2:])
+
+
+def test_compiled_with_dynamic_rows_and_out():
+    compiled = torch.compile(
+        lambda x, q, s: ptgq.per_token_group_quant_fp8(x * 2, 64, out=(q, s)),
+        fullgraph=True,
+        dynamic=True,
+    )
+    for rows in (3, 5, 8):
+        x = torch.randn(rows, 128)
+        q, s = torch.empty(rows, 128, dtype=torch.float8_e4m3fn), torch.empty(rows, 2)
+        assert_same_results(compiled(x, q, s), ptgq.per_token_group_quant_fp8(x * 2, 64))
+
+
+def test_fake_tensors_take_every_backend():
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    with FakeTensorMode():
+        x = torch.empty(4, 256)
+        for backend in ("cpu", "reference"):
+            q, s = ptgq.per_token_group_quant_fp8(x, 64, True, backend=backend)
+            assert (q.shape, s.stride()) == ((4, 256), (1, 4))
