@@ -42,7 +42,7 @@ def test_samples_keep_the_distribution_and_the_order():
 
 
 def test_a_drift_falls_on_alternated_timers_alike():
-    # The machine gets slower by 1 % a sample: one after the other, equal calls would differ by 50 %.
+    # The machine gets slower all the time: measured one after the other, equal calls differ.
     clock = FakeClock()
     steps = iter(range(1000))
     slower = [clock.takes(lambda: 1.0 + 0.01 * next(steps)) for _ in range(2)]
@@ -94,7 +94,7 @@ def test_machine_is_described():
 
 
 def test_unknown_cache_is_refused():
-    with pytest.raises(ValueError, match="cache must be one of .* got 'warm'"):
+    with pytest.raises(ValueError, match=r"cache must be one of .* got 'warm'"):
         rotation.copies_for(1, "warm")
 
 

@@ -1,0 +1,145 @@
+"""The benchmark script: rows, formats, exit statuses, and that it refuses wrong kernels."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import io
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from ptgq.backends import load
+
+SCRIPT = Path(__file__).parents[1] / "benchmarks" / "benchmark_per_token_group_quant.py"
+QUICK = ["--device", "cpu", "--warmup-iters", "1", "--bench-iters", "2"]
+ONE = [*QUICK, "--dtype", "int8", "--shape", "4x64", "--group-size", "64"]
+
+
+@pytest.fixture(scope="module")
+def table():
+    spec = importlib.util.spec_from_file_location("table", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["table"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_table_has_the_30_rows_in_the_stated_form(table, capsys):
+    assert table.main(QUICK) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line[:1] != "#"]
+    assert re.match(r"Configuration +\| CPU \(ms\) +\| Reference \(ms\) +\| Speed-up", lines[0])
+    row = re.compile(
+        r"shape=\(\d+, \d+\) +gs=\d+ +col_major=(True|False) +ue8m0=(True|False) +dtype=(fp8|int8)"
+        r" +\| CPU +\d+\.\d+ ms +\| Reference +\d+\.\d+ ms +\| speed-up ×\d+\.\d\d"
+    )
+    assert len(lines) == 31
+    assert all(row.fullmatch(line) for line in lines[1:])
+
+
+def test_header_names_the_machine_and_the_method(table, capsys):
+    assert table.main(ONE) == 0
+    header = [line for line in capsys.readouterr().out.splitlines() if line[:1] == "#"]
+    for fact in ("cpu: ", "torch: ", "triton: ", "ptgq: ", "method: events"):
+        assert any(line.startswith(f"# {fact}") for line in header), fact
+
+
+@pytest.mark.parametrize(("dtype", "rows"), [("fp8", 24), ("int8", 6)])
+def test_dtype_selects_rows(table, capsys, dtype, rows):
+    assert table.main([*QUICK, "--dtype", dtype, "--format", "json"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert [row["dtype"] for row in data["rows"]] == [dtype] * rows
+    assert data["machine"]["torch"] == torch.__version__
+
+
+def test_csv_is_the_table_alone(table, capsys):
+    assert table.main([*ONE, "--format", "csv", "--bandwidth"]) == 0
+    (row,) = csv.DictReader(io.StringIO(capsys.readouterr().out))
+    assert row["shape"] == "4x64"
+    rate = float(row["bytes"]) / float(row["cpu_ms"]) * 1e-6
+    assert float(row["cpu_gb_per_s"]) == pytest.approx(rate)
+
+
+def test_markdown_is_a_table(table, capsys):
+    assert table.main([*ONE, "--format", "markdown"]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    assert len(lines) == 3
+    assert {line.count("|") for line in lines} == {5}
+
+
+def test_more_than_two_backends(table, capsys):
+    arguments = [*ONE, *(f"--backend={name}" for name in ("reference", "cpu"))]
+    assert table.main([*arguments, "--format", "json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)["rows"]
+    assert row["speed_up_over_cpu"] == pytest.approx(row["cpu_ms"] / row["reference_ms"])
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--dtype", "fp16"],
+        ["--bench-iters", "0"],
+        ["--bench-iters", "many"],
+        ["--shape", "32"],
+        ["--shape", "0x128"],
+        ["--shape", "4x100"],
+        ["--backend", "vulkan"],
+        ["--backend", "cpu", "--backend", "cpu"],
+        ["--method", "graph", "--device", "cpu"],
+        ["--cold"],
+        ["--cold", "--hot"],
+        ["--unknown"],
+    ],
+    ids=" ".join,
+)
+def test_bad_arguments_give_one_line_and_status_2(table, capsys, arguments):
+    with pytest.raises(SystemExit) as exit_info:
+        table.main(arguments)
+    assert exit_info.value.code == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert len(captured.err.splitlines()) == 1
+    assert "error: " in captured.err
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
+def test_without_a_cuda_device_it_says_what_to_do(table, capsys):
+    assert table.main([]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("RuntimeError: ")
+    assert "--device cpu" in line
+
+
+def test_an_unavailable_backend_is_named(table, capsys):
+    assert table.main([*ONE, "--backend", "cpu", "--backend", "cuda"]) == 1
+    assert capsys.readouterr().err.startswith("RuntimeError: backend cuda is not available: ")
+
+
+def test_a_wrong_backend_is_not_timed(table, capsys, monkeypatch):
+    reference = load("reference")
+    right = reference.per_token_group_quant
+
+    def wrong(x, q, s, *rest):
+        right(x, q, s, *rest)
+        q.view(torch.uint8)[0, 0] += 1
+
+    monkeypatch.setattr(reference, "per_token_group_quant", wrong)
+    assert table.main(ONE) == 1
+    captured = capsys.readouterr()
+    assert "cpu and reference differ in 1 bytes of q and 0 of s" in captured.err
+    assert "×" not in captured.out
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("method", [["events"], ["graph", "--cold"], ["graph", "--hot"]])
+def test_cuda_against_triton(table, capsys, method):
+    arguments = ["--bench-iters", "5", "--bandwidth", "--format", "json", "--method", *method]
+    assert table.main(arguments) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert len(data["rows"]) == 30
+    assert {"gpu", "driver", "cuda"} <= set(data["machine"])
+    assert all(row["cuda_ms"] > 0 and row["triton_percent_of_copy"] > 0 for row in data["rows"])
