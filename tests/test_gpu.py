@@ -1,0 +1,146 @@
+"""What only a device can show: streams, graphs, the current device, sizes past 2^31, memory."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+import torch
+from numeric import assert_same_results
+from values import random_input
+
+import ptgq
+
+pytestmark = pytest.mark.gpu
+FP8 = ptgq.per_token_group_quant_fp8
+BACKENDS = ("cuda", "triton", "reference")
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request):
+    return request.param
+
+
+def test_default_is_the_extension():
+    from ptgq.backends import choose_backend
+
+    assert ptgq.backends()["cuda"].available
+    assert choose_backend(None, torch.device("cuda")) == "cuda"
+
+
+def test_use_backend_forces_triton(monkeypatch):
+    from ptgq.backends import load
+
+    triton = load("triton")
+    right, calls = triton.per_token_group_quant, []
+    monkeypatch.setattr(
+        triton, "per_token_group_quant", lambda *args: (calls.append(1), right(*args))
+    )
+    x = random_input((4, 256), torch.bfloat16).cuda()
+
+    async def in_task(name):
+        with ptgq.use_backend(name):
+            await asyncio.sleep(0)
+            return FP8(x, 64)
+
+    async def main():
+        return await asyncio.gather(*(in_task(name) for name in BACKENDS))
+
+    results = asyncio.run(main())
+    assert calls == [1]
+    for result in results[1:]:
+        assert_same_results(result, results[0])
+
+
+def test_runs_on_the_current_stream(backend):
+    x = random_input((512, 4096), torch.bfloat16).cuda()
+    expected = FP8(x, 128, backend=backend)
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    later = torch.zeros_like(x)
+    with torch.cuda.stream(stream):
+        # Were the kernel on another stream, it would read the zeros.
+        torch.cuda._sleep(50_000_000)
+        later.copy_(x)
+        actual = FP8(later, 128, backend=backend)
+        for tensor in actual:
+            tensor.record_stream(stream)
+    stream.synchronize()
+    assert_same_results(actual, expected)
+
+
+@pytest.mark.parametrize("column_major", [False, True])
+def test_graph_replay_follows_changed_inputs(column_major):
+    for backend in ("cuda", "triton"):
+        x = random_input((64, 1024), torch.bfloat16).cuda()
+        out = FP8(x, 128, column_major, backend=backend)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            FP8(x, 128, column_major, out=out, backend=backend)
+            q, s = FP8(x, 128, column_major, backend=backend)
+        for seed in range(3):
+            x.copy_(random_input((64, 1024), torch.bfloat16, seed))
+            graph.replay()
+            expected = FP8(x, 128, column_major, backend="reference")
+            assert_same_results(out, expected)
+            assert_same_results((q, s), expected)
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
+def test_runs_on_the_device_of_x(backend):
+    x = random_input((4, 256), torch.bfloat16)
+    with torch.cuda.device(0):
+        actual = FP8(x.to("cuda:1"), 64, backend=backend)
+    assert_same_results(actual, FP8(x, 64, backend="reference"))
+
+
+@pytest.mark.parametrize("group_size", [128, 96])
+@pytest.mark.parametrize("name", ["cuda", "triton"])
+def test_more_than_2_31_elements(name, group_size):
+    # 96: the kernels for any group size. The last rows lie past 2^31 elements of x and q.
+    hidden = 96 * 128
+    tokens = 2**31 // hidden + 64
+    x = torch.zeros(tokens, hidden, dtype=torch.bfloat16, device="cuda")
+    tail = random_input((65, hidden), torch.bfloat16).cuda()
+    x[-65:] = tail
+    for column_major in (False, True):
+        q, s = FP8(x, group_size, column_major, backend=name)
+        expected = FP8(tail, group_size, backend="reference")
+        assert_same_results((q[-65:], s[-65:].contiguous()), expected)
+        assert not q[:-65].view(torch.uint8).any()
+        del q, s
+    row = x.view(1, -1)[:, : 2**31]
+    q, _ = FP8(row, group_size if group_size == 128 else 2**31, backend=name)
+    assert not q[0, : 2**20].view(torch.uint8).any()
+
+
+def test_more_than_65535_rows_and_groups(backend):
+    for shape in ((70_000, 128), (2, 70_000 * 64)):
+        x = random_input(shape, torch.bfloat16)
+        actual = FP8(x.cuda(), 64, True, True, backend=backend)
+        assert_same_results(actual, FP8(x, 64, True, True, backend="reference"))
+
+
+def test_outputs_are_allocated_once(backend):
+    x = random_input((256, 4096), torch.bfloat16).cuda()
+    FP8(x, 128, backend=backend)
+    before = torch.cuda.memory_stats()["allocation.all.allocated"]
+    q, s = FP8(x, 128, backend=backend)
+    allocations = torch.cuda.memory_stats()["allocation.all.allocated"] - before
+    assert (q.is_contiguous(), s.is_contiguous()) == (True, True)
+    if backend != "reference":
+        assert allocations == 2
+    before = torch.cuda.memory_stats()["allocation.all.allocated"]
+    FP8(x, 128, out=(q, s), backend=backend)
+    if backend != "reference":
+        assert torch.cuda.memory_stats()["allocation.all.allocated"] == before
+
+
+def test_every_float16_and_bfloat16_value():
+    patterns = torch.arange(2**16, dtype=torch.int32).to(torch.int16)
+    for dtype in (torch.bfloat16, torch.float16):
+        x = patterns.view(dtype).view(-1, 64).cuda()
+        for name in ("cuda", "triton"):
+            for ue8m0 in (False, True):
+                actual = FP8(x, 64, False, ue8m0, backend=name)
+                assert_same_results(actual, FP8(x.cpu(), 64, False, ue8m0, backend="reference"))
