@@ -1,4 +1,4 @@
-"""The op in Triton: one program a group."""
+"""The op in Triton: a program quantizes a tile of several groups."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from ptgq.backends.reference import QMAX
 from ptgq.scales import ScaleFormat
 
 _INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-# Elements that a program holds at a time; larger groups are read twice.
+# Elements of a group that a program holds at a time; larger groups are read twice.
 _MAX_BLOCK = 4096
+# Elements a program quantizes: 16 for each of its 64 threads.
+_TILE = 1024
 
 
 @triton.jit
@@ -58,55 +60,83 @@ def absolute_bits(x):
 
 
 @triton.jit
+def codes_of(x, scale, INT8: tl.constexpr, HARDWARE_E4M3: tl.constexpr):
+    """The codes of a tile: ``x`` is ``[GROUPS, BLOCK]`` float32, ``scale`` ``[GROUPS]``."""
+    y = tl.div_rn(x, tl.zeros_like(x) + scale[:, None])
+    if INT8:
+        return int8_code(y)
+    elif HARDWARE_E4M3:
+        return y.to(tl.float8e4nv).to(tl.uint8, bitcast=True)
+    else:
+        return e4m3_code(y)
+
+
+# Few variants to compile: no others for token or group counts that divide by 16 or equal 1.
+@triton.jit(do_not_specialize=["num_tokens", "num_groups"])
 def per_token_group_quant_kernel(
     x_ptr,
     q_ptr,
     s_ptr,
+    num_tokens,
     num_groups,
     x_token_stride,
-    s_token_stride,
-    s_group_stride,
     eps,
     GROUP_SIZE: tl.constexpr,
+    GROUPS: tl.constexpr,
     BLOCK: tl.constexpr,
+    CONTIGUOUS: tl.constexpr,
+    COLUMN_MAJOR: tl.constexpr,
     QMAX: tl.constexpr,
     INT8: tl.constexpr,
     POWER_OF_TWO: tl.constexpr,
     E8M0: tl.constexpr,
     HARDWARE_E4M3: tl.constexpr,
 ):
-    """Quantize one group."""
-    index = tl.program_id(0).to(tl.int64)
-    token = index // num_groups
-    group = index % num_groups
-    x_ptr += token * x_token_stride + group * GROUP_SIZE
-    q_ptr += index * GROUP_SIZE
-    offsets = tl.arange(0, BLOCK)
-
-    absmax_bits = tl.zeros((BLOCK,), tl.int32)
-    for start in range(0, GROUP_SIZE, BLOCK):
-        mask = start + offsets < GROUP_SIZE
-        x = tl.load(x_ptr + start + offsets, mask=mask, other=0.0)
-        absmax_bits = tl.maximum(absmax_bits, absolute_bits(x))
-    scale = group_scale(tl.max(absmax_bits, 0), eps, QMAX, POWER_OF_TWO)
-
-    s_ptr += token * s_token_stride + group * s_group_stride
-    if E8M0:
-        tl.store(s_ptr, (scale.to(tl.int32, bitcast=True) >> 23).to(tl.uint8))
+    """Quantize GROUPS groups: neighbours in a row, or in a column, as the scales lie in memory."""
+    program = tl.program_id(0).to(tl.int64)
+    if COLUMN_MAJOR:
+        token = program // num_groups * GROUPS + tl.arange(0, GROUPS)
+        group = program % num_groups
+        index = token * num_groups + group
+        inside = token < num_tokens
+        x_start = token * x_token_stride + group * GROUP_SIZE
+        s_ptrs = s_ptr + group * num_tokens + token
     else:
-        tl.store(s_ptr, scale)
-
-    for start in range(0, GROUP_SIZE, BLOCK):
-        mask = start + offsets < GROUP_SIZE
-        x = tl.load(x_ptr + start + offsets, mask=mask, other=0.0).to(tl.float32)
-        y = tl.div_rn(x, tl.full(x.shape, 0.0, tl.float32) + scale)
-        if INT8:
-            code = int8_code(y)
-        elif HARDWARE_E4M3:
-            code = y.to(tl.float8e4nv).to(tl.uint8, bitcast=True)
+        index = program * GROUPS + tl.arange(0, GROUPS)
+        inside = index < num_tokens.to(tl.int64) * num_groups
+        if CONTIGUOUS:
+            x_start = index * GROUP_SIZE
         else:
-            code = e4m3_code(y)
-        tl.store(q_ptr + start + offsets, code, mask=mask)
+            token = index // num_groups
+            x_start = token * x_token_stride + (index - token * num_groups) * GROUP_SIZE
+        s_ptrs = s_ptr + index
+    columns = tl.arange(0, BLOCK)[None, :]
+    x_ptrs = x_ptr + x_start[:, None] + columns
+    q_ptrs = q_ptr + (index * GROUP_SIZE)[:, None] + columns
+    inside_tile = inside[:, None]
+
+    if GROUP_SIZE <= BLOCK:
+        if GROUP_SIZE < BLOCK:
+            inside_tile = inside_tile & (columns < GROUP_SIZE)
+        x = tl.load(x_ptrs, mask=inside_tile, other=0.0).to(tl.float32)
+        absmax_bits = tl.max(absolute_bits(x), 1)
+        scale = group_scale(absmax_bits, eps, QMAX, POWER_OF_TWO)
+        tl.store(q_ptrs, codes_of(x, scale, INT8, HARDWARE_E4M3), mask=inside_tile)
+    else:
+        running = tl.zeros((GROUPS, BLOCK), tl.int32)
+        for start in range(0, GROUP_SIZE, BLOCK):
+            mask = inside_tile & (start + columns < GROUP_SIZE)
+            running = tl.maximum(running, absolute_bits(tl.load(x_ptrs + start, mask, other=0.0)))
+        scale = group_scale(tl.max(running, 1), eps, QMAX, POWER_OF_TWO)
+        for start in range(0, GROUP_SIZE, BLOCK):
+            mask = inside_tile & (start + columns < GROUP_SIZE)
+            x = tl.load(x_ptrs + start, mask, other=0.0).to(tl.float32)
+            tl.store(q_ptrs + start, codes_of(x, scale, INT8, HARDWARE_E4M3), mask=mask)
+
+    if E8M0:
+        tl.store(s_ptrs, (scale.to(tl.int32, bitcast=True) >> 23).to(tl.uint8), mask=inside)
+    else:
+        tl.store(s_ptrs, scale, mask=inside)
 
 
 def per_token_group_quant(
@@ -120,25 +150,35 @@ def per_token_group_quant(
     """Quantize `x`, contiguous or ``[num_tokens, hidden_dim]``, into `q` and `s`."""
     num_groups = x.shape[-1] // group_size
     num_tokens = x.numel() // x.shape[-1]
+    contiguous = x.is_contiguous()
     int8 = q.dtype is torch.int8
     e8m0 = s.dtype is torch.float8_e8m0fnu
     hardware = not _INTERPRETED and torch.cuda.get_device_capability(x.device) >= (8, 9)
+    block = min(triton.next_power_of_2(group_size), _MAX_BLOCK)
+    groups = max(1, _TILE // block)
+    if scale_format.column_major:
+        grid = triton.cdiv(num_tokens, groups) * num_groups
+    else:
+        grid = triton.cdiv(num_tokens * num_groups, groups)
     with torch.cuda.device_of(x):
-        per_token_group_quant_kernel[(num_tokens * num_groups,)](
+        per_token_group_quant_kernel[(grid,)](
             x,
             q if int8 else q.view(torch.uint8),
             s.view(torch.uint8) if e8m0 else s,
+            num_tokens,
             num_groups,
-            x.shape[-1] if x.is_contiguous() else x.stride(0),
-            1 if scale_format.column_major else num_groups,
-            num_tokens if scale_format.column_major else 1,
+            x.shape[-1] if contiguous else x.stride(0),
             eps,
             GROUP_SIZE=group_size,
-            BLOCK=min(triton.next_power_of_2(group_size), _MAX_BLOCK),
+            GROUPS=groups,
+            BLOCK=block,
+            CONTIGUOUS=contiguous,
+            COLUMN_MAJOR=scale_format.column_major,
             QMAX=QMAX[q.dtype],
             INT8=int8,
             POWER_OF_TWO=scale_format.power_of_two,
             E8M0=e8m0,
             HARDWARE_E4M3=hardware,
-            num_warps=1,
+            num_warps=2,
+            enable_fp_fusion=False,
         )
