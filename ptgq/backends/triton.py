@@ -61,8 +61,16 @@ def absolute_bits(x):
 
 @triton.jit
 def codes_of(x, scale, INT8: tl.constexpr, HARDWARE_E4M3: tl.constexpr):
-    """The codes of a tile: ``x`` is ``[GROUPS, BLOCK]`` float32, ``scale`` ``[GROUPS]``."""
-    y = tl.div_rn(x, tl.zeros_like(x) + scale[:, None])
+    """The codes of a tile: ``x`` is ``[GROUPS, BLOCK]`` float32, ``scale`` ``[GROUPS]``.
+
+    With the correctly rounded reciprocal, one residual step gives the IEEE quotient (Markstein,
+    IBM J. Res. Dev. 34, 1990, theorem 8.4). The reciprocal is negated, never the residual: Triton's
+    minus is 0 - residual, which would turn -0 into 0.
+    """
+    reciprocal = tl.div_rn(tl.full(scale.shape, 1.0, tl.float32), scale)[:, None]
+    y = x * reciprocal
+    residual = tl.fma(y, tl.zeros_like(y) + scale[:, None], -x)
+    y = tl.fma(residual, tl.zeros_like(y) - reciprocal, y)
     if INT8:
         return int8_code(y)
     elif HARDWARE_E4M3:
