@@ -1,0 +1,132 @@
+// The fast kernel: groups of 16 to 512 elements, a power of two, in aligned rows.
+#pragma once
+
+#include "cuda_kernel.cuh"
+
+namespace ptgq {
+
+// A lane quantizes 16 elements: its codes are one 16-byte store.
+constexpr int kLaneElements = 16;
+
+// The 16 elements of a lane as they lie in memory: 16-byte loads.
+template <typename T>
+struct LaneVector {
+  static constexpr int kLoads = kLaneElements * sizeof(T) / sizeof(uint4);
+  uint4 words[kLoads];
+
+  __device__ __forceinline__ void load(const T* from) {
+#pragma unroll
+    for (int i = 0; i < kLoads; ++i) words[i] = reinterpret_cast<const uint4*>(from)[i];
+  }
+
+  __device__ __forceinline__ float element(int i) const {
+    return to_float(reinterpret_cast<const T*>(words)[i]);
+  }
+
+  // The largest |x| as float32 bits: infinity and NaN lie above all finite values.
+  __device__ __forceinline__ uint32_t absmax_bits() const {
+    uint32_t absmax = 0;
+#pragma unroll
+    for (int i = 0; i < kLaneElements; ++i) absmax = max(absmax, absolute_bits(element(i)));
+    return absmax;
+  }
+};
+
+// Division by a number that is known beforehand, for 31-bit numerators (Granlund and Montgomery,
+// "Division by invariant integers using multiplication", PLDI 1994, section 4).
+struct Divisor {
+  uint32_t divisor;
+  uint32_t multiplier;
+  uint32_t shift;
+
+  __device__ __forceinline__ uint32_t quotient(uint32_t numerator) const {
+    return divisor == 1 ? numerator : __umulhi(numerator, multiplier) >> shift;
+  }
+};
+
+struct VectorArguments {
+  KernelArguments problem;
+  Divisor groups;      // by the number of groups of a token
+  uint32_t num_warps;  // that have work
+  bool column_major;
+};
+
+// The quotient x / scale, exactly as IEEE division rounds it: with r the correctly rounded
+// reciprocal, one residual step corrects x * r (Markstein, IBM J. Res. Dev. 34, 1990, theorem 8.4).
+// The signs are such that -0 stays -0.
+__device__ __forceinline__ float quotient(float x, float scale, float reciprocal) {
+  const float y = __fmul_rn(x, reciprocal);
+  const float residual = __fmaf_rn(y, scale, -x);
+  return __fmaf_rn(-residual, reciprocal, y);
+}
+
+// Four codes in a word.
+template <bool kInt8>
+__device__ __forceinline__ uint32_t pack(float a, float b, float c, float d) {
+  if constexpr (kInt8) {
+    // The last byte of y + 1.5 * 2^23 is y rounded to an integer, halves to even.
+    const uint32_t ab = __byte_perm(bits_of(a + 0x1.8p23f), bits_of(b + 0x1.8p23f), 0x0040);
+    const uint32_t cd = __byte_perm(bits_of(c + 0x1.8p23f), bits_of(d + 0x1.8p23f), 0x0040);
+    return __byte_perm(ab, cd, 0x5410);
+  } else {
+    const uint32_t ab = __nv_cvt_float2_to_fp8x2(make_float2(a, b), __NV_SATFINITE, __NV_E4M3);
+    const uint32_t cd = __nv_cvt_float2_to_fp8x2(make_float2(c, d), __NV_SATFINITE, __NV_E4M3);
+    return ab | cd << 16;
+  }
+}
+
+// kGroupSize / 16 lanes a group. A warp's groups are neighbours as the scales lie in memory: in a
+// row, or, column-major, of one column, so that their scales are stored side by side.
+template <typename T, bool kInt8, int kGroupSize>
+__global__ void __launch_bounds__(512) vector_kernel(const __grid_constant__ VectorArguments a) {
+  constexpr int kLanes = kGroupSize / kLaneElements;
+  constexpr int kWarpGroups = kWarpSize / kLanes;
+  static_assert(kLanes >= 1 && kLanes <= kWarpSize, "a group is quantized within a warp");
+  const KernelArguments& p = a.problem;
+  const uint32_t warp = (blockIdx.x * blockDim.x + threadIdx.x) / kWarpSize;
+  if (warp >= a.num_warps) return;
+  const uint32_t lane = threadIdx.x % kWarpSize;
+  const uint32_t slot = lane / kLanes;
+
+  uint32_t token;
+  uint32_t group;
+  if (a.column_major) {
+    const uint32_t tokens = a.groups.quotient(warp);
+    group = warp - tokens * a.groups.divisor;
+    token = tokens * kWarpGroups + slot;
+  } else {
+    const uint32_t index = warp * kWarpGroups + slot;
+    token = a.groups.quotient(index);
+    group = index - token * a.groups.divisor;
+  }
+  // Lanes without work stay for the shuffles.
+  const bool inside = token < p.num_tokens;
+  const uint32_t column = group * kGroupSize + lane % kLanes * kLaneElements;
+
+  LaneVector<T> x{};
+  if (inside) x.load(static_cast<const T*>(p.x) + token * p.x_token_stride + column);
+  uint32_t absmax = x.absmax_bits();
+#pragma unroll
+  for (int offset = kLanes / 2; offset > 0; offset /= 2) {
+    absmax = max(absmax, __shfl_xor_sync(0xFFFFFFFF, absmax, offset));
+  }
+  const float scale = group_scale(absmax, p.eps, kInt8 ? kMaxInt8 : kMaxE4m3, p.power_of_two);
+  const float reciprocal = __frcp_rn(scale);
+
+  uint32_t codes[4];
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    float y[4];
+#pragma unroll
+    for (int j = 0; j < 4; ++j) y[j] = quotient(x.element(4 * i + j), scale, reciprocal);
+    codes[i] = pack<kInt8>(y[0], y[1], y[2], y[3]);
+    if (kInt8 && !is_finite(absmax)) codes[i] = 0;
+  }
+  if (!inside) return;
+  const int64_t hidden_dim = int64_t{a.groups.divisor} * kGroupSize;
+  *reinterpret_cast<uint4*>(p.q + token * hidden_dim + column) =
+      make_uint4(codes[0], codes[1], codes[2], codes[3]);
+  if (lane % kLanes == 0) store_scale(p, token, group, scale);
+}
+
+}  // namespace ptgq
