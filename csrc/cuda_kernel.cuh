@@ -48,9 +48,24 @@ __device__ __forceinline__ void store_scale(const KernelArguments& a, int64_t to
   }
 }
 
+// Programmatic dependent launch: the next kernel's blocks may start when there is room, and wait
+// before their first access until this kernel is done and its writes are visible.
+__device__ __forceinline__ void let_next_kernel_start() {
+#if __CUDA_ARCH__ >= 900
+  cudaTriggerProgrammaticLaunchCompletion();
+#endif
+}
+
+__device__ __forceinline__ void wait_for_previous_kernel() {
+#if __CUDA_ARCH__ >= 900
+  cudaGridDependencySynchronize();
+#endif
+}
+
 // One warp a group: any group size, alignment and row stride.
 template <typename T>
 __global__ void __launch_bounds__(kThreads) per_token_group_quant_kernel(KernelArguments a) {
+  let_next_kernel_start();
   const int lane = threadIdx.x % kWarpSize;
   const int64_t index = (int64_t{blockIdx.x} * kThreads + threadIdx.x) / kWarpSize;
   if (index >= a.num_tokens * a.num_groups) return;
@@ -59,6 +74,7 @@ __global__ void __launch_bounds__(kThreads) per_token_group_quant_kernel(KernelA
   const T* x = static_cast<const T*>(a.x) + token * a.x_token_stride + group * a.group_size;
   uint8_t* q = a.q + index * a.group_size;
 
+  wait_for_previous_kernel();
   uint32_t absmax = 0;
   for (int64_t i = lane; i < a.group_size; i += kWarpSize) {
     absmax = max(absmax, absolute_bits(to_float(x[i])));

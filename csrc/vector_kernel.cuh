@@ -82,6 +82,7 @@ __global__ void __launch_bounds__(512) vector_kernel(const __grid_constant__ Vec
   constexpr int kLanes = kGroupSize / kLaneElements;
   constexpr int kWarpGroups = kWarpSize / kLanes;
   static_assert(kLanes >= 1 && kLanes <= kWarpSize, "a group is quantized within a warp");
+  let_next_kernel_start();
   const KernelArguments& p = a.problem;
   const uint32_t warp = (blockIdx.x * blockDim.x + threadIdx.x) / kWarpSize;
   if (warp >= a.num_warps) return;
@@ -103,6 +104,7 @@ __global__ void __launch_bounds__(512) vector_kernel(const __grid_constant__ Vec
   const bool inside = token < p.num_tokens;
   const uint32_t column = group * kGroupSize + lane % kLanes * kLaneElements;
 
+  wait_for_previous_kernel();
   LaneVector<T> x{};
   if (inside) x.load(static_cast<const T*>(p.x) + token * p.x_token_stride + column);
   uint32_t absmax = x.absmax_bits();
