@@ -1,54 +1,78 @@
-// The op on CPU tensors.
+// The op on CPU tensors: checks, choice of the instruction set, threads.
+#include <torch/csrc/stable/ops.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+
 #include "cpu_numerics.h"
+#include "cpu_problem.h"
 #include "problem.h"
+// The instruction set that the compiler assumes without flags.
+#define PTGQ_QUANTIZE_GROUPS quantize_groups_baseline
+#include "cpu_groups.inc"
 
 namespace ptgq {
 namespace {
 
-template <typename T>
-void quantize(const Problem& p) {
-  const float qmax = p.int8 ? kMaxInt8 : kMaxE4m3;
-  for (int64_t token = 0; token < p.num_tokens; ++token) {
-    for (int64_t group = 0; group < p.num_groups; ++group) {
-      const T* x = static_cast<const T*>(p.x) + token * p.x_token_stride + group * p.group_size;
-      uint8_t* q = static_cast<uint8_t*>(p.q) + (token * p.num_groups + group) * p.group_size;
+// Elements below which a further thread costs more than it saves.
+constexpr int64_t kThreadElements = 32768;
 
-      uint32_t absmax = 0;
-      for (int64_t i = 0; i < p.group_size; ++i) {
-        const uint32_t bits = absolute_bits(to_float(x[i]));
-        absmax = bits > absmax ? bits : absmax;
-      }
-      const float scale = group_scale(absmax, p.eps, qmax, p.power_of_two);
+struct InstructionSet {
+  const char* name;
+  bool supported;
+  QuantizeGroups quantize_groups;
+};
 
-      const int64_t at = token * p.s_token_stride + group * p.s_group_stride;
-      if (p.e8m0) {
-        static_cast<uint8_t*>(p.s)[at] = e8m0_of(scale);
-      } else {
-        static_cast<uint32_t*>(p.s)[at] = bits_of(scale);
-      }
-      for (int64_t i = 0; i < p.group_size; ++i) {
-        if (!is_finite(absmax)) {
-          q[i] = p.int8 ? 0 : kNanE4m3;
-        } else {
-          const float y = to_float(x[i]) / scale;
-          q[i] = p.int8 ? int8_of(y) : e4m3_of(y);
-        }
-      }
+// The best instruction set that this processor has, or the one that PTGQ_CPU_ISA names.
+QuantizeGroups choose_instruction_set() {
+  const InstructionSet sets[] = {
+#ifdef __x86_64__
+      {"avx512",
+       __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"),
+       quantize_groups_avx512},
+      {"avx2", __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"),
+       quantize_groups_avx2},
+#endif
+      {"baseline", true, quantize_groups_baseline},
+  };
+  const char* wanted = std::getenv("PTGQ_CPU_ISA");
+  for (const InstructionSet& set : sets) {
+    if (set.supported && (wanted == nullptr || std::strcmp(wanted, set.name) == 0)) {
+      return set.quantize_groups;
     }
   }
+  STD_TORCH_CHECK(
+      false, "PTGQ_CPU_ISA must be avx512, avx2 or baseline, as the processor has, got ", wanted);
+}
+
+InputType input_type(ScalarType type) {
+  if (type == ScalarType::BFloat16) return InputType::kBfloat16;
+  return type == ScalarType::Half ? InputType::kFloat16 : InputType::kFloat32;
 }
 
 void per_token_group_quant(const Tensor& x, const Tensor& q, const Tensor& s, int64_t group_size,
                            double eps, bool column_major_scales, bool use_ue8m0) {
+  static const QuantizeGroups quantize_groups = choose_instruction_set();
   const Problem p = check(x, q, s, group_size, eps, column_major_scales, use_ue8m0);
-  switch (p.x_type) {
-    case ScalarType::BFloat16:
-      return quantize<Bfloat16>(p);
-    case ScalarType::Half:
-      return quantize<Float16>(p);
-    default:
-      return quantize<float>(p);
-  }
+  const CpuProblem problem{p.x,
+                           static_cast<uint8_t*>(p.q),
+                           p.s,
+                           input_type(p.x_type),
+                           p.int8,
+                           p.e8m0,
+                           p.power_of_two,
+                           p.num_groups,
+                           p.group_size,
+                           p.x_token_stride,
+                           p.s_token_stride,
+                           p.s_group_stride,
+                           p.eps};
+  const int64_t grain = std::max<int64_t>(1, kThreadElements / group_size);
+  torch::stable::parallel_for(
+      0, p.num_tokens * p.num_groups, grain,
+      [&problem](int64_t begin, int64_t end) { quantize_groups(problem, begin, end); });
 }
 
 }  // namespace

@@ -1,6 +1,8 @@
 // Conversions that a CPU does in integer arithmetic: exact in every rounding and flush mode.
 #pragma once
 
+#include <algorithm>
+
 #include "numerics.h"
 
 namespace ptgq {
@@ -12,37 +14,44 @@ struct Float16 {
   uint16_t bits;
 };
 
-inline float to_float(float x) { return x; }
+PTGQ_HOST_DEVICE float to_float(float x) { return x; }
 
-inline float to_float(Bfloat16 x) { return float_of(uint32_t{x.bits} << 16); }
+PTGQ_HOST_DEVICE float to_float(Bfloat16 x) { return float_of(uint32_t{x.bits} << 16); }
 
-inline float to_float(Float16 x) {
+PTGQ_HOST_DEVICE uint32_t select(bool condition, uint32_t yes, uint32_t no) {
+  // By a mask: of `? :` the compiler may make a branch, which keeps a loop from vectors.
+  const uint32_t mask = 0u - static_cast<uint32_t>(condition);
+  return no ^ ((yes ^ no) & mask);
+}
+
+PTGQ_HOST_DEVICE float to_float(Float16 x) {
   const uint32_t sign = (x.bits & 0x8000u) << 16;
   const uint32_t magnitude = x.bits & 0x7FFFu;
   // Rebias the exponent by 127 - 15; infinity and NaN by as much again, to all ones.
-  const uint32_t normal =
-      (magnitude << 13) + (112u << 23) + (magnitude >= 0x7C00u ? 112u << 23 : 0u);
+  const uint32_t rebias = select(magnitude >= 0x7C00u, 224u << 23, 112u << 23);
+  const uint32_t normal = (magnitude << 13) + rebias;
   // A subnormal is an integer times 2^-24.
-  const uint32_t subnormal =
-      bits_of(static_cast<float>(static_cast<int32_t>(magnitude)) * 0x1p-24f);
-  return float_of(sign | (magnitude < 0x0400u ? subnormal : normal));
+  const float subnormal = static_cast<float>(static_cast<int32_t>(magnitude)) * 0x1p-24f;
+  return float_of(sign | select(magnitude < 0x0400u, bits_of(subnormal), normal));
 }
 
-// float32 to E4M3: round to nearest even, saturate. `y` is no NaN.
-inline uint8_t e4m3_of(float y) {
-  const uint32_t bits = bits_of(y);
-  const uint32_t magnitude_bits = bits & 0x7FFFFFFF;
-  const uint32_t magnitude =
-      magnitude_bits < bits_of(kMaxE4m3) ? magnitude_bits : bits_of(kMaxE4m3);
-  // Keep 3 of 23 mantissa bits, halves to even, then rebias the exponent by 127 - 7.
-  const uint32_t normal = ((magnitude + 0x7FFFF + ((magnitude >> 20) & 1)) >> 20) - (120u << 3);
-  // Below 2^-6 codes are multiples of 2^-9, the spacing of float32 from 2^14: the sum rounds.
-  const uint32_t subnormal = bits_of(float_of(magnitude) + 0x1p14f) - bits_of(0x1p14f);
-  const uint32_t code = magnitude < bits_of(0x1p-6f) ? subnormal : normal;
+// float32 to E4M3, round to nearest even. `y` is a quotient by a group's scale, which rounding left
+// at most 1 + 2^-23 times too small, so |y| rounds to 448 at most and nothing saturates.
+PTGQ_HOST_DEVICE uint8_t e4m3_of(float y) {
+  constexpr int32_t kMinNormal = 0x3C800000;  // 2^-6: below, codes are multiples of 2^-9, too
+  const auto bits = static_cast<int32_t>(bits_of(y));
+  const int32_t magnitude = bits & 0x7FFFFFFF;
+  // A power of two 2^20 times the value's: its float32 spacing is that of the codes, so the sum is
+  // rounded to codes, and its last bits count the code spacings in the value: 8 to 16, or 0 to 8.
+  const int32_t exponent = std::max(magnitude, kMinNormal) & 0x7F800000;
+  const int32_t anchor = exponent + (20 << 23);
+  const float sum = float_of(magnitude) + float_of(anchor);
+  const int32_t spacings = static_cast<int32_t>(bits_of(sum)) - anchor;
+  const int32_t code = spacings + ((exponent - kMinNormal) >> 20);
   return static_cast<uint8_t>((bits >> 24 & 0x80) | code);
 }
 
 // float32 to INT8: half to even. |y| <= 127.5: the sum's last bits are the rounded integer.
-inline uint8_t int8_of(float y) { return static_cast<uint8_t>(bits_of(y + 0x1.8p23f)); }
+PTGQ_HOST_DEVICE uint8_t int8_of(float y) { return static_cast<uint8_t>(bits_of(y + 0x1.8p23f)); }
 
 }  // namespace ptgq

@@ -7,7 +7,9 @@
 #ifdef __CUDACC__
 #define PTGQ_HOST_DEVICE __host__ __device__ __forceinline__
 #else
-#define PTGQ_HOST_DEVICE inline
+// Always inlined, with internal linkage: the CPU code is compiled once per instruction set, and the
+// linker must not merge a function built for one with a caller built for another.
+#define PTGQ_HOST_DEVICE static inline __attribute__((always_inline))
 #endif
 
 namespace ptgq {

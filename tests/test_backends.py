@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -125,6 +129,37 @@ def test_code_of_every_bfloat16(backend_on):
     x[:, 1:] = torch.cat([values, values[: x[:, 1:].numel() - len(values)]]).view(-1, 127)
     for scale_format in FORMATS:
         check(x, 128, scale_format, backend_on)
+
+
+@pytest.mark.parametrize("isa", ["baseline", "avx2", "avx512"])
+def test_instruction_sets_of_the_cpu_backend(isa, tmp_path):
+    capability = torch.backends.cpu.get_cpu_capability()
+    if isa not in {"AVX512": ("baseline", "avx2", "avx512"), "AVX2": ("baseline", "avx2")}.get(
+        capability, ("baseline",)
+    ):
+        pytest.skip(f"this processor has {capability}")
+    # Chosen once a process.
+    script = tmp_path / "run.py"
+    script.write_text(
+        "import sys, torch; from test_backends import *\n"
+        "for dtype in DTYPES:\n"
+        "    for size in (7, 64, 128, 200):\n"
+        "        for scale_format in FORMATS:\n"
+        "            check(hard_input(19, size * 3, size, dtype), size, scale_format, "
+        "('cpu', 'cpu'))\n"
+    )
+    paths = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "PTGQ_CPU_ISA": isa, "PYTHONPATH": paths}
+    subprocess.run([sys.executable, str(script)], env=environment, check=True)
+
+
+def test_an_unknown_instruction_set_is_refused():
+    code = "import torch, ptgq; ptgq.per_token_group_quant_int8(torch.ones(1, 4), 4)"
+    environment = {**os.environ, "PTGQ_CPU_ISA": "mmx"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True)
+    assert done.returncode == 1
+    assert b"PTGQ_CPU_ISA must be avx512, avx2 or baseline" in done.stderr
+    assert b"got mmx" in done.stderr
 
 
 def test_minus_zero_keeps_its_sign(backend_on):
