@@ -1,0 +1,72 @@
+"""Tasks: ``nox -s NAME -- ARGUMENTS``; with ``--no-venv`` in the environment that nox runs in."""
+
+import os
+import shutil
+from pathlib import Path
+
+import nox
+
+nox.options.sessions = ["lint", "typecheck", "tests"]
+nox.options.reuse_venv = "yes"
+
+PROJECT = nox.project.load_toml("pyproject.toml")
+# One release, so that every machine builds and tests with the same; any from 2.11 works.
+TORCH = os.environ.get("PTGQ_TORCH", "torch==2.13.0")
+
+
+def install(session, *groups, project=True):
+    """Install torch, dependency groups and the project; without a venv, the project alone."""
+    if session.venv_backend != "none":
+        session.install(TORCH, *nox.project.dependency_groups(PROJECT, "build", *groups))
+    if project:
+        # Its dependencies are here; an isolated build would fetch another torch.
+        options = ("--no-deps", "--no-build-isolation", "--force-reinstall", "--quiet")
+        session.run("python", "-m", "pip", "install", *options, ".")
+
+
+@nox.session
+def lint(session):
+    """Check style: ruff for Python, clang-format for csrc."""
+    if session.venv_backend != "none":
+        session.install(*nox.project.dependency_groups(PROJECT, "lint"))
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    sources = [str(path) for path in sorted(Path("csrc").iterdir())]
+    session.run("clang-format", "--dry-run", "-Werror", *sources)
+
+
+@nox.session
+def typecheck(session):
+    """Check the types of ptgq."""
+    install(session, "typecheck", project=False)
+    session.run("mypy")
+
+
+@nox.session
+def tests(session):
+    """Run the tests: [PYTEST ARGUMENTS]."""
+    install(session, "test")
+    # -P: the installed package is tested, not the folder beside the tests.
+    session.run("python", "-P", "-m", "pytest", "-n", "auto", *session.posargs)
+
+
+@nox.session
+def bench(session):
+    """Print the benchmark table of this machine, on its GPU if it has one: [SCRIPT ARGUMENTS]."""
+    install(session, "bench")
+    probe = "import torch; print('cuda' if torch.cuda.is_available() else 'cpu')"
+    device = session.run("python", "-c", probe, silent=True, log=False)
+    script = "benchmarks/benchmark_per_token_group_quant.py"
+    session.run("python", script, f"--device={(device or 'cpu').strip()}", *session.posargs)
+
+
+@nox.session(name="compile")
+def compile_all(session):
+    """Compile CUDA for 8.0, 9.0 and 10.0 without a GPU; fail if a kernel spills registers."""
+    install(session, project=False)
+    folder = Path(session.create_tmp(), "compile")
+    shutil.rmtree(folder, ignore_errors=True)
+    environment = {"TORCH_CUDA_ARCH_LIST": "8.0;9.0;10.0", "PTGQ_CUDA": "1"}
+    options = ("--no-deps", "--no-build-isolation", "--quiet", "--target", str(folder))
+    session.run("python", "-m", "pip", "install", *options, ".", env=environment)
+    session.run("python", "benchmarks/suite/machine_code.py", str(folder / "ptgq" / "_C.so"))

@@ -1,0 +1,83 @@
+"""The wheel: built as its user's machine allows, and imported from a clean environment."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import venv
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+NVCC = shutil.which("nvcc") or shutil.which("nvcc", path="/usr/local/cuda/bin")
+
+
+def build(folder: Path, environment: dict[str, str]) -> Path:
+    source = folder / "source"
+    ignored = shutil.ignore_patterns(".*", "build", "results", "*.so", "*.egg-info", "__pycache__")
+    shutil.copytree(ROOT, source, ignore=ignored)
+    options = ["--no-deps", "--no-build-isolation", "--no-index", "--quiet"]
+    command = [sys.executable, "-m", "pip", "wheel", *options, "--wheel-dir", str(folder), "."]
+    subprocess.run(command, check=True, cwd=source, env={**os.environ, **environment})
+    (wheel,) = folder.glob("*.whl")
+    return wheel
+
+
+def run_installed(wheel: Path, folder: Path, code: str) -> str:
+    """Run code where nothing but the wheel is installed and torch is found."""
+    python = folder / "env" / "bin" / "python"
+    venv.create(folder / "env", with_pip=False)
+    (site,) = (folder / "env" / "lib").glob("python*/site-packages")
+    options = ["--no-deps", "--no-index", "--quiet", "--target", str(site)]
+    subprocess.run([sys.executable, "-m", "pip", "install", *options, str(wheel)], check=True)
+    torch = find_spec("torch")
+    assert torch is not None
+    # Behind the environment's own packages, so the wheel's ptgq is found first.
+    (site / "torch.pth").write_text(str(Path(torch.origin).parents[1]) + "\n")
+    code = f"import ptgq; assert {str(site)!r} in ptgq.__file__, ptgq.__file__; {code}"
+    done = subprocess.run([python, "-c", code], capture_output=True, text=True, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+QUANTIZE = (
+    "import torch; q, s = ptgq.per_token_group_quant_fp8(torch.ones(4, 128), 64); "
+    "print({n: tuple(b) for n, b in ptgq.backends().items()})"
+)
+
+
+@pytest.mark.skipif(NVCC is None, reason="needs nvcc")
+def test_wheel_with_cuda(tmp_path):
+    wheel = build(tmp_path, {"TORCH_CUDA_ARCH_LIST": "9.0", "PTGQ_CUDA": "1"})
+    assert wheel.name.endswith("-cp310-abi3-linux_x86_64.whl")
+    statuses = eval(run_installed(wheel, tmp_path, QUANTIZE))
+    assert statuses["cpu"] == (True, "serves cpu")
+    import torch
+
+    if not torch.cuda.is_available():
+        assert statuses["cuda"] == (False, "no CUDA device is visible")
+
+
+def test_wheel_without_nvcc(tmp_path):
+    statuses = eval(run_installed(build(tmp_path, {"PTGQ_CUDA": "0"}), tmp_path, QUANTIZE))
+    assert statuses["cpu"][0]
+    assert statuses["cuda"] == (False, "the extension was built without nvcc")
+
+
+def test_wheel_without_a_compiler(tmp_path):
+    empty = tmp_path / "bin"
+    empty.mkdir()
+    wheel = build(tmp_path, {"PATH": str(empty), "CXX": "no-such-compiler"})
+    statuses = eval(run_installed(wheel, tmp_path, QUANTIZE))
+    reason = "the extension is not built: no C++ compiler was found at installation"
+    assert statuses["cpu"] == statuses["cuda"] == (False, reason)
+    assert statuses["reference"][0]
+
+
+def test_cuda_can_be_demanded(tmp_path):
+    with pytest.raises(subprocess.CalledProcessError):
+        build(tmp_path, {"PTGQ_CUDA": "yes"})
