@@ -1,0 +1,1 @@
+"""Plugins of airspeed velocity, named in ``asv.conf.json``."""

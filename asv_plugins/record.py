@@ -1,0 +1,192 @@
+"""What the front page shows, from the results that asv stored."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import defaultdict
+
+from asv.results import iter_results
+
+from asv_plugins.verdict import Measurement, threshold_for, verdict
+
+NOT_APPLICABLE = "n/a"
+FAILED = "failed"
+
+
+def rounded(number: float) -> float | None:
+    """Six digits, as much as a time has; None for the open end of an interval."""
+    return float(f"{number:.6g}") if math.isfinite(number) else None
+
+
+def measurements(results, name: str, params: list) -> list:
+    """
+    Read one benchmark of one result file, in the order of its parameter combinations.
+
+    Returns
+    -------
+    list of Measurement, str or None
+        A string is ``n/a`` or ``failed``; None was not measured there, because the combination or
+        the benchmark is newer than the result.
+    """
+    known = set(itertools.product(*(results.get_result_params(name) or [])))
+    values = results.get_result_value(name, params)
+    stats = results.get_result_stats(name, params)
+    read = []
+    for combination, value, stat in zip(itertools.product(*params), values, stats, strict=True):
+        if combination not in known:
+            read.append(None)
+        elif value is None:
+            read.append(FAILED)
+        elif math.isnan(value):
+            read.append(NOT_APPLICABLE)
+        else:
+            stat = stat or {}
+            low, high = stat.get("ci_99_a", value), stat.get("ci_99_b", value)
+            # One sample, or few: asv stores an open interval, or none at all.
+            if stat and stat.get("ci_99_a") is None:
+                low, high = -math.inf, math.inf
+            read.append(Measurement(value, low, high))
+    return read
+
+
+class Series:
+    """
+    The history of one machine in one configuration (driver, torch, ...), as asv draws it.
+
+    Parameters
+    ----------
+    params : dict
+        What tells this configuration from others, and all that is known about it.
+    """
+
+    def __init__(self, params: dict):
+        self.params = params
+        # Commit to result files: `asv run` with several environments writes several.
+        self.commits: dict[str, list] = defaultdict(list)
+
+    def read(self, commit: str, name: str, params: list) -> list | None:
+        """One benchmark at one commit, or None where it was not run."""
+        for results in self.commits[commit]:
+            if name in results.get_all_result_keys():
+                return measurements(results, name, params)
+        return None
+
+
+def load(results_dir: str, order: dict[str, int], benchmarks: dict) -> list[Series]:
+    """
+    Read the stored results of the commits in `order`.
+
+    Parameters
+    ----------
+    results_dir : str
+        asv's results, one folder a machine.
+    order : dict
+        Commit hash to position; results of other commits are left out.
+    benchmarks : dict
+        asv's benchmarks: a result of another version than theirs is left out.
+
+    Returns
+    -------
+    list of Series
+        By machine, and of each machine only those that hold its newest commit.
+    """
+    found: dict[tuple, Series] = {}
+    for results in iter_results(results_dir):
+        if results.commit_hash not in order:
+            continue
+        for name in set(results.get_all_result_keys()) - results.get_result_keys(benchmarks):
+            results.remove_result(name)
+        params = {key: value or "" for key, value in results.params.items()}
+        params |= {f"env-{key}": value for key, value in results.env_vars.items()}
+        series = found.setdefault(tuple(sorted(params.items())), Series(params))
+        series.commits[results.commit_hash].append(results)
+    newest: dict[str, int] = {}
+    for series in found.values():
+        name = series.params["machine"]
+        newest[name] = max(newest.get(name, -1), *(order[commit] for commit in series.commits))
+    return [
+        series
+        for _, series in sorted(found.items(), key=lambda item: item[1].params["machine"])
+        if any(order[commit] == newest[series.params["machine"]] for commit in series.commits)
+    ]
+
+
+def cell(now: Measurement | str | None, before, threshold: float) -> object:
+    """
+    Encode one series at the newest commit for the page.
+
+    A list is ``[value]`` or ``[value, low, high]``, then the same of the previous measured commit
+    and the verdict, if there is one: short, as there are thousands.
+    """
+    if not isinstance(now, Measurement):
+        return [now, encode(before)] if isinstance(before, Measurement) and now == FAILED else now
+    if not isinstance(before, Measurement):
+        return [encode(now), before] if before == FAILED else [encode(now)]
+    return [encode(now), encode(before), verdict(before, now, threshold)]
+
+
+def encode(measurement: Measurement) -> object:
+    """Encode a number, or a list of the median and its interval."""
+    numbers = [rounded(number) for number in measurement]
+    return numbers[0] if measurement.low == measurement.high else numbers
+
+
+def snapshot(series: Series, order: dict[str, int], benchmarks: dict, thresholds: dict) -> dict:
+    """What one machine's newest measured commit says, beside what the one before said."""
+    commits = sorted(series.commits, key=order.__getitem__)
+    newest = commits[-1]
+    shown: dict = {"commit": order[newest], "previous": {}, "cells": {}}
+    for name, benchmark in benchmarks.items():
+        now = series.read(newest, name, benchmark["params"])
+        if now is None:
+            continue
+        before = [None] * len(now)
+        for commit in reversed(commits[:-1]):
+            earlier = series.read(commit, name, benchmark["params"])
+            if earlier is not None:
+                before, shown["previous"][name] = earlier, order[commit]
+                break
+        combinations = itertools.product(*benchmark["params"])
+        shown["cells"][name] = [
+            cell(new, old, threshold_for(entry_name(name, values), thresholds))
+            for values, new, old in zip(combinations, now, before, strict=True)
+        ]
+    return shown
+
+
+def entry_name(name: str, values: tuple[str, ...]) -> str:
+    """asv's name of one series."""
+    return f"{name}({', '.join(values)})" if values else name
+
+
+def histories(series: Series, order: dict[str, int], name: str, params: list):
+    """
+    Yield each series of a benchmark as columns over the measured commits.
+
+    Yields
+    ------
+    dict
+        ``commit`` (positions), ``value``, ``low``, ``high`` (None: no number there), and ``failed``
+        (positions).
+    """
+    commits = sorted(series.commits, key=order.__getitem__)
+    rows = [(order[commit], series.read(commit, name, params)) for commit in commits]
+    rows = [(position, row) for position, row in rows if row is not None]
+    count = math.prod(len(values) for values in params)
+    for index in range(count):
+        column: dict[str, list] = {"commit": [], "value": [], "low": [], "high": [], "failed": []}
+        for position, row in rows:
+            point = row[index]
+            if point == FAILED:
+                column["failed"].append(position)
+            if isinstance(point, Measurement):
+                numbers = [rounded(number) for number in point]
+            else:
+                numbers = [None, None, None]
+            column["commit"].append(position)
+            for key, number in zip(("value", "low", "high"), numbers, strict=True):
+                column[key].append(number)
+        if column["low"] == column["value"] == column["high"]:
+            del column["low"], column["high"]
+        yield column

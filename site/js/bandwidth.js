@@ -1,0 +1,122 @@
+"use strict";
+// Time, GB/s and share of a same-bytes copy: the serving shapes on a GPU, and every CPU's shapes.
+ptgq.bandwidths = [
+  {
+    id: "bandwidth", title: "How far from the copy: serving shapes", backends: ["cuda", "triton"],
+    time: "kernel_time.KernelTime.track_serving", copy: "copy_distance.DistanceToCopy.track_serving",
+    note: "Kernel time by CUDA-graph replay. GB/s counts x read once, q and s written once; " +
+      "% of copy is a same-bytes device copy's time in the same run over this time, both cold.",
+    method: "graph", device: "cuda",
+  },
+  {
+    id: "seed-bandwidth", title: "How far from the copy: the table's shapes", backends: ["cuda", "triton"],
+    time: "kernel_time.KernelTime.track_seed", copy: "copy_distance.DistanceToCopy.track_seed",
+    note: "The same for the shapes of the first table: too small to reach the memory's rate.",
+    method: "graph", device: "cuda",
+  },
+  {
+    id: "cpu", title: "CPU: time and share of the copy", backends: ["cpu", "reference"],
+    time: "cpu_time.CpuTime.track_call", copy: "cpu_time.CpuTime.track_copy_ratio",
+    note: "% of copy is a same-bytes memcpy's time in the same run over this time.",
+    method: "events", device: "cpu",
+  },
+];
+
+// Whether anything of a benchmark was measured here: its numbers, or failures.
+ptgq.measured = function (machine, name) {
+  const cells = ptgq.front.machines[machine].cells[name] || [];
+  return cells.some((stored) => stored !== null && stored !== "n/a");
+};
+
+ptgq.bandwidth = function (machine, spec) {
+  if (!ptgq.measured(machine, spec.time)) return null;
+  const choice = { group: "128", format: "fp8_row_float32", cache: "cold" };
+  const options = {};
+  for (const key of Object.keys(choice)) {
+    options[key] = ptgq.values(spec.time, key);
+    if (!options[key].includes(choice[key])) choice[key] = options[key].at(-1);
+  }
+  const hiddens = ptgq.values(spec.time, "hidden");
+  const names = spec.backends.map((backend) => ptgq.backendNames[backend]);
+  const table = el("div", {});
+  const plot = el("div", {});
+
+  function cells(row, backend) {
+    const wanted = { ...choice, ...row, backend };
+    const time = ptgq.cell(machine, spec.time, wanted);
+    // The distance to the copy is a cold one: beside hot times it would say nothing.
+    const copy = choice.cache === "hot" ? ptgq.cell(machine, spec.copy, -1) : ptgq.cell(machine, spec.copy, wanted);
+    const bytes = ptgq.bytes(row.tokens, row.width, choice.group, choice.format);
+    return { time, copy, rate: (seconds) => digits(bytes / seconds / 1e9) };
+  }
+
+  function draw() {
+    const rows = [];
+    for (const hidden of hiddens.length ? hiddens : [null])
+      for (const tokens of ptgq.values(spec.time, "tokens")) {
+        const width = hidden || ptgq.SEED_HIDDEN[tokens] || 7168;
+        rows.push({ tokens, hidden, width });
+      }
+    const lines = rows.map(function (row) {
+      const found = spec.backends.map((backend) => cells(row, backend));
+      const ratio = ptgq.ratio(found[0].time, found[1].time);
+      const title = `${row.tokens} × ${row.width}, group ${choice.group}, ${choice.format}`;
+      const shown = found.flatMap(({ time, copy, rate }) => [
+        el("td", { class: "first" }, ptgq.show(time, format.micro)),
+        el("td", {}, time.state === "value" ? rate(time.value) : el("span", { class: "na" }, "–")),
+        el("td", {}, ptgq.show(copy, (value) => format.percent(1 / value))),
+      ]);
+      const entries = found.flatMap(({ time, copy }, place) => [
+        { label: `${names[place]}, time`, read: time },
+        { label: `${names[place]}, time / copy time`, read: copy },
+      ]);
+      const command = ptgq.tableCommand({
+        tokens: row.tokens, hidden: row.width, group: choice.group, formatName: choice.format,
+        device: spec.device, method: spec.method, cache: choice.cache || "cold",
+      });
+      return el("tr", {}, el("th", { scope: "row" }, `${row.tokens} × ${row.width}`), ...shown,
+        el("td", { class: "first" }, ratio === null ? "–" : format.times(ratio)),
+        ptgq.more(title, entries, command));
+    });
+    const above = el("tr", {}, el("td", {}), ...names.map((name) =>
+      el("th", { class: "group", colspan: "3", scope: "colgroup" }, name)), el("td", { colspan: "2" }));
+    const head = el("tr", {},
+      el("th", { scope: "col", class: "text" }, "Tokens × hidden"),
+      ...names.flatMap(() => ["µs", "GB/s", "% of copy"]).map((name, place) =>
+        el("th", { scope: "col", class: place % 3 ? null : "first" }, name)),
+      el("th", { scope: "col", class: "first" }, "speed-up"),
+      el("th", { scope: "col" }, el("span", { class: "hidden-text" }, "Details")));
+    table.replaceChildren(ptgq.table(spec.title, [above, head], lines));
+    if (hiddens.length) drawPlot(rows);
+  }
+
+  function drawPlot(rows) {
+    const tokens = ptgq.values(spec.time, "tokens").map(Number);
+    const curves = spec.backends.flatMap((backend, place) =>
+      hiddens.map((hidden, number) => ({
+        label: `${names[place]} ${hidden}`, color: `--${backend}`,
+        dash: [[], [7, 4], [2, 3]][number % 3],
+        values: rows.filter((row) => row.hidden === hidden).map(function (row) {
+          const { time } = cells(row, backend);
+          const bytes = ptgq.bytes(row.tokens, row.width, choice.group, choice.format);
+          return time.state === "value" ? bytes / time.value / 1e9 : null;
+        }),
+      })));
+    ptgq.plot(plot, {
+      label: `GB/s over tokens, group ${choice.group}, ${choice.format}`, x: tokens, logarithmic: true,
+      curves, y: (value) => `${digits(value)} GB/s`, xText: (value) => `${value} tokens`,
+    });
+  }
+
+  const controls = [["group", "Group"], ["format", "Format"], ["cache", "L2 cache"]]
+    .filter(([key]) => options[key].length > 1)
+    .map(([key, label]) => ptgq.select(label, options[key], choice[key], (value) => {
+      choice[key] = value;
+      draw();
+    }));
+  const section = ptgq.section(spec.id, spec.title, el("p", { class: "note" }, spec.note),
+    el("div", { class: "controls" }, ...controls), table, plot);
+  // A plot needs its width: draw when it is on the page.
+  section.drawn = draw;
+  return section;
+};

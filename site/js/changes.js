@@ -1,0 +1,106 @@
+"use strict";
+// What changed since the previous measured commit, with the verdict that asv_plugins/verdict.py gave.
+ptgq.VERDICTS = ["worse", "better", "undecided", "same", "failed", "fixed"];
+
+// Time and time ratios get faster or slower; bytes, registers and errors better or worse.
+ptgq.verdictWord = function (verdict, unit) {
+  const timed = unit === "seconds" || unit.includes("/");
+  return (timed && { worse: "slower", better: "faster" }[verdict]) || verdict;
+};
+
+ptgq.changed = function (machine) {
+  const rows = [];
+  for (const name of Object.keys(ptgq.front.machines[machine].cells)) {
+    ptgq.front.machines[machine].cells[name].forEach(function (stored, index) {
+      if (!Array.isArray(stored)) return;
+      const read = ptgq.cell(machine, name, index);
+      const verdict = read.state === "failed" ? "failed" : read.fixed ? "fixed" : read.verdict;
+      if (!verdict) return;
+      const ratio = read.state === "value" && read.before ? read.value / read.before.value : null;
+      rows.push({ read, verdict, ratio });
+    });
+  }
+  // The largest change first: a failure outranks every number, 0 to something every ratio.
+  const size = (row) => row.verdict === "failed" ? Infinity
+    : row.ratio === null || Number.isNaN(row.ratio) ? 0 : Math.abs(Math.log(row.ratio));
+  return rows.sort((a, b) => size(b) - size(a) || 0);
+};
+
+ptgq.seriesTitle = function (read) {
+  const values = Object.values(ptgq.combination(read.name, read.index)).join(", ");
+  return values ? `${ptgq.title(read.name)}: ${values}` : ptgq.title(read.name);
+};
+
+ptgq.noiseText = function (read) {
+  const both = [ptgq.noise(read), ptgq.noise(read.before)];
+  if (both.includes(null)) return "open";
+  const largest = Math.max(...both);
+  return largest === 0 ? "0" : `± ${(100 * largest).toFixed(1)} %`;
+};
+
+ptgq.changes = function (machine) {
+  const STEP = 100;
+  const all = ptgq.changed(machine);
+  const counts = {};
+  for (const { verdict } of all) counts[verdict] = (counts[verdict] || 0) + 1;
+  const chosen = new Set(ptgq.VERDICTS.filter((verdict) => verdict !== "same"));
+  let shown = STEP;
+  const body = el("div", {});
+
+  function line({ read, verdict, ratio }) {
+    const unit = ptgq.benchmark(read.name).unit;
+    const number = (measured) => format.unit(measured.value, unit);
+    const change = ratio === null || !Number.isFinite(ratio) ? "–" : format.change(ratio);
+    const style = { worse: "worse", failed: "failed", better: "better", fixed: "better" }[verdict] || "quiet";
+    const title = ptgq.seriesTitle(read);
+    return el("tr", {},
+      el("th", { scope: "row" }, title),
+      el("td", {}, read.before ? number(read.before) : "failed"),
+      el("td", {}, ptgq.show(read, () => number(read))),
+      el("td", {}, change),
+      el("td", {}, read.before && read.state === "value" ? ptgq.noiseText(read) : "–"),
+      el("td", { class: `text ${style}` }, ptgq.verdictWord(verdict, unit)),
+      ptgq.more(title, [{ label: ptgq.title(read.name), read }]));
+  }
+
+  function draw() {
+    const rows = all.filter((row) => chosen.has(row.verdict));
+    const head = ptgq.heads(["Series", "before", "after", "change", "noise", "verdict"]);
+    head.lastChild.className = "text";
+    head.append(el("th", { scope: "col" }, el("span", { class: "hidden-text" }, "Details")));
+    const more = rows.length > shown
+      ? el("button", { type: "button", onclick: () => { shown += STEP * 5; draw(); } },
+        `Show more (${rows.length - shown} left)`)
+      : "";
+    body.replaceChildren(
+      rows.length
+        ? ptgq.table("What changed", [head], rows.slice(0, shown).map(line), true)
+        : el("p", {}, all.length ? "Nothing with the chosen verdicts." : "No earlier commit was measured here."),
+      more);
+  }
+
+  const filters = ptgq.VERDICTS.filter((verdict) => counts[verdict]).map(function (verdict) {
+    const word = { worse: "slower or worse", better: "faster or better" }[verdict] || verdict;
+    const button = el("button", {
+      type: "button", "aria-pressed": String(chosen.has(verdict)),
+      onclick() {
+        if (!chosen.delete(verdict)) chosen.add(verdict);
+        button.setAttribute("aria-pressed", String(chosen.has(verdict)));
+        shown = STEP;
+        draw();
+      },
+    }, `${counts[verdict]} ${word}`);
+    return button;
+  });
+  draw();
+  const commits = ptgq.front.commits;
+  const previous = new Set(Object.values(ptgq.front.machines[machine].previous));
+  const since = [...previous].sort((a, b) => a - b).map((position) => format.hash(commits[position][0])).join(", ");
+  return ptgq.section("changes", "What changed",
+    el("p", { class: "note" },
+      `Against the previous measured commit${since ? ` (${since})` : ""}, by the 99 % intervals of the medians. ` +
+      "Slower or faster: the intervals lie apart and the medians differ by more than the benchmark's " +
+      "threshold. Same: even the ends of the intervals differ by no more. Undecided: the noise allows " +
+      "neither. Noise is half an interval, relative."),
+    el("div", { class: "controls", role: "group", "aria-label": "Verdicts shown" }, ...filters), body);
+};

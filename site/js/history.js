@@ -1,0 +1,113 @@
+"use strict";
+// One series over the measured commits, the backends together, with the 99 % interval as a band.
+ptgq.historySection = function (machine) {
+  const names = ptgq.front.benchmarks.map((benchmark) => benchmark.name)
+    .filter((name) => ptgq.measured(machine, name));
+  if (!names.length) return null;
+  let name = names.includes(ptgq.KERNEL) ? ptgq.KERNEL : names[0];
+  let choice = {};
+  let zero = true;
+  let asked = 0;
+  const controls = el("div", { class: "controls" });
+  const plot = el("div", {});
+  const table = el("div", {});
+  const rows = el("details", {}, el("summary", {}, "Numbers"), table);
+  const axis = el("button", {
+    type: "button", "aria-pressed": "false",
+    onclick() {
+      zero = !zero;
+      axis.setAttribute("aria-pressed", String(!zero));
+      draw();
+    },
+  }, "Zoom y");
+
+  function choose(next, wanted) {
+    name = next;
+    const first = (ptgq.front.machines[machine].cells[name] || []).findIndex(Array.isArray);
+    choice = wanted || ptgq.combination(name, Math.max(first, 0));
+    controls.replaceChildren(
+      ptgq.select("Benchmark", names.map((key) => [key, ptgq.title(key)]), name, (value) => choose(value)),
+      ...ptgq.benchmark(name).names.filter((key) => key !== "backend").map((key) =>
+        ptgq.select(key, ptgq.values(name, key), choice[key], (value) => {
+          choice[key] = value;
+          draw();
+        })),
+      axis);
+    return draw();
+  }
+
+  async function draw() {
+    const turn = ++asked;
+    const backends = ptgq.values(name, "backend");
+    const wanted = (backends.length ? backends : [null])
+      .map((backend) => ({ backend, index: ptgq.index(name, backend === null ? choice : { ...choice, backend }) }));
+    let columns;
+    try {
+      columns = await Promise.all(wanted.map(({ index }) => ptgq.history(machine, name, index)));
+    } catch (error) {
+      plot.className = "";
+      plot.replaceChildren(el("p", { class: "failed" }, error.message));
+      return;
+    }
+    // A later choice has been made while this one was loading.
+    if (turn !== asked) return;
+    const positions = [...new Set(columns.flatMap((column) => column.commit))].sort((a, b) => a - b);
+    const place = new Map(positions.map((position, index) => [position, index]));
+    const spread = (column, values) => {
+      const row = Array(positions.length).fill(null);
+      column.commit.forEach((position, index) => (row[place.get(position)] = values[index]));
+      return row;
+    };
+    const lines = columns
+      .map((column, index) => ({ column, backend: wanted[index].backend }))
+      .filter(({ column }) => column.failed.length || column.value.some((value) => value !== null))
+      .map(({ column, backend }) => ({
+        label: backend === null ? ptgq.title(name) : ptgq.backendNames[backend] || backend,
+        color: `--${backend === null ? "cuda" : backend}`, dash: [],
+        values: spread(column, column.value),
+        low: column.low ? spread(column, column.low) : null,
+        high: column.high ? spread(column, column.high) : null,
+        failed: new Set(column.failed),
+      }));
+    const unit = ptgq.benchmark(name).unit;
+    const title = [ptgq.title(name), ...Object.entries(choice).filter(([key]) => key !== "backend").map(([key, value]) => `${key} ${value}`)].join(", ");
+    const commit = (index) => ptgq.front.commits[positions[index]];
+    const text = (index) => commit(index) ? `${format.hash(commit(index)[0])} ${format.date(commit(index)[1])}` : "";
+    ptgq.plot(plot, {
+      label: title, x: positions.map((_, index) => index), curves: lines, zero,
+      y: (value) => format.unit(value, unit === "seconds" ? unit : ""),
+      xTick: (tick) => Number.isInteger(tick) ? text(tick).slice(0, ptgq.front.hash_length) : "",
+      xText: (index) => `${text(index)} ${commit(index)[2]}`,
+    });
+    list(positions, lines, unit, title);
+  }
+
+  function list(positions, lines, unit, title) {
+    const fill = function () {
+      if (!rows.open) return;
+      const head = ptgq.heads(["Commit", ...lines.map((line) => line.label)]);
+      const body = positions.map((position, index) => el("tr", {},
+        el("th", { scope: "row" }, ptgq.commitLink(position), " ", el("span", { class: "quiet" }, ptgq.front.commits[position][2].slice(0, 60))),
+        ...lines.map(({ values, low, high, failed }) => {
+          if (failed.has(position)) return el("td", { class: "failed" }, "failed");
+          if (values[index] === null) return el("td", { class: "na" }, "n/a");
+          const measured = { value: values[index], low: low ? low[index] : values[index], high: high ? high[index] : values[index] };
+          return el("td", { title: ptgq.interval(measured, unit) }, format.unit(values[index], unit));
+        }))).reverse();
+      table.replaceChildren(ptgq.table(title, [head], body, true));
+    };
+    rows.ontoggle = fill;
+    fill();
+  }
+
+  const section = ptgq.section("history", "History",
+    el("p", { class: "note" }, "Median and 99 % interval at each measured commit. A gap is a commit with no number: n/a, failed or not measured; the numbers below say which failed."),
+    controls, plot, rows);
+  section.drawn = () => choose(name);
+  ptgq.openHistory = function (read) {
+    section.scrollIntoView();
+    section.querySelector("h2").focus({ preventScroll: true });
+    return choose(read.name, ptgq.combination(read.name, read.index));
+  };
+  return section;
+};

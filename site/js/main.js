@@ -1,0 +1,119 @@
+"use strict";
+// Put the page together for the machine that the address names: #machine=NAME&at=SECTION.
+(function () {
+  const front = ptgq.front;
+  const state = () => new URLSearchParams(location.hash.slice(1));
+  const address = (machine, at) =>
+    "#" + new URLSearchParams({ machine: front.machines[machine].params.machine, ...(at ? { at } : {}) });
+
+  // Links made for asv's page when it was index.html (its own feed's, too) still arrive.
+  function forAsv() {
+    const place = decodeURIComponent(location.hash.replace(/^#\/?/, "").split("?")[0]);
+    return location.hash.startsWith("#/") || ["summarylist", "regressions"].includes(place) ||
+      ptgq.benchmarkNumber(place) >= 0;
+  }
+
+  ptgq.commitLink = function (position) {
+    const hash = front.commits[position][0];
+    const base = front.show_commit_url;
+    return /^https?:\/\//.test(base) ? el("a", { href: base + hash }, format.hash(hash)) : el("code", {}, format.hash(hash));
+  };
+
+  function label(machine) {
+    const { params } = front.machines[machine];
+    const same = front.machines.filter((other) => other.params.machine === params.machine);
+    // The same machine twice: what tells its configurations apart (torch, driver, ...).
+    const apart = same.length > 1
+      ? Object.keys(params).filter((key) => same.some((other) => other.params[key] !== params[key]))
+        .map((key) => `${key} ${params[key] || "none"}`)
+      : [];
+    return [params.machine, params.gpu || params.cpu, ...apart].filter(Boolean).join(" · ");
+  }
+
+  function facts(machine) {
+    const { params, commit } = front.machines[machine];
+    const [hash, time, subject] = front.commits[commit];
+    const known = ["gpu", "driver", "cuda", "torch", "triton", "python", "cpu", "num_cpu", "ram", "os"];
+    const keys = [...known, ...Object.keys(params).filter((key) => !known.includes(key) && key !== "machine")];
+    return [
+      el("p", { class: "commit" }, "Newest measured commit ", ptgq.commitLink(commit), ` of ${format.date(time)}: `,
+        el("strong", {}, subject), el("span", { class: "hidden-text" }, ` (${hash})`)),
+      el("dl", { class: "facts" }, ...keys.filter((key) => params[key]).map((key) =>
+        el("div", {}, el("dt", {}, key), el("dd", {}, params[key])))),
+      tiles(machine),
+    ];
+  }
+
+  function tiles(machine) {
+    const [fast, slow] = ptgq.pair(machine).map((backend) => ptgq.backendNames[backend]);
+    const found = [];
+    const mean = function (name, fixed, what) {
+      const ratios = ptgq.compare(machine, name, fixed).map((entry) => entry.ratio).filter((ratio) => ratio !== null);
+      if (ratios.length) found.push([format.times(ptgq.geometricMean(ratios)), `${what}: ${slow} / ${fast}, geometric mean of ${ratios.length}`]);
+    };
+    mean(ptgq.CALL, {}, "Call latency");
+    mean(ptgq.KERNEL, { cache: "cold" }, "Kernel time, cold");
+    const identity = Object.values(ptgq.identities(machine));
+    if (identity.length) {
+      const wrong = identity.reduce((sum, tally) => sum + tally.differ.length + tally.failed.length, 0);
+      const right = identity.reduce((sum, tally) => sum + tally.same, 0);
+      found.push([`${right} of ${right + wrong}`, "byte-identity checks agree"]);
+    }
+    const verdicts = ptgq.changed(machine).map((row) => row.verdict);
+    const count = (...kinds) => verdicts.filter((verdict) => kinds.includes(verdict)).length;
+    if (verdicts.length) {
+      found.push([String(count("worse", "failed")), "slower, worse or failed since the commit before"]);
+      found.push([String(count("better", "fixed")), "faster or better"]);
+    }
+    return el("div", { class: "tiles" }, ...found.map(([number, text]) =>
+      el("div", { class: "tile" }, el("b", {}, number), el("span", {}, text))));
+  }
+
+  function show() {
+    if (forAsv()) {
+      location.replace("asv.html" + location.hash);
+      return;
+    }
+    const wanted = state().get("machine");
+    const machine = Math.max(front.machines.findIndex(({ params }) => params.machine === wanted), 0);
+    if (machine !== shown) render(machine);
+    const target = document.getElementById(state().get("at"));
+    if (target) {
+      target.scrollIntoView();
+      target.querySelector("h2").focus({ preventScroll: true });
+    }
+  }
+
+  let shown = null;
+  function render(machine) {
+    shown = machine;
+    document.getElementById("machines").replaceChildren(...front.machines.map((_, number) =>
+      el("button", {
+        type: "button", "aria-pressed": String(number === machine),
+        onclick: () => { history.pushState(null, "", address(number)); render(number); },
+      }, label(number))));
+    document.getElementById("machine").replaceChildren(...facts(machine));
+    const sections = [
+      ptgq.speedup(machine),
+      ...ptgq.bandwidths.map((spec) => ptgq.bandwidth(machine, spec)),
+      ptgq.changes(machine), ptgq.historySection(machine), ptgq.accuracy(machine),
+      ptgq.identity(machine), ptgq.footprint(machine),
+    ].filter(Boolean);
+    document.getElementById("sections").replaceChildren(...sections);
+    document.getElementById("contents").replaceChildren(...sections.map((section) =>
+      el("a", { href: address(machine, section.id) }, section.querySelector("h2").textContent)));
+    for (const section of sections) if (section.drawn) section.drawn();
+  }
+
+  if (!front.machines.length) {
+    document.getElementById("sections").replaceChildren(
+      el("p", {}, `No results of ${front.branch}'s commits are stored yet.`));
+  } else {
+    window.addEventListener("hashchange", show);
+    window.addEventListener("popstate", show);
+    show();
+  }
+  document.getElementById("footer").textContent =
+    `Branch ${front.branch}, ${front.commits.length} measured commits, published ${new Date(front.published * 1000).toISOString().slice(0, 16).replace("T", " ")} UTC.`;
+  document.documentElement.dataset.ready = "true";
+})();

@@ -1,0 +1,110 @@
+"use strict";
+// What has no speed: accuracy, byte identity, footprint.
+ptgq.ERROR = "accuracy.Accuracy.track_relative_rms_error";
+ptgq.IDENTITY = "accuracy.ByteIdentity.track_differing_bytes";
+
+ptgq.accuracy = function (machine) {
+  const data = ptgq.values(ptgq.ERROR, "data");
+  if (!ptgq.measured(machine, ptgq.ERROR)) return null;
+  const rows = [];
+  for (const formatName of ptgq.values(ptgq.ERROR, "format"))
+    for (const group of ptgq.values(ptgq.ERROR, "group")) {
+      const reads = data.map((kind) => ptgq.cell(machine, ptgq.ERROR, { data: kind, group, format: formatName }));
+      rows.push(el("tr", {}, el("th", { scope: "row" }, formatName), el("td", {}, group),
+        ...reads.flatMap((read) => [
+          el("td", { class: "first" }, ptgq.show(read, (value) => value.toPrecision(3))),
+          el("td", {}, read.state === "value" ? format.decibel(read.value) : "–")]),
+        ptgq.more(`Accuracy, ${formatName}, group ${group}`,
+          reads.map((read, place) => ({ label: data[place].replaceAll("_", " "), read })))));
+    }
+  const above = el("tr", {}, el("td", { colspan: "2" }), ...data.map((kind) =>
+    el("th", { class: "group", colspan: "2", scope: "colgroup" }, kind.replaceAll("_", " "))), el("td", {}));
+  const head = el("tr", {}, el("th", { scope: "col", class: "text" }, "Format"), el("th", { scope: "col" }, "Group"),
+    ...data.flatMap(() => [el("th", { scope: "col", class: "first" }, "error"), el("th", { scope: "col" }, "SQNR")]),
+    el("th", { scope: "col" }, el("span", { class: "hidden-text" }, "Details")));
+  return ptgq.section("accuracy", "Accuracy",
+    el("p", { class: "note" }, "Relative RMS error of dequantize(quantize(x)); SQNR = −20 log10(error)."),
+    ptgq.table("Accuracy", [above, head], rows));
+};
+
+// Of each backend: how many checks agreed, differed, failed or do not apply.
+ptgq.identities = function (machine) {
+  const count = (ptgq.front.machines[machine].cells[ptgq.IDENTITY] || []).length;
+  const found = {};
+  for (let index = 0; index < count; index++) {
+    const { backend } = ptgq.combination(ptgq.IDENTITY, index);
+    const tally = (found[backend] ||= { same: 0, differ: [], failed: [], "n/a": 0, missing: 0 });
+    const read = ptgq.cell(machine, ptgq.IDENTITY, index);
+    if (read.state === "failed") tally.failed.push(read);
+    else if (read.state !== "value") tally[read.state] += 1;
+    else if (read.value === 0) tally.same += 1;
+    else tally.differ.push(read);
+  }
+  return found;
+};
+
+ptgq.identity = function (machine) {
+  const found = ptgq.identities(machine);
+  if (!Object.keys(found).length) return null;
+  const rows = Object.entries(found).map(function ([backend, tally]) {
+    const worst = tally.differ.concat(tally.failed);
+    const first = ptgq.cell(machine, ptgq.IDENTITY,
+      ptgq.benchmark(ptgq.IDENTITY).names.indexOf("backend") === 0
+        ? ptgq.values(ptgq.IDENTITY, "backend").indexOf(backend) *
+          (ptgq.front.machines[machine].cells[ptgq.IDENTITY].length / ptgq.values(ptgq.IDENTITY, "backend").length)
+        : 0);
+    const name = ptgq.backendNames[backend] || backend;
+    const total = tally.same + worst.length;
+    return el("tr", {},
+      el("th", { scope: "row" }, name),
+      el("td", {}, total ? el("a", { href: ptgq.graph(worst[0] || first) }, `${tally.same} of ${total}`) : "n/a"),
+      el("td", { class: tally.differ.length ? "worse" : null }, String(tally.differ.length)),
+      el("td", { class: tally.failed.length ? "failed" : null }, String(tally.failed.length)),
+      el("td", { class: "na text" }, tally["n/a"] ? `${tally["n/a"]} (${ptgq.why(first)})` : "0"),
+      ptgq.more(`Byte identity, ${name}`,
+        (worst.length ? worst : [first]).slice(0, 20).map((read) => ({ label: ptgq.seriesTitle(read), read }))));
+  });
+  const head = ptgq.heads(["Backend", "identical", "differ", "failed", "n/a"]);
+  head.lastChild.className = "text";
+  head.append(el("th", { scope: "col" }, el("span", { class: "hidden-text" }, "Details")));
+  return ptgq.section("identity", "Byte identity",
+    el("p", { class: "note" }, "Checks of q and s, byte for byte, against the reference on the CPU: data × group × format."),
+    ptgq.table("Byte identity", [head], rows));
+};
+
+// One table for each class of the suite's footprint file: a row a combination, a column a count.
+ptgq.footprint = function (machine) {
+  const classes = new Map();
+  for (const benchmark of ptgq.front.benchmarks) {
+    const [file, className, method] = benchmark.name.split(".");
+    if (file !== "footprint" || !ptgq.measured(machine, benchmark.name)) continue;
+    const key = `${className} ${JSON.stringify(benchmark.params)}`;
+    if (!classes.has(key)) classes.set(key, { className, columns: [] });
+    classes.get(key).columns.push({ benchmark, title: method.replace(/^track_/, "").replaceAll("_", " ") });
+  }
+  if (!classes.size) return null;
+  const tables = [...classes.values()].map(function ({ className, columns }) {
+    const { name, names } = columns[0].benchmark;
+    const count = ptgq.front.machines[machine].cells[name].length;
+    const rows = [];
+    for (let index = 0; index < count; index++) {
+      const title = Object.values(ptgq.combination(name, index)).join(", ") || "all";
+      const reads = columns.map(({ benchmark }) => ptgq.cell(machine, benchmark.name, index));
+      if (reads.every((read) => read.state === "n/a")) continue;
+      rows.push(el("tr", {}, el("th", { scope: "row" }, title),
+        ...reads.map(function (read) {
+          const { unit } = ptgq.benchmark(read.name);
+          const style = read.verdict === "worse" || read.verdict === "better" ? read.verdict : null;
+          const old = style ? el("span", { class: "quiet" }, ` (was ${format.unit(read.before.value, unit === "seconds" ? unit : "")})`) : "";
+          return el("td", { class: style }, ptgq.show(read, (value) => format.unit(value, unit === "seconds" ? unit : "")), old);
+        }),
+        ptgq.more(`${className}: ${title}`, reads.map((read, place) => ({ label: columns[place].title, read })))));
+    }
+    const head = ptgq.heads([names.join(", ") || className, ...columns.map((column) => column.title)]);
+    head.append(el("th", { scope: "col" }, el("span", { class: "hidden-text" }, "Details")));
+    return [el("h3", {}, className), ptgq.table(className, [head], rows, rows.length > 16)];
+  });
+  return ptgq.section("footprint", "Footprint",
+    el("p", { class: "note" }, "Per compiled kernel, the built library, and starting up. No GPU is needed to count these."),
+    ...tables.flat());
+};

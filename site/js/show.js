@@ -1,0 +1,177 @@
+"use strict";
+// Numbers, links, commands and tables. Text from results or commits only ever becomes text nodes.
+ptgq.titles = {
+  "call_latency.CallLatency.time_call": "Call latency",
+  "kernel_time.KernelTime.track_seed": "Kernel time, table's shapes",
+  "kernel_time.KernelTime.track_serving": "Kernel time, serving shapes",
+  "cuda_vs_triton.CudaVsTriton.track_call_ratio": "CUDA / Triton, call latency, paired",
+  "cuda_vs_triton.CudaVsTriton.track_kernel_ratio": "CUDA / Triton, kernel time, paired",
+  "copy_distance.DistanceToCopy.track_seed": "Time / copy time, table's shapes",
+  "copy_distance.DistanceToCopy.track_serving": "Time / copy time, serving shapes",
+  "accuracy.Accuracy.track_relative_rms_error": "Relative RMS error",
+  "accuracy.ByteIdentity.track_differing_bytes": "Bytes that differ from the reference",
+  "cpu_time.CpuTime.track_call": "CPU call time",
+  "cpu_time.CpuTime.track_copy_ratio": "CPU time / copy time",
+};
+ptgq.title = (name) => ptgq.titles[name] || name;
+ptgq.backendNames = { cuda: "CUDA", triton: "Triton", cpu: "CPU", reference: "Reference" };
+ptgq.SEED_HIDDEN = { 16: 512, 32: 128, 64: 256 };
+
+// el("a", {href: "x"}, "text"): a string child is text, never markup.
+function el(tag, attributes, ...children) {
+  const element = document.createElement(tag);
+  for (const [key, value] of Object.entries(attributes || {})) {
+    if (value === null || value === undefined || value === false) continue;
+    if (key === "onclick") element.addEventListener("click", value);
+    else element.setAttribute(key, value === true ? "" : value);
+  }
+  element.append(...children.filter((child) => child !== null && child !== undefined));
+  return element;
+}
+
+// At least three digits, no exponent: 0.853, 11.4, 164.9, 1,104.
+function digits(number) {
+  const size = Math.abs(number);
+  if (size === 0) return "0";
+  if (size < 0.001) return number.toPrecision(3);
+  const decimals = size < 1 ? 3 : size < 10 ? 2 : size < 1000 ? 1 : 0;
+  return number.toLocaleString("en", {
+    minimumFractionDigits: decimals,
+    maximumFractionDigits: decimals,
+  });
+}
+
+const format = {
+  micro: (seconds) => digits(seconds * 1e6),
+  times: (ratio) => `×${ratio.toFixed(2)}`,
+  percent: (share) => `${(100 * share).toFixed(share < 0.0995 ? 1 : 0)} %`,
+  change: (ratio) => `${ratio >= 1 ? "+" : "−"}${Math.abs(100 * (ratio - 1)).toFixed(1)} %`,
+  // dB of signal over noise from the relative RMS error.
+  decibel: (error) => `${(-20 * Math.log10(error)).toFixed(1)} dB`,
+  unit(number, unit) {
+    if (unit !== "seconds") {
+      const text = Number.isInteger(number) ? number.toLocaleString("en") : digits(number);
+      return unit ? `${text} ${unit}` : text;
+    }
+    if (Math.abs(number) < 1e-3) return `${digits(number * 1e6)} µs`;
+    return Math.abs(number) < 1 ? `${digits(number * 1e3)} ms` : `${digits(number)} s`;
+  },
+  date: (seconds) => new Date(seconds * 1000).toISOString().slice(0, 10),
+  hash: (commit) => commit.slice(0, ptgq.front.hash_length),
+};
+
+// Half the 99 % interval, relative to the median; null if it is open, 0 if counted.
+ptgq.noise = function (measured) {
+  if (measured.low === null || measured.high === null) return null;
+  if (measured.low === measured.high) return 0;
+  return (measured.high - measured.low) / 2 / measured.value;
+};
+
+ptgq.interval = function (measured, unit) {
+  if (measured.low === null || measured.high === null) return "too few samples for an interval";
+  if (measured.low === measured.high) return "counted, no spread";
+  return `99 % interval ${format.unit(measured.low, unit)} to ${format.unit(measured.high, unit)}`;
+};
+
+// Bytes of one call: x is read once in bfloat16, q and s are written once.
+ptgq.bytes = function (tokens, hidden, group, formatName) {
+  const scale = formatName.includes("ue8m0") ? 1 : 4;
+  return tokens * hidden * 3 + ((tokens * hidden) / group) * scale;
+};
+
+// Why a number is not there, as far as the record tells.
+ptgq.why = function (read) {
+  const params = ptgq.front.machines[read.machine].params;
+  if (read.state === "failed") return "failed at this commit";
+  if (read.state === "missing") return "not measured at this commit";
+  const backend = read.index < 0 ? null : ptgq.combination(read.name, read.index).backend;
+  const needsGpu =
+    backend === "cuda" || backend === "triton" || /^(cuda_vs_triton|kernel_time|copy_dist)/.test(read.name);
+  return needsGpu && !params.gpu ? "no GPU on this machine" : "not applicable at this commit";
+};
+
+// asv's own address of one series; keep in step with parse_hash_string in asv.js.
+ptgq.graph = function (read) {
+  const benchmark = ptgq.benchmark(read.name);
+  const params = ptgq.front.machines[read.machine].params;
+  const pairs = ptgq.front.differing
+    .filter((key) => key !== "branch")
+    .map((key) => [key, params[key] === undefined || params[key] === "" ? "[none]" : params[key]]);
+  const plain = read.index < 0 ? {} : ptgq.combination(read.name, read.index);
+  benchmark.names.forEach(function (name, axis) {
+    const stored = benchmark.params[axis].find((value) => ptgq.plain(value) === plain[name]);
+    pairs.push([`p-${name}`, stored]);
+  });
+  const query = pairs.map((pair) => pair.map(encodeURIComponent).join("=")).join("&");
+  return `asv.html#${encodeURIComponent(read.name)}${query ? "?" + query : ""}`;
+};
+
+// The number as a link to its graph, or why there is none.
+ptgq.show = function (read, text) {
+  if (read.state === "missing" || read.index < 0) {
+    return el("span", { class: "na", title: ptgq.why(read) }, "–",
+      el("span", { class: "hidden-text" }, ptgq.why(read)));
+  }
+  const unit = ptgq.benchmark(read.name).unit;
+  const label = { "n/a": "n/a", failed: "failed" }[read.state] || text(read.value);
+  const title = read.state === "value" ? ptgq.interval(read, unit) : ptgq.why(read);
+  const style = read.state === "value" ? null : read.state === "failed" ? "failed" : "na";
+  return el("a", { href: ptgq.graph(read), title, class: style }, label);
+};
+
+// asv matches a regular expression; a dot stands for a quote, so that the shell needs no escapes.
+ptgq.asvCommand = function (read) {
+  const benchmark = ptgq.benchmark(read.name);
+  const plain = ptgq.combination(read.name, read.index);
+  const stored = benchmark.names.map((name, axis) =>
+    benchmark.params[axis].find((value) => ptgq.plain(value) === plain[name]),
+  );
+  const entry = stored.length ? `${read.name}(${stored.join(", ")})` : read.name;
+  const pattern = entry.replace(/[\\^$.*+?()[\]{}|]/g, "\\$&").replace(/['"]/g, ".");
+  const commit = ptgq.front.commits[ptgq.front.machines[read.machine].commit][0];
+  return `asv run --dry-run --bench '^${pattern}$' '${format.hash(commit)}^!'`;
+};
+
+ptgq.tableCommand = function ({ tokens, hidden, group, formatName, device, method, cache }) {
+  const parts = [
+    "python benchmarks/benchmark_per_token_group_quant.py",
+    `--shape ${tokens}x${hidden} --group-size ${group}`,
+    `--dtype ${formatName === "int8" ? "int8" : "fp8"}`,
+  ];
+  if (device === "cpu") parts.push("--device cpu");
+  if (method === "graph") parts.push(`--method graph --${cache}`);
+  return parts.join(" ") + " --bandwidth";
+};
+
+ptgq.geometricMean = function (numbers) {
+  if (!numbers.length) return null;
+  return Math.exp(numbers.reduce((sum, number) => sum + Math.log(number), 0) / numbers.length);
+};
+
+// A table that scrolls by itself, so that the page does not; the keyboard can scroll it too.
+ptgq.table = function (label, head, rows, long) {
+  return el(
+    "div",
+    { class: long ? "scroll long" : "scroll", tabindex: "0", role: "region", "aria-label": label },
+    el("table", {}, el("caption", { class: "hidden-text" }, label), el("thead", {}, ...head), el("tbody", {}, ...rows)),
+  );
+};
+
+ptgq.heads = (names, attributes) =>
+  el("tr", {}, ...names.map((name, place) =>
+    el("th", { scope: "col", class: place === 0 ? "text" : null, ...(attributes || {}) }, name)));
+
+// A labelled <select> of plain values; `change` gets the new value.
+ptgq.select = function (label, values, current, change) {
+  const list = el("select", {}, ...values.map((value) => {
+    const [key, text] = Array.isArray(value) ? value : [value, value];
+    return el("option", { value: key, selected: key === current }, text);
+  }));
+  list.addEventListener("change", () => change(list.value));
+  return el("label", {}, label, list);
+};
+
+ptgq.section = function (id, title, ...children) {
+  return el("section", { id, "aria-labelledby": `${id}-title` },
+    el("h2", { id: `${id}-title`, tabindex: "-1" }, title), ...children);
+};
