@@ -89,7 +89,7 @@ def load(results_dir: str, order: dict[str, int], benchmarks: dict) -> list[Seri
     Returns
     -------
     list of Series
-        By machine, and of each machine only those that hold its newest commit.
+        Machines with a GPU first, and of each machine only what holds its newest commit.
     """
     found: dict[tuple, Series] = {}
     for results in iter_results(results_dir):
@@ -107,7 +107,7 @@ def load(results_dir: str, order: dict[str, int], benchmarks: dict) -> list[Seri
         newest[name] = max(newest.get(name, -1), *(order[commit] for commit in series.commits))
     return [
         series
-        for _, series in sorted(found.items(), key=lambda item: item[1].params["machine"])
+        for _, series in sorted(found.items(), key=lambda item: (not item[1].params.get("gpu"), item[1].params["machine"], item[0]))
         if any(order[commit] == newest[series.params["machine"]] for commit in series.commits)
     ]
 

@@ -25,7 +25,7 @@ SITE = vendor.VENDOR.parent
 # Nothing from elsewhere, no inline script. asv's page styles elements inline.
 ASV_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
-    "img-src 'self' data:; connect-src 'self'"
+    "img-src 'self' data:; font-src 'self'; connect-src 'self'"
 )
 NAVIGATION = '<li id="nav-li-" class="active">'
 
@@ -47,6 +47,8 @@ class FrontPage(OutputPublisher):
         except ValueError as error:
             raise UserError(str(error)) from error
         (target / "asv.html").write_text(asv_page, encoding="utf-8")
+        # asv's advice to connect to the internet: nothing leads there any more.
+        (target / "error.html").unlink(missing_ok=True)
         for package in manifest["packages"]:
             for file in package["files"]:
                 path = vendor.stored(package, file)
@@ -161,12 +163,16 @@ def write_data(
     machines = []
     for number, series in enumerate(all_series):
         shown = record.snapshot(series, order, benchmarks, conf.regressions_thresholds)
-        machines.append({"params": series.params, **shown})
+        drawn = []
         for position, name in enumerate(names):
-            path = folder / "history" / str(number) / str(position)
-            params = benchmarks[name]["params"]
-            for index, column in enumerate(record.histories(series, order, name, params)):
-                write(path / f"{index}.js", f"{number}/{position}/{index}", column)
+            columns = list(record.histories(series, order, name, benchmarks[name]["params"]))
+            if all(column["failed"] == [] and set(column["value"]) <= {None} for column in columns):
+                continue
+            drawn.append(name)
+            for index, column in enumerate(columns):
+                path = folder / "history" / str(number) / str(position) / f"{index}.js"
+                write(path, f"{number}/{position}/{index}", column)
+        machines.append({"params": series.params, **shown, "histories": drawn})
     return write(
         folder / "front.js",
         "front",

@@ -23,8 +23,8 @@ def checksum(path: Path) -> str:
 
 
 def stored(package: dict, file: dict) -> Path:
-    """Where a package's file lies, below the vendor folder and below the site's."""
-    return Path(package["package"], Path(file["file"]).name)
+    """Where a package's file lies in the vendor folder: as in the package, less its ``dist``."""
+    return Path(package["package"], Path(file["file"].removeprefix("dist/")))
 
 
 def load_manifest(vendor: Path = VENDOR) -> dict:

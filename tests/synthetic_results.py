@@ -57,7 +57,7 @@ def machines(count: int) -> list[dict[str, str]]:
     known = [
         GPU_MACHINE,
         {**plain, "machine": "two-core", "cpu": "EPYC", "num_cpu": "2"},
-        {**GPU_MACHINE, "machine": "<img src=x onerror=hacked()>", "cpu": HOSTILE},
+        {**GPU_MACHINE, "machine": "x<img src=x onerror=hacked()>", "cpu": HOSTILE},
     ]
     more = [{**GPU_MACHINE, "machine": f"h200-{number}"} for number in range(3, count)]
     return (known + more)[:count]

@@ -1,6 +1,6 @@
 "use strict";
 // What changed since the previous measured commit, with the verdict that asv_plugins/verdict.py gave.
-ptgq.VERDICTS = ["worse", "better", "undecided", "same", "failed", "fixed"];
+ptgq.VERDICTS = ["failed", "worse", "better", "fixed", "undecided", "same"];
 
 // Time and time ratios get faster or slower; bytes, registers and errors better or worse.
 ptgq.verdictWord = function (verdict, unit) {
@@ -20,10 +20,10 @@ ptgq.changed = function (machine) {
       rows.push({ read, verdict, ratio });
     });
   }
-  // The largest change first: a failure outranks every number, 0 to something every ratio.
-  const size = (row) => row.verdict === "failed" ? Infinity
-    : row.ratio === null || Number.isNaN(row.ratio) ? 0 : Math.abs(Math.log(row.ratio));
-  return rows.sort((a, b) => size(b) - size(a) || 0);
+  // By verdict, then the largest change first; from or to 0 is larger than every ratio.
+  const rank = (row) => ptgq.VERDICTS.indexOf(row.verdict);
+  const size = (row) => row.ratio > 0 ? Math.min(Math.abs(Math.log(row.ratio)), 1e9) : row.ratio === null ? 0 : 1e9;
+  return rows.sort((a, b) => rank(a) - rank(b) || size(b) - size(a));
 };
 
 ptgq.seriesTitle = function (read) {

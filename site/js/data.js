@@ -75,7 +75,7 @@ const ptgq = {
   // The inverse: parameter name to plain value.
   combination(name, index) {
     const benchmark = ptgq.benchmark(name);
-    const found = {};
+    const found = Object.fromEntries(benchmark.names.map((key) => [key, null]));
     for (let axis = benchmark.names.length - 1; axis >= 0; axis--) {
       const count = benchmark.params[axis].length;
       found[benchmark.names[axis]] = ptgq.plain(benchmark.params[axis][index % count]);

@@ -21,7 +21,7 @@ ptgq.command = function (text) {
 ptgq.showDetails = function (title, entries, command) {
   const dialog = document.getElementById("details");
   const close = el("button", { type: "button", onclick: () => dialog.close() }, "Close");
-  const parts = [el("h2", { id: "details-title" }, title)];
+  const parts = [el("header", {}, el("h2", { id: "details-title" }, title), close)];
   if (command) parts.push(el("p", { class: "note" }, "This row again, on this machine:"), ptgq.command(command));
   for (const { label, read } of entries) {
     if (read.index < 0) continue;
@@ -48,7 +48,7 @@ ptgq.showDetails = function (title, entries, command) {
       ptgq.command(ptgq.asvCommand(read)),
     );
   }
-  dialog.replaceChildren(...parts, close);
+  dialog.replaceChildren(...parts);
   dialog.showModal();
   dialog.scrollTop = 0;
 };

@@ -1,10 +1,9 @@
 "use strict";
 // One series over the measured commits, the backends together, with the 99 % interval as a band.
 ptgq.historySection = function (machine) {
-  const names = ptgq.front.benchmarks.map((benchmark) => benchmark.name)
-    .filter((name) => ptgq.measured(machine, name));
+  const names = ptgq.front.machines[machine].histories;
   if (!names.length) return null;
-  let name = names.includes(ptgq.KERNEL) ? ptgq.KERNEL : names[0];
+  let name = [ptgq.KERNEL, ptgq.CALL].find((key) => names.includes(key)) || names[0];
   let choice = {};
   let zero = true;
   let asked = 0;

@@ -17,7 +17,7 @@ ptgq.plot = function (host, spec) {
     const color = ptgq.color(curve.color);
     data.push(curve.values);
     series.push({
-      label: curve.label, stroke: color, width: 1.75, dash: curve.dash, spanGaps: true,
+      label: curve.label, stroke: color, width: 1.75, dash: curve.dash, spanGaps: false,
       points: { show: spec.x.length < 80, size: 5, fill: color },
     });
     if (!curve.low) continue;
@@ -43,6 +43,8 @@ ptgq.plot = function (host, spec) {
   const chart = new uPlot({
     width: Math.max(host.clientWidth - 4, 200), height: 280, series, bands,
     cursor: { y: false, drag: { x: false, y: false } }, legend: { show: false },
+    // Room for the last commit's hash.
+    padding: [null, 36, null, null],
     scales: {
       x: { time: false, distr: spec.logarithmic ? 3 : 1 },
       y: { range: (self, low, high) => limits(low, high, spec.zero !== false) },

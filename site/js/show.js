@@ -51,7 +51,8 @@ const format = {
   unit(number, unit) {
     if (unit !== "seconds") {
       const text = Number.isInteger(number) ? number.toLocaleString("en") : digits(number);
-      return unit ? `${text} ${unit}` : text;
+      // "cuda / triton": a ratio, which the title names already.
+      return unit && !unit.includes("/") ? `${text} ${unit}` : text;
     }
     if (Math.abs(number) < 1e-3) return `${digits(number * 1e6)} µs`;
     return Math.abs(number) < 1 ? `${digits(number * 1e3)} ms` : `${digits(number)} s`;

@@ -1,0 +1,99 @@
+"""A headless browser that may speak to one local folder, and remembers everything it should not."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import http.server
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+]
+READY = "document.documentElement.dataset.ready === 'true'"
+
+
+class Handler(http.server.SimpleHTTPRequestHandler):
+    """Serve in silence."""
+
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+@contextlib.contextmanager
+def serve(folder: Path) -> Iterator[str]:
+    """Serve a folder on a free port of 127.0.0.1; yield its address, which ends in a slash."""
+    handler = functools.partial(Handler, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+        thread.join()
+
+
+@contextlib.contextmanager
+def launch() -> Iterator[object]:
+    """Start Chromium, or skip the test and say what is missing."""
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with api.sync_playwright() as playwright:
+        names = ("chromium", "chromium-browser", "google-chrome")
+        own = playwright.chromium.executable_path
+        program = next(filter(None, map(shutil.which, names)), own)
+        if not Path(program).is_file():
+            pytest.skip(f"no Chromium: none of {', '.join(names)} on PATH, nor playwright's own")
+        browser = playwright.chromium.launch(executable_path=program, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+def wait_until(page, expression: str, seconds: float = 10) -> None:
+    """Wait for an expression to be true; the pages' policy forbids playwright's own way, eval."""
+    end = time.monotonic() + seconds
+    while not page.evaluate(expression):
+        if time.monotonic() > end:
+            raise AssertionError(f"never true: {expression}")
+        page.wait_for_timeout(50)
+
+
+class Watch:
+    """What went wrong on a page."""
+
+    def __init__(self, context: object, address: str):
+        self.wrong: list[str] = []
+
+        def allow(route):
+            url = route.request.url
+            if url.startswith((address, "file:", "data:")):
+                route.continue_()
+            else:
+                self.wrong.append(f"left the page: {url}")
+                route.abort()
+
+        context.route("**/*", allow)
+        self.page = context.new_page()
+        self.page.set_default_timeout(15_000)
+        self.page.on("console", self._console)
+        self.page.on("pageerror", lambda error: self.wrong.append(f"exception: {error}"))
+        self.page.on("requestfailed", lambda request: self.wrong.append(f"failed: {request.url}"))
+        self.page.on("response", self._response)
+
+    def _console(self, message) -> None:
+        if message.type in ("error", "warning"):
+            self.wrong.append(f"console {message.type}: {message.text}")
+
+    def _response(self, response) -> None:
+        if response.status >= 400:
+            self.wrong.append(f"status {response.status}: {response.url}")
