@@ -10,13 +10,15 @@ from asv.results import iter_results
 
 from asv_plugins.verdict import Measurement, threshold_for, verdict
 
+# Where a history has no number.
+NOTHING = Measurement(None, None, None)
 NOT_APPLICABLE = "n/a"
 FAILED = "failed"
 
 
-def rounded(number: float) -> float | None:
-    """Six digits, as much as a time has; None for the open end of an interval."""
-    return float(f"{number:.6g}") if math.isfinite(number) else None
+def finite(number: float) -> float | None:
+    """Return the number; None for the open end of an interval."""
+    return number if math.isfinite(number) else None
 
 
 def measurements(results, name: str, params: list) -> list:
@@ -29,23 +31,27 @@ def measurements(results, name: str, params: list) -> list:
         A string is ``n/a`` or ``failed``; None was not measured there, because the combination or
         the benchmark is newer than the result.
     """
-    known = set(itertools.product(*(results.get_result_params(name) or [])))
+    measured_params = results.get_result_params(name) or []
+    combinations = list(itertools.product(*params))
+    known = combinations if measured_params == params else set(itertools.product(*measured_params))
     values = results.get_result_value(name, params)
     stats = results.get_result_stats(name, params)
     read = []
-    for combination, value, stat in zip(itertools.product(*params), values, stats, strict=True):
-        if combination not in known:
+    for combination, value, stat in zip(combinations, values, stats, strict=True):
+        if known is not combinations and combination not in known:
             read.append(None)
         elif value is None:
             read.append(FAILED)
         elif math.isnan(value):
             read.append(NOT_APPLICABLE)
         else:
-            stat = stat or {}
-            low, high = stat.get("ci_99_a", value), stat.get("ci_99_b", value)
-            # One sample, or few: asv stores an open interval, or none at all.
-            if stat and stat.get("ci_99_a") is None:
-                low, high = -math.inf, math.inf
+            # Six digits, as much as a time has; asv has cut the interval's to five.
+            value = float(f"{value:.6g}")
+            if not stat:
+                low = high = value
+            else:
+                # One sample, or few: asv stores an open interval, or none at all.
+                low, high = stat.get("ci_99_a", -math.inf), stat.get("ci_99_b", math.inf)
             read.append(Measurement(value, low, high))
     return read
 
@@ -105,9 +111,13 @@ def load(results_dir: str, order: dict[str, int], benchmarks: dict) -> list[Seri
     for series in found.values():
         name = series.params["machine"]
         newest[name] = max(newest.get(name, -1), *(order[commit] for commit in series.commits))
+
+    def place(series: Series) -> tuple:
+        return not series.params.get("gpu"), series.params["machine"], sorted(series.params.items())
+
     return [
         series
-        for _, series in sorted(found.items(), key=lambda item: (not item[1].params.get("gpu"), item[1].params["machine"], item[0]))
+        for series in sorted(found.values(), key=place)
         if any(order[commit] == newest[series.params["machine"]] for commit in series.commits)
     ]
 
@@ -128,8 +138,9 @@ def cell(now: Measurement | str | None, before, threshold: float) -> object:
 
 def encode(measurement: Measurement) -> object:
     """Encode a number, or a list of the median and its interval."""
-    numbers = [rounded(number) for number in measurement]
-    return numbers[0] if measurement.low == measurement.high else numbers
+    if measurement.low == measurement.high:
+        return measurement.value
+    return [measurement.value, finite(measurement.low), finite(measurement.high)]
 
 
 def snapshot(series: Series, order: dict[str, int], benchmarks: dict, thresholds: dict) -> dict:
@@ -156,7 +167,7 @@ def snapshot(series: Series, order: dict[str, int], benchmarks: dict, thresholds
 
 
 def entry_name(name: str, values: tuple[str, ...]) -> str:
-    """asv's name of one series."""
+    """Name one series as asv does."""
     return f"{name}({', '.join(values)})" if values else name
 
 
@@ -167,26 +178,27 @@ def histories(series: Series, order: dict[str, int], name: str, params: list):
     Yields
     ------
     dict
-        ``commit`` (positions), ``value``, ``low``, ``high`` (None: no number there), and ``failed``
-        (positions).
+        ``commit`` and ``failed`` (positions) and ``value`` (None: no number there); also ``low``
+        and ``high`` unless all of it is counted.
     """
     commits = sorted(series.commits, key=order.__getitem__)
     rows = [(order[commit], series.read(commit, name, params)) for commit in commits]
     rows = [(position, row) for position, row in rows if row is not None]
     count = math.prod(len(values) for values in params)
+    positions = [position for position, _ in rows]
     for index in range(count):
-        column: dict[str, list] = {"commit": [], "value": [], "low": [], "high": [], "failed": []}
-        for position, row in rows:
-            point = row[index]
-            if point == FAILED:
-                column["failed"].append(position)
-            if isinstance(point, Measurement):
-                numbers = [rounded(number) for number in point]
-            else:
-                numbers = [None, None, None]
-            column["commit"].append(position)
-            for key, number in zip(("value", "low", "high"), numbers, strict=True):
-                column[key].append(number)
-        if column["low"] == column["value"] == column["high"]:
-            del column["low"], column["high"]
+        points = [row[index] for _, row in rows]
+        measured = [point if isinstance(point, Measurement) else NOTHING for point in points]
+        column = {
+            "commit": positions,
+            "value": [point.value for point in measured],
+            "failed": [
+                position
+                for position, point in zip(positions, points, strict=True)
+                if point == FAILED
+            ],
+        }
+        if any(point.low != point.high for point in measured):
+            column["low"] = [point.low and finite(point.low) for point in measured]
+            column["high"] = [point.high and finite(point.high) for point in measured]
         yield column

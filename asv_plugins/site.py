@@ -154,9 +154,7 @@ def write_data(
         ["log", "--first-parent", "--format=%H%x09%ct%x09%s", repo.get_branch_name(branch)]
     ).splitlines()
     subjects = {line.split("\t")[0]: line.split("\t", 2)[1:] for line in lines}
-    commits = [
-        [commit, int(subjects[commit][0]), subjects[commit][1]] for commit in order
-    ]
+    commits = [[commit, int(subjects[commit][0]), subjects[commit][1]] for commit in order]
 
     names = list(benchmarks)
     all_series = record.load(conf.results_dir, order, benchmarks)

@@ -53,7 +53,8 @@ GPU_MACHINE = {
 
 def machines(count: int) -> list[dict[str, str]]:
     """One with a GPU, one without, one whose facts are markup; then more like the first."""
-    plain = {key: value for key, value in GPU_MACHINE.items() if key not in ("gpu", "driver", "cuda")}
+    gpu = ("gpu", "driver", "cuda")
+    plain = {key: value for key, value in GPU_MACHINE.items() if key not in gpu}
     known = [
         GPU_MACHINE,
         {**plain, "machine": "two-core", "cpu": "EPYC", "num_cpu": "2"},
@@ -133,8 +134,7 @@ def write_repository(path: Path, commits: int) -> list[str]:
         author = f"A <a@example.org> {1_700_000_000 + 3600 * number} +0000"
         stream.append(
             f"commit refs/heads/main\nmark :{number + 1}\ncommitter {author}\n"
-            f"data {len(message.encode())}\n{message}\n"
-            + (f"from :{number}\n" if number else "")
+            f"data {len(message.encode())}\n{message}\n" + (f"from :{number}\n" if number else "")
         )
     git = ["git", "-C", str(path)]
     path.mkdir(parents=True)

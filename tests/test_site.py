@@ -24,6 +24,8 @@ ROOT = Path(__file__).resolve().parents[1]
 MACHINES = [machine["machine"] for machine in synthetic_results.machines(3)]
 H200, TWO_CORE, HOSTILE = MACHINES
 CALL = "call_latency.CallLatency.time_call"
+KERNEL = "kernel_time.KernelTime.track_seed"
+ERROR = "accuracy.Accuracy.track_relative_rms_error"
 COMMITS = 6
 
 
@@ -87,12 +89,14 @@ def open_front(page, address, machine=H200, at=None):
     browsers.wait_until(page, browsers.READY)
 
 
+def git(published, *arguments):
+    command = ["git", "-C", str(published / "repository"), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
 def stored(published, machine, name, *values):
     """Return a value of the newest commit as asv stored it: read here with json alone."""
-    last = subprocess.run(
-        ["git", "-C", str(published / "repository"), "rev-parse", "main"],
-        capture_output=True, text=True, check=True,
-    ).stdout.strip()  # fmt: skip
+    last = git(published, "rev-parse", "main")
     for path in (published / "results").glob(f"*/{last[:8]}-*.json"):
         content = json.loads(path.read_text())
         if content["params"]["machine"] == machine:
@@ -112,6 +116,11 @@ def row(page, section, *texts):
         rows = rows.filter(has=page.locator("th, td").filter(has_text=exact))
     assert rows.count() == 1
     return rows
+
+
+def wait_for_history(page, title):
+    readout = "document.querySelector('#history .readout').textContent"
+    browsers.wait_until(page, f"{readout}.includes({json.dumps(title)})")
 
 
 def cells(line):
@@ -162,7 +171,7 @@ def test_table_shows_the_stored_numbers_and_their_ratio(page, address, published
         stored(published, H200, CALL, backend, 32, 128, "int8") for backend in ("cuda", "triton")
     ]
     kernel = [
-        stored(published, H200, "kernel_time.KernelTime.track_seed", backend, "cold", 32, 128, "int8")
+        stored(published, H200, KERNEL, backend, "cold", 32, 128, "int8")
         for backend in ("cuda", "triton")
     ]
     shown = cells(row(page, "speedup", "32 × 128", "128", "int8"))
@@ -176,13 +185,14 @@ def test_table_shows_the_stored_numbers_and_their_ratio(page, address, published
 def test_hot_kernel_times_are_other_numbers(page, address, published):
     open_front(page, address)
     page.locator("#speedup select").select_option("hot")
-    hot = stored(published, H200, "kernel_time.KernelTime.track_seed", "cuda", "hot", 16, 64,
-                 "fp8_row_float32")  # fmt: skip
+    hot = stored(published, H200, KERNEL, "cuda", "hot", 16, 64, "fp8_row_float32")
     shown = cells(row(page, "speedup", "16 × 512", "64", "fp8_row_float32"))
     assert shown[6] == f"{1e6 * hot:.3f}"
 
 
-@pytest.mark.parametrize(("format_name", "scale"), [("fp8_row_float32", 4), ("fp8_column_ue8m0", 1)])
+@pytest.mark.parametrize(
+    ("format_name", "scale"), [("fp8_row_float32", 4), ("fp8_column_ue8m0", 1)]
+)
 def test_bandwidth_is_derived_from_the_bytes(page, address, published, format_name, scale):
     open_front(page, address)
     page.locator("#bandwidth select").nth(1).select_option(format_name)
@@ -199,7 +209,7 @@ def test_bandwidth_is_derived_from_the_bytes(page, address, published, format_na
 
 def test_accuracy_is_shown_in_decibel_too(page, address, published):
     open_front(page, address)
-    error = stored(published, H200, "accuracy.Accuracy.track_relative_rms_error", "normal", 64, "int8")
+    error = stored(published, H200, ERROR, "normal", 64, "int8")
     shown = cells(row(page, "accuracy", "int8", "64"))
     assert shown[2:4] == [f"{error:#.3g}", f"{-20 * math.log10(error):.1f} dB"]
     identity = cells(row(page, "identity", "CUDA"))
@@ -269,10 +279,7 @@ def test_commands_of_a_cell_select_exactly_it(page, address, published):
     ]  # fmt: skip
     matching = [entry for entry in entries if re.search(words[4], entry)]
     assert matching == [f"{CALL}('cuda', 32, 128, 'int8')"]
-    git = ["git", "-C", str(published / "repository")]
-    chosen = subprocess.run([*git, "rev-list", words[5]], capture_output=True, text=True, check=True)
-    newest = subprocess.run([*git, "rev-parse", "main"], capture_output=True, text=True, check=True)
-    assert chosen.stdout == newest.stdout
+    assert git(published, "rev-list", words[5]) == git(published, "rev-parse", "main")
 
 
 def test_table_command_is_one_that_the_script_understands(page, address):
@@ -293,8 +300,7 @@ def test_history_draws_the_series_and_lists_its_numbers(page, address, published
     open_front(page, address)
     row(page, "speedup", "16 × 512", "64", "int8").get_by_role("button").click()
     page.locator("dialog").get_by_role("button", name="History").first.click()
-    browsers.wait_until(page, "document.querySelector('#history .readout').textContent"
-                           ".startsWith('Call latency, tokens 16, group 64, format int8')")  # fmt: skip
+    wait_for_history(page, "Call latency, tokens 16, group 64, format int8")
     page.locator("#history summary").click()
     page.wait_for_selector("#history details tbody tr")
     lines = page.locator("#history details tbody tr")
@@ -302,8 +308,7 @@ def test_history_draws_the_series_and_lists_its_numbers(page, address, published
     assert cells(lines.first)[1:] == ["failed"] * 4
     assert cells(lines.nth(1))[1].endswith("µs")
     page.locator("#history select").first.select_option("footprint.Startup.track_import")
-    browsers.wait_until(page, "document.querySelector('#history .readout').textContent"
-                           ".startsWith('footprint.Startup')")  # fmt: skip
+    wait_for_history(page, "footprint.Startup.track_import")
     value = stored(published, H200, "footprint.Startup.track_import")
     assert cells(lines.first)[1] == f"{value:.2f} s"
 
@@ -313,15 +318,15 @@ def test_history_paints_an_interval_band(page, address):
     page.wait_for_selector("#history canvas")
     page.locator("#history select").nth(2).select_option("32")
     page.locator("#history select").nth(4).select_option("int8")
-    browsers.wait_until(page, "document.querySelector('#history .readout').textContent"
-                           ".includes('tokens 32, group 64, format int8')")  # fmt: skip
+    wait_for_history(page, "tokens 32, group 64, format int8")
     # A band is the line's colour at 22 % over the card: count pixels that are neither, nor grey.
     tinted = page.evaluate("""() => {
         const canvas = document.querySelector('#history canvas');
         const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
         let count = 0;
         for (let i = 0; i < data.length; i += 4)
-            if (data[i + 3] > 30 && data[i + 3] < 90 && Math.abs(data[i] - data[i + 2]) > 40) count++;
+            if (data[i + 3] > 30 && data[i + 3] < 90 && Math.abs(data[i] - data[i + 2]) > 40)
+                count++;
         return count;
     }""")
     assert tinted > 5000
@@ -407,8 +412,9 @@ def test_choosing_a_machine_changes_the_address(page, address):
     page.get_by_role("button", name=TWO_CORE).click()
     assert page.url.endswith(f"#machine={TWO_CORE}")
     page.go_back()
-    browsers.wait_until(page, 
-        "document.querySelector('#machines [aria-pressed=true]').textContent.startsWith('h200')"
+    browsers.wait_until(
+        page,
+        "document.querySelector('#machines [aria-pressed=true]').textContent.startsWith('h200')",
     )
 
 

@@ -106,7 +106,7 @@ def test_asset_that_asv_added_is_named(asv_page, asset):
 )
 def test_asv_page_that_changed_is_refused(asv_page, old, new):
     assert old in asv_page
-    with pytest.raises(ValueError, match="not as asv_plugins/site.py expects it"):
+    with pytest.raises(ValueError, match=r"not as asv_plugins/site\.py expects it"):
         site.localize(asv_page.replace(old, new), vendor.load_manifest())
 
 
@@ -166,7 +166,8 @@ def results(commit, values, *, params=None, stats=None, version="1", facts=FACTS
 
 
 def read(made):
-    return record.measurements(made, "file.Class.track_it", BENCHMARKS["file.Class.track_it"]["params"])
+    name = "file.Class.track_it"
+    return record.measurements(made, name, BENCHMARKS[name]["params"])
 
 
 def test_measurements_tell_why_there_is_no_number():
@@ -241,7 +242,11 @@ def test_history_has_a_column_for_each_series(store, tmp_path):
     params = BENCHMARKS["file.Class.track_it"]["params"]
     first, second, third, _ = record.histories(series, ORDER, "file.Class.track_it", params)
     assert first == {
-        "commit": [0, 2], "value": [1, None], "low": [0.5, None], "high": [1.5, None], "failed": [2],
-    }  # fmt: skip
+        "commit": [0, 2],
+        "value": [1, None],
+        "low": [0.5, None],
+        "high": [1.5, None],
+        "failed": [2],
+    }
     assert second["failed"] == []
     assert (third["low"], third["high"]) == ([0.5, 1], [1.5, 1])
