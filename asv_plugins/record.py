@@ -113,7 +113,11 @@ def load(results_dir: str, order: dict[str, int], benchmarks: dict) -> list[Seri
         newest[name] = max(newest.get(name, -1), *(order[commit] for commit in series.commits))
 
     def place(series: Series) -> tuple:
-        return not series.params.get("gpu"), series.params["machine"], sorted(series.params.items())
+        return (
+            series.params.get("gpu", "none") == "none",
+            series.params["machine"],
+            sorted(series.params.items()),
+        )
 
     return [
         series

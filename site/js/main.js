@@ -27,7 +27,7 @@
       ? Object.keys(params).filter((key) => same.some((other) => other.params[key] !== params[key]))
         .map((key) => `${key} ${params[key] || "none"}`)
       : [];
-    return [params.machine, params.gpu || params.cpu, ...apart].filter(Boolean).join(" · ");
+    return [params.machine, ptgq.fact(machine, "gpu") || params.cpu, ...apart].filter(Boolean).join(" · ");
   }
 
   function facts(machine) {
@@ -38,7 +38,7 @@
     return [
       el("p", { class: "commit" }, "Newest measured commit ", ptgq.commitLink(commit), ` of ${format.date(time)}: `,
         el("strong", {}, subject), el("span", { class: "hidden-text" }, ` (${hash})`)),
-      el("dl", { class: "facts" }, ...keys.filter((key) => params[key]).map((key) =>
+      el("dl", { class: "facts" }, ...keys.filter((key) => ptgq.fact(machine, key)).map((key) =>
         el("div", {}, el("dt", {}, key), el("dd", {}, params[key])))),
       tiles(machine),
     ];

@@ -80,15 +80,21 @@ ptgq.bytes = function (tokens, hidden, group, formatName) {
   return tokens * hidden * 3 + ((tokens * hidden) / group) * scale;
 };
 
+// A machine's facts are "none" where it lacks a thing.
+ptgq.fact = function (machine, key) {
+  const value = ptgq.front.machines[machine].params[key];
+  return value && value !== "none" ? value : null;
+};
+ptgq.hasGpu = (machine) => ptgq.fact(machine, "gpu") !== null;
+
 // Why a number is not there, as far as the record tells.
 ptgq.why = function (read) {
-  const params = ptgq.front.machines[read.machine].params;
   if (read.state === "failed") return "failed at this commit";
   if (read.state === "missing") return "not measured at this commit";
   const backend = read.index < 0 ? null : ptgq.combination(read.name, read.index).backend;
   const needsGpu =
     backend === "cuda" || backend === "triton" || /^(cuda_vs_triton|kernel_time|copy_dist)/.test(read.name);
-  return needsGpu && !params.gpu ? "no GPU on this machine" : "not applicable at this commit";
+  return needsGpu && !ptgq.hasGpu(read.machine) ? "no GPU on this machine" : "not applicable at this commit";
 };
 
 // asv's own address of one series; keep in step with parse_hash_string in asv.js.

@@ -5,7 +5,7 @@ ptgq.CALL = "call_latency.CallLatency.time_call";
 
 // Which two backends a machine compares: the slower one over the faster one is the speed-up.
 ptgq.pair = (machine) =>
-  ptgq.front.machines[machine].params.gpu ? ["cuda", "triton"] : ["cpu", "reference"];
+  ptgq.hasGpu(machine) ? ["cuda", "triton"] : ["cpu", "reference"];
 
 ptgq.seedRows = function (name) {
   const rows = [];
@@ -36,7 +36,7 @@ ptgq.bar = function (ratio, longest) {
 };
 
 ptgq.speedup = function (machine) {
-  const onGpu = Boolean(ptgq.front.machines[machine].params.gpu);
+  const onGpu = ptgq.hasGpu(machine);
   const names = ptgq.pair(machine).map((backend) => ptgq.backendNames[backend]);
   let cache = "cold";
   const body = el("div", {});

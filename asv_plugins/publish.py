@@ -1,0 +1,57 @@
+"""Publish the stored results as a site, and serve it to this machine alone.
+
+``asv preview`` would do the second too, but listens on every address that the machine has.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import http.server
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from asv.config import Config
+
+CONFIGURATION = "asv.conf.json"
+
+
+def serve(folder: Path, port: int) -> None:
+    """Serve a folder on 127.0.0.1 until interrupted; port 0 takes a free one."""
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", port), handler) as server:
+        print(f"serving http://127.0.0.1:{server.server_port}/ until Ctrl-C", flush=True)
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            print()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run ``asv publish`` and say where the site is; return asv's status."""
+    parser = argparse.ArgumentParser(prog="site", description=__doc__)
+    parser.add_argument("--serve", action="store_true", help="serve it on 127.0.0.1")
+    parser.add_argument("--port", type=int, default=8000, help="to serve on (%(default)s)")
+    options = parser.parse_args(arguments)
+    if not 0 <= options.port < 65536:
+        parser.error(f"argument --port: must be 0 to 65535, got {options.port}")
+    if not Path(CONFIGURATION).is_file():
+        parser.error(f"no {CONFIGURATION} here: run it from the repository's root")
+    status = subprocess.run([sys.executable, "-m", "asv", "publish"]).returncode
+    if status:
+        return status
+    folder = Path(Config.load(CONFIGURATION).html_dir).resolve()
+    print(f"site: {folder / 'index.html'}")
+    if options.serve:
+        try:
+            serve(folder, options.port)
+        except OSError as error:
+            print(f"site: can't serve on 127.0.0.1:{options.port}: {error}", file=sys.stderr)
+            return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
