@@ -34,8 +34,8 @@ ptgq.plot = function (host, spec) {
   const holder = el("div", { role: "img", "aria-label": spec.label });
   const legend = el("div", { class: "legend" }, ...spec.curves.map(function (curve) {
     const key = el("span", { class: "key", "aria-hidden": "true" });
-    key.style.background = ptgq.color(curve.color);
-    if (curve.dash && curve.dash.length) key.style.opacity = curve.dash[0] > 4 ? "0.65" : "0.35";
+    key.style.borderTopColor = ptgq.color(curve.color);
+    if (curve.dash.length) key.style.borderTopStyle = curve.dash[0] > 4 ? "dashed" : "dotted";
     return el("span", {}, key, curve.label);
   }));
   host.className = "plot";
