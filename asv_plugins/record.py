@@ -45,11 +45,12 @@ def measurements(results, name: str, params: list) -> list:
         elif math.isnan(value):
             read.append(NOT_APPLICABLE)
         else:
-            # Six digits, as much as a time has; asv has cut the interval's to five.
-            value = float(f"{value:.6g}")
             if not stat:
+                # Counted, so exact.
                 low = high = value
             else:
+                # Six digits, as much as a time has; asv has cut the interval's to five.
+                value = float(f"{value:.6g}")
                 # One sample, or few: asv stores an open interval, or none at all.
                 low, high = stat.get("ci_99_a", -math.inf), stat.get("ci_99_b", math.inf)
             read.append(Measurement(value, low, high))

@@ -9,6 +9,7 @@ import math
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -205,6 +206,43 @@ def test_bandwidth_is_derived_from_the_bytes(page, address, published, format_na
     assert shown[1:4] == [
         f"{1e6 * time:.1f}", f"{moved / time / 1e9:,.0f}", f"{100 / ratio:.0f} %",
     ]  # fmt: skip
+
+
+def test_footprint_is_exact_and_says_what_was_before(page, address):
+    open_front(page, address)
+    assert "1,859,408" in page.locator("#footprint").inner_text()
+    assert cells(row(page, "footprint", "quantize<128, row>"))[1] == "42 (was 40)"
+
+
+def test_what_was_not_measured_is_said_not_tabulated(context, published, tmp_path):
+    # The same machine's results without the times: a run of one benchmark, say.
+    folder = Path(shutil.copytree(published, tmp_path / "record"))
+    shutil.rmtree(folder / "html")
+    for path in (folder / "results").glob("*/*-*.json"):
+        content = json.loads(path.read_text())
+        content["results"] = {ERROR: content["results"][ERROR]}
+        path.write_text(json.dumps(content))
+    publish(folder)
+    with browsers.serve(folder / "html") as address:
+        watch = browsers.Watch(context, address)
+        open_front(watch.page, address)
+        assert "not measured at this commit" in watch.page.locator("#speedup").inner_text()
+        assert watch.page.locator("#speedup table").count() == 0
+        assert watch.page.locator("#accuracy tbody tr").count() == 10
+        assert watch.wrong == []
+
+
+def test_without_results_the_page_says_so(context, published, tmp_path):
+    folder = Path(shutil.copytree(published, tmp_path / "record"))
+    shutil.rmtree(folder / "html")
+    for path in (folder / "results").glob("*/*-*.json"):
+        path.unlink()
+    publish(folder)
+    with browsers.serve(folder / "html") as address:
+        watch = browsers.Watch(context, address)
+        open_front(watch.page, address)
+        assert "No results of main's commits" in watch.page.locator("#sections").inner_text()
+        assert watch.wrong == []
 
 
 def test_accuracy_is_shown_in_decibel_too(page, address, published):

@@ -176,6 +176,13 @@ def test_measurements_tell_why_there_is_no_number():
     assert read(made) == [Measurement(2, 1, 3), "n/a", "failed", Measurement(4, 4, 4)]
 
 
+def test_counts_are_exact_and_times_have_six_digits():
+    interval = {"ci_99_a": 1.0, "ci_99_b": 3.0}
+    values = [1_859_408, 1.23456789, math.nan, math.nan]
+    made = results("a" * 40, values, stats=[None, interval, None, None])
+    assert [point.value for point in read(made)[:2]] == [1_859_408, 1.23457]
+
+
 def test_combination_that_is_newer_than_the_result_is_missing_not_failed():
     made = results("a" * 40, [1.0, 2.0], params=[["'a'"], ["1", "2"]])
     assert read(made) == [Measurement(1, 1, 1), Measurement(2, 2, 2), None, None]

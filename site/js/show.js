@@ -92,6 +92,7 @@ ptgq.why = function (read) {
   if (read.state === "failed") return "failed at this commit";
   if (read.state === "missing") return "not measured at this commit";
   const backend = read.index < 0 ? null : ptgq.combination(read.name, read.index).backend;
+  if (backend === "reference" && read.name === ptgq.IDENTITY) return "what the others are compared with";
   const needsGpu =
     backend === "cuda" || backend === "triton" || /^(cuda_vs_triton|kernel_time|copy_dist)/.test(read.name);
   return needsGpu && !ptgq.hasGpu(read.machine) ? "no GPU on this machine" : "not applicable at this commit";

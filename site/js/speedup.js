@@ -38,6 +38,10 @@ ptgq.bar = function (ratio, longest) {
 ptgq.speedup = function (machine) {
   const onGpu = ptgq.hasGpu(machine);
   const names = ptgq.pair(machine).map((backend) => ptgq.backendNames[backend]);
+  if (![ptgq.CALL, ptgq.KERNEL].some((name) => ptgq.measured(machine, name))) {
+    return ptgq.section("speedup", `${names[0]} against ${names[1]}`,
+      el("p", { class: "na" }, "Call latency and kernel time: not measured at this commit."));
+  }
   let cache = "cold";
   const body = el("div", {});
 
