@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -23,6 +24,8 @@ LIMITS = {"publish, s": 120, "front page, MB": 2, "interactive, s": 2, "history 
 
 def measure(folder: Path) -> dict[str, float]:
     """Publish what is in the folder and open it."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    before = used.ru_utime + used.ru_stime
     start = time.monotonic()
     subprocess.run(
         [sys.executable, "-m", "asv", "--config", str(folder / "asv.conf.json"), "publish"],
@@ -31,6 +34,8 @@ def measure(folder: Path) -> dict[str, float]:
         timeout=1800,
     )
     found = {"publish, s": time.monotonic() - start}
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    found["publish, CPU s"] = used.ru_utime + used.ru_stime - before
     with browsers.serve(folder / "html") as address, browsers.launch() as browser:
         watch = browsers.Watch(browser.new_context(), address)
         sizes = []

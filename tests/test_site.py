@@ -320,6 +320,26 @@ def test_commands_of_a_cell_select_exactly_it(page, address, published):
     assert git(published, "rev-list", words[5]) == git(published, "rev-parse", "main")
 
 
+def test_copy_button_copies_the_command(context, page, address):
+    context.grant_permissions(["clipboard-read", "clipboard-write"], origin=address.rstrip("/"))
+    open_front(page, address)
+    row(page, "speedup", "32 × 128", "128", "int8").get_by_role("button").click()
+    page.locator("dialog").get_by_role("button", name="Copy").nth(1).click()
+    page.locator("dialog").get_by_role("button", name="Copied").wait_for()
+    copied = page.evaluate("navigator.clipboard.readText()")
+    assert copied == page.locator("dialog code").nth(1).inner_text()
+
+
+def test_contents_lead_to_their_sections(page, address):
+    open_front(page, address)
+    page.locator("#contents").get_by_role("link", name="What changed").click()
+    browsers.wait_until(page, "document.activeElement.id === 'changes-title'")
+    assert page.evaluate("""() => {
+        const top = document.activeElement.getBoundingClientRect().top;
+        return top >= document.querySelector('.top').offsetHeight && top < innerHeight;
+    }""")
+
+
 def test_table_command_is_one_that_the_script_understands(page, address):
     open_front(page, address)
     row(page, "speedup", "32 × 128", "128", "int8").get_by_role("button").click()

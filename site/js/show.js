@@ -104,7 +104,7 @@ ptgq.graph = function (read) {
   const params = ptgq.front.machines[read.machine].params;
   const pairs = ptgq.front.differing
     .filter((key) => key !== "branch")
-    .map((key) => [key, params[key] === undefined || params[key] === "" ? "[none]" : params[key]]);
+    .map((key) => [key, params[key] === undefined ? "[none]" : params[key]]);
   const plain = read.index < 0 ? {} : ptgq.combination(read.name, read.index);
   benchmark.names.forEach(function (name, axis) {
     const stored = benchmark.params[axis].find((value) => ptgq.plain(value) === plain[name]);
