@@ -45,7 +45,7 @@ def typecheck(session):
 @nox.session
 def tests(session):
     """Run the tests: [PYTEST ARGUMENTS]."""
-    install(session, "test")
+    install(session, "test", "site", "browser")
     # -P: the installed package is tested, not the folder beside the tests.
     session.run("python", "-P", "-m", "pytest", "-n", "auto", *session.posargs)
 
@@ -58,6 +58,14 @@ def bench(session):
     device = session.run("python", "-c", probe, silent=True, log=False)
     script = "benchmarks/benchmark_per_token_group_quant.py"
     session.run("python", script, f"--device={(device or 'cpu').strip()}", *session.posargs)
+
+
+@nox.session
+def site(session):
+    """Publish the stored results as a site: [--serve on 127.0.0.1] [--port PORT]."""
+    if session.venv_backend != "none":
+        session.install(*nox.project.dependency_groups(PROJECT, "site"))
+    session.run("python", "-m", "asv_plugins.publish", *session.posargs)
 
 
 @nox.session(name="compile")

@@ -7,6 +7,7 @@ import json
 import math
 import re
 import shutil
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,6 +17,9 @@ pytest.importorskip("asv", reason="asv is not installed")
 
 from asv.results import Results
 from asv.util import UserError
+
+# Last, so that the installed ptgq is found before the folder.
+sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from asv_plugins import record, site, vendor
 from asv_plugins.verdict import Measurement, threshold_for, verdict
