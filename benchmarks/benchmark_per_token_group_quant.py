@@ -130,7 +130,8 @@ def measure(workload: Workload, options: argparse.Namespace) -> dict[str, object
         if options.bandwidth:
             copies, share = rotation.copy_calls(workload.bytes_moved, options.cache)
             rotations.append(copies)
-        take = [timers.replay_timer(calls, clock) for calls in rotations]
+        flush = rotation.flush_for(options.cache)
+        take = [timers.replay_timer(calls, clock, flush) for calls in rotations]
         samples = timers.sample(take, options.bench_iters, options.warmup_iters)
     else:
 

@@ -1,4 +1,4 @@
-"""Buffers to rotate over, so that a measurement states whether its data lay in the L2 cache."""
+"""Buffers to rotate over, and a flush: whether the data of a measurement lay in the L2 cache."""
 
 from __future__ import annotations
 
@@ -16,18 +16,39 @@ _L2_FILLS = 2
 # the launch is most of the time, so there sizes are left as they are.
 _COPY_MULTIPLE = 64 * 1024
 _COPY_ROUNDED_FROM = 1024 * 1024
-# A graph of at least so many calls hides its own launch.
+# A graph of at least so many calls hides its own launch; of more than that, capturing takes long.
 _MIN_CALLS = 20
+_MAX_CALLS = 256
+
+
+def _l2_bytes() -> int:
+    return torch.cuda.get_device_properties(torch.cuda.current_device()).L2_cache_size
 
 
 def copies_for(bytes_moved: int, cache: str) -> int:
-    """Return how many buffer sets a rotation needs: more than fit in L2 (cold), or one (hot)."""
+    """Return how many buffer sets a rotation has: one (hot), or more than fit in L2 (cold).
+
+    Of small ones it has fewer than that: none is used twice in a round, and :func:`flush_for`
+    clears the cache before each.
+    """
     if cache not in CACHES:
         raise ValueError(f"cache must be one of {CACHES}, got {cache!r}")
     if cache == "hot":
         return 1
-    l2_bytes = torch.cuda.get_device_properties(torch.cuda.current_device()).L2_cache_size
-    return max(2, math.ceil(_L2_FILLS * l2_bytes / bytes_moved))
+    return min(_MAX_CALLS, max(2, math.ceil(_L2_FILLS * _l2_bytes() / bytes_moved)))
+
+
+def flush_for(cache: str) -> Callable[[], object] | None:
+    """Return what to run before each round: a read of more than L2 holds (cold), or nothing.
+
+    A read, because lines that a write leaves would have to be written back during the round.
+    """
+    if cache not in CACHES:
+        raise ValueError(f"cache must be one of {CACHES}, got {cache!r}")
+    if cache == "hot":
+        return None
+    other_data = torch.zeros(_L2_FILLS * _l2_bytes() // 4, dtype=torch.int32, device="cuda")
+    return other_data.amax
 
 
 def _rotate(calls: list[Callable[[], object]]) -> list[Callable[[], object]]:
