@@ -1,0 +1,104 @@
+"""The ``host`` environment: one virtual environment on top of the interpreter that runs asv.
+
+asv's own environments would install torch anew for every environment, and need a network for it.
+This one downloads nothing. The host's torch, triton, ninja and setuptools serve, made visible by
+a ``.pth`` file; the commit under test is installed before them, so nothing of the host shadows it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import sysconfig
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from asv import environment, util
+from asv.console import log
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
+
+def host_packages(path: list[str] | None = None) -> list[str]:
+    """Return the directories of `path` (``sys.path``) that distributions are installed in.
+
+    A source tree is none of them (it holds ``.egg-info`` at most), so an editable installation of
+    the project stays invisible. asv was imported from one, and asv_runner with it.
+    """
+    entries = (Path(entry).resolve() for entry in (sys.path if path is None else path))
+    return list(dict.fromkeys(str(entry) for entry in entries if any(entry.glob("*.dist-info"))))
+
+
+def host_version(name: str, wanted: str) -> str:
+    """Return the host's version of a requirement of the matrix, or raise if it can't serve.
+
+    Parameters
+    ----------
+    name : str
+        A distribution, with or without asv's ``pip+``.
+    wanted : str
+        A version, a specifier such as ``>=2.11``, or ``""`` for any.
+    """
+    name = name.removeprefix("pip+")
+    try:
+        found = version(name)
+    except PackageNotFoundError:
+        raise environment.EnvironmentUnavailable(
+            f"the matrix requires {name}, which {sys.executable} does not have: install it there"
+        ) from None
+    try:
+        accepted = SpecifierSet(wanted)
+    except InvalidSpecifier:
+        accepted = SpecifierSet(f"=={wanted}")
+    if not accepted.contains(found, prereleases=True):
+        raise environment.EnvironmentUnavailable(
+            f"the matrix requires {name} {accepted}, {sys.executable} has {found}"
+        )
+    return found
+
+
+class Host(environment.Environment):
+    """A virtual environment that holds the commit under test and sees the host's packages."""
+
+    tool_name = "host"
+
+    def __init__(self, conf, python, requirements, tagged_env_vars):
+        # The versions found name the environment: another torch is another series.
+        found = {name: host_version(name, wanted) for name, wanted in requirements.items()}
+        # asv's own __init__ reads the name, which these make up.
+        self._python = python
+        self._requirements = found
+        super().__init__(conf, python, found, tagged_env_vars)
+
+    @classmethod
+    def matches(cls, python):
+        """Whether `python` is the version of the interpreter that runs asv."""
+        return python == f"{sys.version_info.major}.{sys.version_info.minor}"
+
+    @property
+    def _pth(self) -> Path:
+        version_dir = f"python{self._python}"
+        return Path(self._path, "lib", version_dir, "site-packages", "host-packages.pth")
+
+    def check_presence(self):
+        """Whether the environment exists and still stands on this host's packages."""
+        expected = "\n".join(host_packages()) + "\n"
+        return (
+            super().check_presence() and self._pth.is_file() and (self._pth.read_text() == expected)
+        )
+
+    def _setup(self):
+        log.info(f"Creating a virtual environment for {self.name}")
+        command = [sys.executable, "-m", "virtualenv", "--no-download", "--no-setuptools"]
+        util.check_call([*command, "-p", sys.executable, self._path])
+        self._pth.write_text("\n".join(host_packages()) + "\n")
+
+    def run_executable(self, executable, args, **kwargs):
+        """Run a program of the environment; builds find the host's tools (ninja) on the PATH."""
+        env = dict(kwargs.pop("env", os.environ))
+        env["PATH"] = os.pathsep.join([env.get("PATH", os.defpath), sysconfig.get_path("scripts")])
+        return super().run_executable(executable, args, env=env, **kwargs)
+
+    def run(self, args, **kwargs):
+        """Run the environment's Python."""
+        log.debug(f"Running '{' '.join(args)}' in {self.name}")
+        return self.run_executable("python", args, **kwargs)
