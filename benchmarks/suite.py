@@ -1,0 +1,120 @@
+"""What the suite's files share: parameters, the form of results, and the code that measures.
+
+asv takes the benchmarks from the working tree and the project from the commit under test, so this
+runs against every commit. ``ptgq.measure`` is part of the benchmarks in that sense: it is loaded
+from the working tree too, under its own name, over the commit's (or where the commit has none).
+All commits are so measured by the same code.
+
+Nothing here imports torch or ptgq before a benchmark runs: asv imports these files in every
+process, and most processes only look a value up.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import math
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+BACKENDS = ("cuda", "triton", "cpu", "reference")
+FORMATS = {
+    "fp8_row_float32": {},
+    "fp8_column_float32": {"column_major_scales": True},
+    "fp8_row_ue8m0": {"use_ue8m0": True},
+    "fp8_column_ue8m0": {"column_major_scales": True, "use_ue8m0": True},
+    "int8": {"dtype": "int8"},
+}
+GROUPS = (64, 128)
+# The seed's tokens, each with its hidden size.
+SEED_HIDDEN = {16: 512, 32: 128, 64: 256}
+SERVING_TOKENS = (1, 16, 128, 1023, 1024, 8192, 32768)
+SERVING_HIDDEN = (2048, 4096, 7168)
+CACHES = ("cold", "hot")
+
+
+@dataclass(frozen=True)
+class NotAvailable:
+    """Why a value can't be measured here: n/a on the record."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Failed:
+    """What went wrong: a failure on the record."""
+
+    error: str
+
+
+def samples(values: Iterable[float]) -> dict:
+    """Return samples as asv_runner's ``time_`` benchmarks do, so that asv treats them alike.
+
+    asv then computes the median, its 99 % interval and the quartiles, and compares by
+    Mann-Whitney. The form is not documented: a test pins it.
+    """
+    return {"samples": [float(value) for value in values], "number": 1}
+
+
+def result_of(value: object) -> object:
+    """Return what a ``track_`` function returns to asv for a measured value.
+
+    Raises
+    ------
+    RuntimeError
+        If the value is a failure.
+    """
+    if isinstance(value, NotAvailable):
+        print(f"n/a: {value.reason}")
+        return math.nan
+    if isinstance(value, Failed):
+        raise RuntimeError(value.error)
+    return samples(value) if isinstance(value, list) else value
+
+
+def attempt(measurement: Callable[[], object]) -> object:
+    """Return what `measurement` returns, or its failure: the others of its family go on."""
+    try:
+        return measurement()
+    except Exception as error:
+        return Failed(f"{type(error).__name__}: {error}")
+
+
+def measuring(module: str):
+    """Return the working tree's ``ptgq.measure.<module>``, which calls the installed ``ptgq``."""
+    package = sys.modules.get("ptgq.measure")
+    source = ROOT / "ptgq/measure"
+    if package is None or Path(package.__file__).parent != source:
+        for name in [name for name in sys.modules if name.startswith("ptgq.measure")]:
+            del sys.modules[name]
+        spec = importlib.util.spec_from_file_location(
+            "ptgq.measure", source / "__init__.py", submodule_search_locations=[str(source)]
+        )
+        package = importlib.util.module_from_spec(spec)
+        sys.modules["ptgq.measure"] = package
+        spec.loader.exec_module(package)
+        importlib.import_module("ptgq").measure = package
+    return importlib.import_module(f"ptgq.measure.{module}")
+
+
+def workload(tokens: int, hidden: int, group: int, scale_format: str):
+    """Return the :class:`ptgq.measure.workloads.Workload` of a combination of parameters."""
+    return measuring("workloads").Workload(tokens, hidden, group, **FORMATS[scale_format])
+
+
+def missing(backend: str) -> NotAvailable | None:
+    """Return why `backend` can't run here on the device it is meant for, or None if it can."""
+    import torch
+
+    device = "cuda" if backend in ("cuda", "triton") else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        return NotAvailable("no CUDA device is visible")
+    from ptgq.backends import why_unavailable
+
+    reason = why_unavailable(backend, torch.device(device, 0) if device == "cuda" else
+                             torch.device("cpu"))
+    return None if reason is None else NotAvailable(reason)
