@@ -1,4 +1,4 @@
-"""How long does a call take on the CPU, and how far is that from copying the same bytes?"""
+"""How long a call takes on the CPU, and how far that is from copying the same bytes."""
 
 from __future__ import annotations
 
@@ -19,38 +19,30 @@ def setup_cache() -> dict:
     import torch
 
     clocks, timers = suite.measuring("clocks"), suite.measuring("timers")
-    absent = {backend: suite.missing(backend) for backend in BACKENDS}
     clock = clocks.HostClock()
-    measured = {}
 
     def timer_of(call):
         once = timers.loop_timer(call, 1, clock)
         once()
-        number = max(1, round(SAMPLE_SECONDS / once()))
-        return timers.loop_timer(call, number, clock)
+        return timers.loop_timer(call, max(1, round(SAMPLE_SECONDS / once())), clock)
 
-    def measure(workload, backends):
+    results = {}
+    for tokens, group, scale_format in itertools.product(HIDDEN, suite.GROUPS, suite.FORMATS):
+        workload = suite.workload(tokens, HIDDEN[tokens], group, scale_format)
         x, out = workload.make_input("cpu"), workload.make_output("cpu")
         source = torch.zeros(workload.bytes_moved // 2, dtype=torch.uint8)
         target = torch.empty_like(source)
-        calls = [lambda: target.copy_(source)]
-        calls += [lambda b=b: workload.call(x, backend=b, out=out) for b in backends]
-        return timers.sample([timer_of(call) for call in calls], REPEAT)
-
-    for (tokens, hidden), group, scale_format in itertools.product(
-        HIDDEN.items(), suite.GROUPS, suite.FORMATS
-    ):
-        backends = [backend for backend in BACKENDS if absent[backend] is None]
-        workload = suite.workload(tokens, hidden, group, scale_format)
-        rows = suite.attempt(lambda w=workload, b=backends: measure(w, b))
+        to_sample = {"copy": timer_of(lambda t=target, s=source: t.copy_(s))}
         for backend in BACKENDS:
-            time = ratio = absent[backend] or rows
-            if isinstance(time, list):
-                copy, time = rows[0], rows[1 + backends.index(backend)]
-                ratio = [one / other for one, other in zip(time, copy, strict=True)]
-            measured["call", backend, tokens, group, scale_format] = time
-            measured["copy_ratio", backend, tokens, group, scale_format] = ratio
-    return measured
+            call = lambda w=workload, x=x, b=backend, o=out: w.call(x, backend=b, out=o)  # noqa: E731
+            build = lambda c=call: timer_of(c)  # noqa: E731
+            to_sample[backend] = suite.prepared(suite.missing(backend), build)
+        rows = suite.take_samples(to_sample, REPEAT)
+        for backend in BACKENDS:
+            key = (backend, tokens, group, scale_format)
+            results[("call", *key)] = rows[backend]
+            results[("copy_ratio", *key)] = suite.ratio(rows[backend], rows["copy"])
+    return results
 
 
 setup_cache.timeout = 300
@@ -64,14 +56,14 @@ class CpuTime:
     param_names = ("backend", "tokens", "group", "format")
     setup_cache = staticmethod(setup_cache)
 
-    def track_call(self, measured, *params):
+    def track_call(self, results, *params):
         """Seconds a call, outputs given."""
-        return suite.result_of(measured["call", *params])
+        return suite.result_of(results[("call", *params)])
 
     track_call.unit = "seconds"
 
-    def track_copy_ratio(self, measured, *params):
+    def track_copy_ratio(self, results, *params):
         """Time relative to a copy of the same number of bytes in the same rounds."""
-        return suite.result_of(measured["copy_ratio", *params])
+        return suite.result_of(results[("copy_ratio", *params)])
 
     track_copy_ratio.unit = "time / copy time"

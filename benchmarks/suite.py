@@ -11,6 +11,7 @@ process, and most processes only look a value up.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.util
 import math
@@ -35,6 +36,11 @@ SEED_HIDDEN = {16: 512, 32: 128, 64: 256}
 SERVING_TOKENS = (1, 16, 128, 1023, 1024, 8192, 32768)
 SERVING_HIDDEN = (2048, 4096, 7168)
 CACHES = ("cold", "hot")
+
+SEED_PARAMS = (tuple(SEED_HIDDEN), GROUPS, tuple(FORMATS))
+SEED_PARAM_NAMES = ("tokens", "group", "format")
+SERVING_PARAMS = (SERVING_TOKENS, SERVING_HIDDEN, GROUPS, tuple(FORMATS))
+SERVING_PARAM_NAMES = ("tokens", "hidden", "group", "format")
 
 
 @dataclass(frozen=True)
@@ -84,6 +90,34 @@ def attempt(measurement: Callable[[], object]) -> object:
         return Failed(f"{type(error).__name__}: {error}")
 
 
+def prepared(absent: NotAvailable | None, build: Callable[[], Callable]) -> object:
+    """Return the timer that `build` makes, run once, or why there is none."""
+
+    def run_once():
+        timer = build()
+        timer()
+        return timer
+
+    return absent or attempt(run_once)
+
+
+def take_samples(timers: dict, repeat: int) -> dict:
+    """Return each timer's samples, taken alternating; what is no timer is returned as it is."""
+    runnable = {key: timer for key, timer in timers.items() if callable(timer)}
+    rows = attempt(lambda: measuring("timers").sample([*runnable.values()], repeat))
+    if isinstance(rows, Failed):
+        return {**timers, **dict.fromkeys(runnable, rows)}
+    return {**timers, **dict(zip(runnable, rows, strict=True))}
+
+
+def ratio(one: object, other: object) -> object:
+    """Return the ratios of paired samples, or why there are none."""
+    for value in (one, other):
+        if not isinstance(value, list):
+            return value
+    return [a / b for a, b in zip(one, other, strict=True)]
+
+
 def measuring(module: str):
     """Return the working tree's ``ptgq.measure.<module>``, which calls the installed ``ptgq``."""
     package = sys.modules.get("ptgq.measure")
@@ -106,15 +140,22 @@ def workload(tokens: int, hidden: int, group: int, scale_format: str):
     return measuring("workloads").Workload(tokens, hidden, group, **FORMATS[scale_format])
 
 
+@functools.cache
+def no_device() -> NotAvailable | None:
+    """Return that there is no CUDA device, or None if there is one."""
+    import torch
+
+    return None if torch.cuda.is_available() else NotAvailable("no CUDA device is visible")
+
+
+@functools.cache
 def missing(backend: str) -> NotAvailable | None:
     """Return why `backend` can't run here on the device it is meant for, or None if it can."""
     import torch
-
-    device = "cuda" if backend in ("cuda", "triton") else "cpu"
-    if device == "cuda" and not torch.cuda.is_available():
-        return NotAvailable("no CUDA device is visible")
     from ptgq.backends import why_unavailable
 
-    reason = why_unavailable(backend, torch.device(device, 0) if device == "cuda" else
-                             torch.device("cpu"))
+    device = "cuda" if backend in ("cuda", "triton") else "cpu"
+    if device == "cuda" and no_device():
+        return no_device()
+    reason = why_unavailable(backend, torch.device(device, 0 if device == "cuda" else None))
     return None if reason is None else NotAvailable(reason)
