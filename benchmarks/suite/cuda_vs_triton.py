@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks import device_time, suite
+from . import common, device_time
 
 
 class CudaVsTriton:
@@ -11,13 +11,13 @@ class CudaVsTriton:
     version = "1"
     unit = "cuda / triton"
     setup_cache = staticmethod(device_time.measure_seed)
-    params = suite.SEED_PARAMS
-    param_names = suite.SEED_PARAM_NAMES
+    params = common.SEED_PARAMS
+    param_names = common.SEED_PARAM_NAMES
 
     def track_call_ratio(self, measured, *params):
         """Eager calls, allocation included: host and device."""
-        return suite.result_of(measured[("call_ratio", *params)])
+        return common.result_of(measured[("call_ratio", *params)])
 
     def track_kernel_ratio(self, measured, *params):
         """Kernels alone, cold."""
-        return suite.result_of(measured[("kernel_ratio", *params)])
+        return common.result_of(measured[("kernel_ratio", *params)])

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import itertools
 
-from benchmarks import suite
+from . import common
 
 # The seed's shapes, and two of a served model.
-HIDDEN = {**suite.SEED_HIDDEN, 128: 7168, 1024: 7168}
+HIDDEN = {**common.SEED_HIDDEN, 128: 7168, 1024: 7168}
 BACKENDS = ("cpu", "reference")
 REPEAT = 10
 # Seconds that one sample lasts at least: small calls are repeated within it.
@@ -18,7 +18,7 @@ def setup_cache() -> dict:
     """Measure both backends and a copy, alternating, in one process."""
     import torch
 
-    clocks, timers = suite.measuring("clocks"), suite.measuring("timers")
+    clocks, timers = common.measuring("clocks"), common.measuring("timers")
     clock = clocks.HostClock()
 
     def timer_of(call):
@@ -27,8 +27,8 @@ def setup_cache() -> dict:
         return timers.loop_timer(call, max(1, round(SAMPLE_SECONDS / once())), clock)
 
     results = {}
-    for tokens, group, scale_format in itertools.product(HIDDEN, suite.GROUPS, suite.FORMATS):
-        workload = suite.workload(tokens, HIDDEN[tokens], group, scale_format)
+    for tokens, group, scale_format in itertools.product(HIDDEN, common.GROUPS, common.FORMATS):
+        workload = common.workload(tokens, HIDDEN[tokens], group, scale_format)
         x, out = workload.make_input("cpu"), workload.make_output("cpu")
         source = torch.zeros(workload.bytes_moved // 2, dtype=torch.uint8)
         target = torch.empty_like(source)
@@ -36,12 +36,12 @@ def setup_cache() -> dict:
         for backend in BACKENDS:
             call = lambda w=workload, x=x, b=backend, o=out: w.call(x, backend=b, out=o)  # noqa: E731
             build = lambda c=call: timer_of(c)  # noqa: E731
-            to_sample[backend] = suite.prepared(suite.missing(backend), build)
-        rows = suite.take_samples(to_sample, REPEAT)
+            to_sample[backend] = common.prepared(common.missing(backend), build)
+        rows = common.take_samples(to_sample, REPEAT)
         for backend in BACKENDS:
             key = (backend, tokens, group, scale_format)
             results[("call", *key)] = rows[backend]
-            results[("copy_ratio", *key)] = suite.ratio(rows[backend], rows["copy"])
+            results[("copy_ratio", *key)] = common.ratio(rows[backend], rows["copy"])
     return results
 
 
@@ -52,18 +52,18 @@ class CpuTime:
     """The `cpu` and `reference` backends: every machine has a history."""
 
     version = "1"
-    params = (BACKENDS, tuple(HIDDEN), suite.GROUPS, tuple(suite.FORMATS))
+    params = (BACKENDS, tuple(HIDDEN), common.GROUPS, tuple(common.FORMATS))
     param_names = ("backend", "tokens", "group", "format")
     setup_cache = staticmethod(setup_cache)
 
     def track_call(self, results, *params):
         """Seconds a call, outputs given."""
-        return suite.result_of(results[("call", *params)])
+        return common.result_of(results[("call", *params)])
 
     track_call.unit = "seconds"
 
     def track_copy_ratio(self, results, *params):
         """Time relative to a copy of the same number of bytes in the same rounds."""
-        return suite.result_of(results[("copy_ratio", *params)])
+        return common.result_of(results[("copy_ratio", *params)])
 
     track_copy_ratio.unit = "time / copy time"

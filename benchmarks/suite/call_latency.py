@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 import time
 
-from benchmarks import suite
+from . import common
 
-# asv's forkserver imports the suite once and forks for every combination of parameters: what is
-# imported there, no fork imports again. Elsewhere each process would pay for it.
+# asv's forkserver imports the suite once and forks for each combination of parameters: what is
+# imported there (CUDA is not initialized by it) no fork imports again. Elsewhere nothing is: every
+# process would pay for it.
 if sys.argv[1:2] == ["run_server"]:
-    import torch  # noqa: F401
+    import ptgq  # noqa: F401
 
 
 def synchronized_clock() -> float:
@@ -25,8 +26,8 @@ class CallLatency:
     """The seed's configurations on each backend, outputs allocated by the call."""
 
     version = "1"
-    params = (suite.BACKENDS, *suite.SEED_PARAMS)
-    param_names = ("backend", *suite.SEED_PARAM_NAMES)
+    params = (common.BACKENDS, *common.SEED_PARAMS)
+    param_names = ("backend", *common.SEED_PARAM_NAMES)
     timer = staticmethod(synchronized_clock)
     # A `setup` would run before every single call, outside the loop that is timed. So the first
     # call prepares, in the warm-up; with a given number it does not count for the calibration.
@@ -43,11 +44,11 @@ class CallLatency:
         self._call()
 
     def _prepare(self, backend, tokens, group, scale_format):
-        reason = suite.missing(backend)
+        reason = common.missing(backend)
         if reason is not None:
             from asv_runner.benchmarks.mark import SkipNotImplemented
 
             raise SkipNotImplemented(reason.reason)
-        workload = suite.workload(tokens, suite.SEED_HIDDEN[tokens], group, scale_format)
+        workload = common.workload(tokens, common.SEED_HIDDEN[tokens], group, scale_format)
         x = workload.make_input("cuda" if backend in ("cuda", "triton") else "cpu")
         return lambda: workload.call(x, backend=backend)

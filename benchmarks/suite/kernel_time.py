@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks import device_time, suite
+from . import common, device_time
 
 
 class KernelTime:
@@ -13,16 +13,16 @@ class KernelTime:
 
     def track_seed(self, measured, *params):
         """The seed's 30 configurations."""
-        return suite.result_of(measured[("kernel", *params)])
+        return common.result_of(measured[("kernel", *params)])
 
     track_seed.setup_cache = device_time.measure_seed
-    track_seed.params = (device_time.BACKENDS, suite.CACHES, *suite.SEED_PARAMS)
-    track_seed.param_names = ("backend", "cache", *suite.SEED_PARAM_NAMES)
+    track_seed.params = (device_time.BACKENDS, common.CACHES, *common.SEED_PARAMS)
+    track_seed.param_names = ("backend", "cache", *common.SEED_PARAM_NAMES)
 
     def track_serving(self, measured, *params):
         """Shapes of served models, from decoding to prefill."""
-        return suite.result_of(measured[("kernel", *params)])
+        return common.result_of(measured[("kernel", *params)])
 
     track_serving.setup_cache = device_time.measure_serving
-    track_serving.params = (device_time.BACKENDS, suite.CACHES, *suite.SERVING_PARAMS)
-    track_serving.param_names = ("backend", "cache", *suite.SERVING_PARAM_NAMES)
+    track_serving.params = (device_time.BACKENDS, common.CACHES, *common.SERVING_PARAMS)
+    track_serving.param_names = ("backend", "cache", *common.SERVING_PARAM_NAMES)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 
-from benchmarks import suite
+from . import common
 
 BACKENDS = ("cuda", "triton")
 SEED_REPEAT = 12
@@ -19,7 +19,7 @@ CALLS = 100
 
 def _sample_kernels(workload, repeat: int) -> dict:
     """Kernel time of each (backend, cache), and of the cold copy of the same bytes."""
-    clocks, rotation, timers = map(suite.measuring, ("clocks", "rotation", "timers"))
+    clocks, rotation, timers = map(common.measuring, ("clocks", "rotation", "timers"))
 
     def copy():
         calls, share = rotation.copy_calls(workload.bytes_moved, "cold")
@@ -30,16 +30,16 @@ def _sample_kernels(workload, repeat: int) -> dict:
         calls = rotation.workload_calls(workload, backend, cache)
         return timers.replay_timer(calls, clocks.EventClock())
 
-    to_sample = {("copy", "cold"): suite.prepared(suite.no_device(), copy)}
-    for backend, cache in itertools.product(BACKENDS, suite.CACHES):
+    to_sample = {("copy", "cold"): common.prepared(common.no_device(), copy)}
+    for backend, cache in itertools.product(BACKENDS, common.CACHES):
         build = lambda b=backend, c=cache: kernel(b, c)  # noqa: E731
-        to_sample[backend, cache] = suite.prepared(suite.missing(backend), build)
-    return suite.take_samples(to_sample, repeat)
+        to_sample[backend, cache] = common.prepared(common.missing(backend), build)
+    return common.take_samples(to_sample, repeat)
 
 
 def _sample_calls(workload) -> dict:
     """Latency of an eager call, allocation included, of each backend."""
-    clocks, timers = suite.measuring("clocks"), suite.measuring("timers")
+    clocks, timers = common.measuring("clocks"), common.measuring("timers")
 
     def calls(backend):
         x = workload.make_input("cuda")
@@ -47,17 +47,17 @@ def _sample_calls(workload) -> dict:
             lambda: workload.call(x, backend=backend), CALLS, clocks.EventClock()
         )
 
-    to_sample = {b: suite.prepared(suite.missing(b), lambda b=b: calls(b)) for b in BACKENDS}
-    return suite.take_samples(to_sample, SEED_REPEAT)
+    to_sample = {b: common.prepared(common.missing(b), lambda b=b: calls(b)) for b in BACKENDS}
+    return common.take_samples(to_sample, SEED_REPEAT)
 
 
 def _kernel_results(workload, key: tuple, repeat: int) -> dict:
     rows = _sample_kernels(workload, repeat)
     results = {("kernel", *names, *key): rows[names] for names in rows}
     for backend in BACKENDS:
-        to_copy = suite.ratio(rows[backend, "cold"], rows["copy", "cold"])
+        to_copy = common.ratio(rows[backend, "cold"], rows["copy", "cold"])
         results[("to_copy", backend, *key)] = to_copy
-    results[("kernel_ratio", *key)] = suite.ratio(rows["cuda", "cold"], rows["triton", "cold"])
+    results[("kernel_ratio", *key)] = common.ratio(rows["cuda", "cold"], rows["triton", "cold"])
     return results
 
 
@@ -65,13 +65,13 @@ def measure_seed() -> dict:
     """Measure the seed's 30 configurations: kernels, and latency of eager calls."""
     results = {}
     for tokens, group, scale_format in itertools.product(
-        suite.SEED_HIDDEN, suite.GROUPS, suite.FORMATS
+        common.SEED_HIDDEN, common.GROUPS, common.FORMATS
     ):
         key = (tokens, group, scale_format)
-        workload = suite.workload(tokens, suite.SEED_HIDDEN[tokens], group, scale_format)
+        workload = common.workload(tokens, common.SEED_HIDDEN[tokens], group, scale_format)
         results.update(_kernel_results(workload, key, SEED_REPEAT))
         calls = _sample_calls(workload)
-        results[("call_ratio", *key)] = suite.ratio(calls["cuda"], calls["triton"])
+        results[("call_ratio", *key)] = common.ratio(calls["cuda"], calls["triton"])
     return results
 
 
@@ -79,9 +79,9 @@ def measure_serving() -> dict:
     """Measure the kernels at shapes of served models."""
     results = {}
     for key in itertools.product(
-        suite.SERVING_TOKENS, suite.SERVING_HIDDEN, suite.GROUPS, suite.FORMATS
+        common.SERVING_TOKENS, common.SERVING_HIDDEN, common.GROUPS, common.FORMATS
     ):
-        results.update(_kernel_results(suite.workload(*key), key, SERVING_REPEAT))
+        results.update(_kernel_results(common.workload(*key), key, SERVING_REPEAT))
     return results
 
 

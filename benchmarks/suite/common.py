@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 BACKENDS = ("cuda", "triton", "cpu", "reference")
 FORMATS = {
@@ -152,6 +152,7 @@ def no_device() -> NotAvailable | None:
 def missing(backend: str) -> NotAvailable | None:
     """Return why `backend` can't run here on the device it is meant for, or None if it can."""
     import torch
+
     from ptgq.backends import why_unavailable
 
     device = "cuda" if backend in ("cuda", "triton") else "cpu"

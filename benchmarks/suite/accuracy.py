@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 
-from benchmarks import suite
+from . import common
 
 TOKENS, HIDDEN = 256, 1024
 
@@ -40,28 +40,28 @@ def setup_cache() -> dict:
     import ptgq
 
     def differing_bytes(backend, workload, x, expected):
-        if backend == "reference" and suite.no_device():
-            return suite.NotAvailable("without a CUDA device it would be compared with itself")
-        if suite.missing(backend):
-            return suite.missing(backend)
+        if backend == "reference" and common.no_device():
+            return common.NotAvailable("without a CUDA device it would be compared with itself")
+        if common.missing(backend):
+            return common.missing(backend)
         on_device = x if backend == "cpu" else x.cuda()
         actual = workload.call(on_device, backend=backend)
-        differing = suite.measuring("agreement").differing_bytes
+        differing = common.measuring("agreement").differing_bytes
         return sum(differing(a, b.cpu()) for a, b in zip(expected, actual, strict=True))
 
     results = {}
     for (data, make), group, scale_format in itertools.product(
-        DATA.items(), suite.GROUPS, suite.FORMATS
+        DATA.items(), common.GROUPS, common.FORMATS
     ):
         generator = torch.Generator().manual_seed(42)
         x = make(torch, generator).to(torch.bfloat16)
-        workload = suite.workload(TOKENS, HIDDEN, group, scale_format)
+        workload = common.workload(TOKENS, HIDDEN, group, scale_format)
         q, s = workload.call(x, backend="reference")
         error = ptgq.dequantize(q, s, group).double() - x.double()
         relative = (error.square().sum() / x.double().square().sum()).sqrt().item()
         results["error", data, group, scale_format] = relative
-        for backend in suite.BACKENDS:
-            results["bytes", backend, data, group, scale_format] = suite.attempt(
+        for backend in common.BACKENDS:
+            results["bytes", backend, data, group, scale_format] = common.attempt(
                 lambda b=backend, w=workload, x=x, e=(q, s): differing_bytes(b, w, x, e)
             )
     return results
@@ -75,13 +75,13 @@ class Accuracy:
 
     version = "1"
     unit = "relative RMS error"
-    params = (tuple(DATA), suite.GROUPS, tuple(suite.FORMATS))
+    params = (tuple(DATA), common.GROUPS, tuple(common.FORMATS))
     param_names = ("data", "group", "format")
     setup_cache = staticmethod(setup_cache)
 
     def track_relative_rms_error(self, results, *params):
         """Error of dequantize(quantize(x)), relative to x."""
-        return suite.result_of(results[("error", *params)])
+        return common.result_of(results[("error", *params)])
 
 
 class ByteIdentity:
@@ -89,10 +89,10 @@ class ByteIdentity:
 
     version = "1"
     unit = "bytes"
-    params = (suite.BACKENDS, *Accuracy.params)
+    params = (common.BACKENDS, *Accuracy.params)
     param_names = ("backend", *Accuracy.param_names)
     setup_cache = staticmethod(setup_cache)
 
     def track_differing_bytes(self, results, *params):
         """Bytes of q and s that differ from the reference on the CPU: must be 0."""
-        return suite.result_of(results[("bytes", *params)])
+        return common.result_of(results[("bytes", *params)])
