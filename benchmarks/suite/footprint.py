@@ -1,0 +1,178 @@
+"""What the code takes, and what it takes to start: all of it is known without a GPU."""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+import sys
+from pathlib import Path
+
+from . import common, machine_code, triton_offline
+
+ARCHITECTURES = (80, 90, 100)
+TRITON_ARCHITECTURES = (90, 100)
+# By which the CUDA kernels are told apart through the history, however they are instantiated.
+INPUTS = {"bfloat16": "__nv_bfloat16", "float16": "__half", "float32": ""}
+
+STARTUP = """
+import time, torch
+if torch.cuda.is_available():
+    torch.cuda.synchronize()
+start = time.perf_counter()
+import ptgq
+imported = time.perf_counter()
+x = torch.ones(16, 128, dtype=torch.bfloat16, device="cuda" if torch.cuda.is_available() else "cpu")
+allocated = time.perf_counter()
+ptgq.per_token_group_quant_fp8(x, 128)[0].view(torch.uint8).sum().item()
+print(imported - start, time.perf_counter() - allocated)
+"""
+STARTUP_REPEAT = 5
+
+
+def _library() -> Path | None:
+    import ptgq
+
+    return next(Path(ptgq.__file__).parent.glob("_C*.so"), None)
+
+
+def library_kernels() -> dict:
+    """Read the machine code of the built library: metrics by architecture and input dtype."""
+    library = _library()
+    if library is None or machine_code.cuobjdump() is None:
+        reason = "cuobjdump is neither in the toolkit nor in triton" if library else "no library"
+        found = common.NotAvailable(reason)
+    else:
+        found = common.attempt(lambda: machine_code.kernels(library))
+    results = {}
+    for architecture, (name, mark) in itertools.product(ARCHITECTURES, INPUTS.items()):
+        value = found
+        if isinstance(found, dict):
+            family = [
+                metrics
+                for (arch, kernel), metrics in found.items()
+                if arch == architecture
+                and (
+                    mark in kernel if mark else not any(m and m in kernel for m in INPUTS.values())
+                )
+            ]
+            value = common.NotAvailable(f"the library holds no code for sm_{architecture}")
+            if family:
+                value = machine_code.combine(family)
+        results[architecture, name] = value
+    return results
+
+
+def triton_kernels() -> dict:
+    """Compile the Triton kernels for each architecture."""
+    from importlib.util import find_spec
+
+    absent = None
+    if find_spec("triton") is None or machine_code.cuobjdump() is None:
+        absent = common.NotAvailable("needs triton and cuobjdump")
+    return {
+        key: absent or common.attempt(lambda key=key: triton_offline.kernel(key[0], key[1], key[2]))
+        for key in itertools.product(TRITON_ARCHITECTURES, common.FORMATS, common.GROUPS)
+    }
+
+
+def startup() -> dict:
+    """Start fresh processes: seconds of the import, torch's excluded, and of the first call."""
+
+    def start(_):
+        command = [sys.executable, "-c", STARTUP]
+        process = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+        return tuple(map(float, process.stdout.split()))
+
+    def starts():
+        start(None)  # reads the files, compiles the bytecode and fills Triton's cache
+        return list(zip(*map(start, range(STARTUP_REPEAT)), strict=True))
+
+    rows = common.attempt(starts)
+    if isinstance(rows, common.Failed):
+        rows = [rows, rows]
+    return {
+        name: list(row) if isinstance(row, tuple) else row
+        for name, row in zip(("import", "first_call"), rows, strict=True)
+    }
+
+
+library_kernels.timeout = triton_kernels.timeout = startup.timeout = 300
+
+
+class _Footprint:
+    """The METRICS of the kernels in a cache of measured metrics."""
+
+    version = "1"
+
+    def _track(self, metric, results, key):
+        value = results[key]
+        return common.result_of(value[metric] if isinstance(value, dict) else value)
+
+    def track_registers(self, results, *key):
+        """The most registers a thread of one kernel."""
+        return self._track("registers", results, key)
+
+    def track_spill_bytes(self, results, *key):
+        """Bytes that spills store, all kernels."""
+        return self._track("spill_bytes", results, key)
+
+    def track_stack_bytes(self, results, *key):
+        """The largest stack frame."""
+        return self._track("stack_bytes", results, key)
+
+    def track_shared_bytes(self, results, *key):
+        """The most shared memory a block of one kernel."""
+        return self._track("shared_bytes", results, key)
+
+    def track_instructions(self, results, *key):
+        """Machine instructions, all kernels."""
+        return self._track("instructions", results, key)
+
+    track_registers.unit = "registers"
+    track_instructions.unit = "instructions"
+    track_spill_bytes.unit = track_stack_bytes.unit = track_shared_bytes.unit = "bytes"
+
+
+class Kernels(_Footprint):
+    """The CUDA kernels of the built library."""
+
+    params = (ARCHITECTURES, tuple(INPUTS))
+    param_names = ("architecture", "input")
+    setup_cache = staticmethod(library_kernels)
+
+
+class TritonKernels(_Footprint):
+    """The Triton kernels, compiled for an architecture without a device of it."""
+
+    params = (TRITON_ARCHITECTURES, tuple(common.FORMATS), common.GROUPS)
+    param_names = ("architecture", "format", "group")
+    setup_cache = staticmethod(triton_kernels)
+
+
+class Library:
+    """The compiled library as installed."""
+
+    version = "1"
+    unit = "bytes"
+
+    def track_bytes(self):
+        """Its size, or n/a where none is built."""
+        library = _library()
+        absent = common.NotAvailable("no library is built")
+        return common.result_of(library.stat().st_size if library else absent)
+
+
+class Startup:
+    """What a process waits for before its first result."""
+
+    version = "1"
+    unit = "seconds"
+    setup_cache = staticmethod(startup)
+
+    def track_import(self, results):
+        """``import ptgq``, torch imported before."""
+        return common.result_of(results["import"])
+
+    def track_first_call(self, results):
+        """The first FP8 call on the default backend, its result read back."""
+        return common.result_of(results["first_call"])

@@ -1,0 +1,81 @@
+"""Reads machine code without a GPU: what a kernel needs, from the CUDA binary utilities."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+METRICS = ("registers", "spill_bytes", "stack_bytes", "shared_bytes", "instructions")
+
+# Bytes a thread stores with one STL (store to local memory, where registers are spilled to).
+_STL_BYTES = {"U8": 1, "S8": 1, "U16": 2, "S16": 2, "64": 8, "128": 16}
+
+
+def cuobjdump() -> str | None:
+    """Return the path of cuobjdump: the CUDA toolkit's, else the one that triton brings."""
+    found = shutil.which("cuobjdump") or shutil.which("cuobjdump", path="/usr/local/cuda/bin")
+    spec = find_spec("triton")
+    if found is None and spec is not None and spec.submodule_search_locations:
+        folder = Path(spec.submodule_search_locations[0], "backends/nvidia/bin")
+        found = shutil.which("cuobjdump", path=str(folder))
+    return found
+
+
+def _dump(option: str, path: Path) -> Iterator[tuple[int, str, str]]:
+    """The lines of a dump, each with its architecture (0 in a bare cubin) and function."""
+    command = [cuobjdump(), option, str(path)]
+    dump = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    if dump.returncode:
+        raise RuntimeError(f"{' '.join(command)}: {dump.stderr.strip()}")
+    architecture, function = 0, ""
+    for line in dump.stdout.splitlines():
+        if match := re.match(r"arch = sm_(\d+)", line):
+            architecture = int(match[1])
+        elif match := re.match(r"\s*Function\s*:?\s*([^\s:]+)", line):
+            function = match[1]
+        elif function:
+            yield architecture, function, line
+
+
+def kernels(path: Path) -> dict[tuple[int, str], dict[str, int]]:
+    """Return the METRICS of each kernel in a library or cubin, by architecture and name.
+
+    Spilled are the bytes of all stores to local memory in the code; instructions are without the
+    padding after the kernel's end. A file without machine code has no kernels.
+    """
+    found: dict[tuple[int, str], dict[str, int]] = {}
+    for architecture, function, line in _dump("-res-usage", path):
+        if match := re.search(r"REG:(\d+) STACK:(\d+) SHARED:(\d+)", line):
+            registers, stack, shared = map(int, match.groups())
+            metrics = dict.fromkeys(METRICS, 0)
+            metrics.update(registers=registers, stack_bytes=stack, shared_bytes=shared)
+            found[architecture, function] = metrics
+    for architecture, function, line in _dump("-sass", path) if found else ():
+        instruction = re.match(r"\s*/\*[0-9a-f]{4,}\*/\s+(?:@!?\w+\s+)?([A-Z][\w.]*)", line)
+        if instruction is None or instruction[1] == "NOP":
+            continue
+        metrics = found[architecture, function]
+        metrics["instructions"] += 1
+        name, *suffixes = instruction[1].split(".")
+        if name == "STL":
+            sizes = [_STL_BYTES[suffix] for suffix in suffixes if suffix in _STL_BYTES]
+            metrics["spill_bytes"] += sizes[0] if sizes else 4
+    return found
+
+
+def combine(kernels: list[dict[str, int]]) -> dict[str, int]:
+    """Return one figure a metric for a family: the largest of what is held, the sum of the rest.
+
+    Registers, stack and shared memory are held by one kernel at a time; code and spills add up,
+    so that a change in any kernel of the family shows.
+    """
+    return {
+        metric: (sum if metric in ("spill_bytes", "instructions") else max)(
+            kernel[metric] for kernel in kernels
+        )
+        for metric in METRICS
+    }
