@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import nox
@@ -78,3 +80,30 @@ def compile_all(session):
     options = ("--no-deps", "--no-build-isolation", "--quiet", "--target", str(folder))
     session.run("python", "-m", "pip", "install", *options, ".", env=environment)
     session.run("python", "benchmarks/suite/machine_code.py", str(folder / "ptgq" / "_C.so"))
+
+
+def tracking(session, command):
+    """Run a command of ``tracking`` and exit with its status: a failed session's is always 1."""
+    install(session, "track", project=False)
+    python = sys.executable if session.venv_backend == "none" else f"{session.bin}/python"
+    command = [python, "-m", f"tracking.{command}", *session.posargs]
+    if status := subprocess.run(command).returncode:
+        sys.exit(status)
+
+
+@nox.session
+def track(session):
+    """Measure commits here: [RANGE] [--all] [--bench RE] [--machine NAME] [--quick]."""
+    tracking(session, "track")
+
+
+@nox.session
+def compare(session):
+    """Compare two commits, alternating: BASE HEAD. Status 0: fine, 1: slower, 2: failed."""
+    tracking(session, "compare")
+
+
+@nox.session
+def bisect(session):
+    """Find the commit in RANGE that made BENCH slower: RANGE BENCH."""
+    tracking(session, "bisect")

@@ -15,6 +15,7 @@ import functools
 import importlib
 import importlib.util
 import math
+import os
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -142,10 +143,20 @@ def workload(tokens: int, hidden: int, group: int, scale_format: str):
 
 @functools.cache
 def no_device() -> NotAvailable | None:
-    """Return that there is no CUDA device, or None if there is one."""
+    """Return that there is no CUDA device, or None if there is one.
+
+    Raises
+    ------
+    RuntimeError
+        If this machine is measured with a GPU (``nox -s track`` says so) that is gone.
+    """
     import torch
 
-    return None if torch.cuda.is_available() else NotAvailable("no CUDA device is visible")
+    if torch.cuda.is_available():
+        return None
+    if os.environ.get("PTGQ_MEASURED_DEVICE") == "cuda":
+        raise RuntimeError("the GPU that was here when the run began is gone")
+    return NotAvailable("no CUDA device is visible")
 
 
 @functools.cache

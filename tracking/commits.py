@@ -1,0 +1,45 @@
+"""Which commits to measure."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+# What can change a number; tests and pages can't.
+CODE = ("csrc", "ptgq", "setup.py", "pyproject.toml")
+# Without anything measured before: so many, to have something to compare.
+FIRST = 2
+
+
+def git(*arguments: str) -> list[str]:
+    """Return the lines that a git command prints."""
+    result = subprocess.run(["git", *arguments], capture_output=True, text=True)
+    if result.returncode:
+        raise ValueError(f"git {' '.join(arguments)}: {result.stderr.strip()}")
+    return result.stdout.split()
+
+
+def first_parents(revisions: str, *, code_only: bool) -> list[str]:
+    """Return the commits of a range (or all up to a revision) in first-parent order, newest first.
+
+    `code_only` keeps those that touch CODE.
+    """
+    paths = ("--", *CODE) if code_only else ("--",)
+    return git("rev-list", "--first-parent", revisions, *paths)
+
+
+def measured(results: Path, machine: str) -> set[str]:
+    """Return the commits that a machine has results of."""
+    files = (path for path in Path(results, machine).glob("*.json") if path.name != "machine.json")
+    return {json.loads(path.read_text())["commit_hash"] for path in files}
+
+
+def since_last_measured(results: Path, machine: str, *, code_only: bool) -> list[str]:
+    """Return the commits after the newest measured ancestor of HEAD, newest first."""
+    done = measured(results, machine)
+    line = first_parents("HEAD", code_only=False)
+    last = next((commit for commit in line if commit in done), None)
+    if last is None:
+        return first_parents("HEAD", code_only=code_only)[:FIRST]
+    return first_parents(f"{last}..HEAD", code_only=code_only)
