@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not selected:
         print("no commit to measure")
         return 0
-    print(f"{len(selected)} commits, newest first: {' '.join(hash[:10] for hash in selected)}")
+    print(f"{len(selected)} commits, newest first: {' '.join(commit[:10] for commit in selected)}")
     # A GPU that disappears is then a failure on the record, not n/a.
     env = {**os.environ, "PTGQ_MEASURED_DEVICE": "cuda" if has_gpu else "cpu"}
     with tempfile.TemporaryDirectory() as folder:

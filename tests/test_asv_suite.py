@@ -1,0 +1,137 @@
+"""The suite: the form of its results, and that it stays light to import."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("asv_runner", reason="asv is not installed")
+pytest.importorskip("asv", reason="asv is not installed")
+
+from asv_runner.benchmarks.time import TimeBenchmark
+from asv_runner.discovery import disc_benchmarks, get_benchmark_from_name
+
+from benchmarks.suite import common
+
+ROOT = Path(__file__).resolve().parents[1]
+SUITE = ROOT / "benchmarks/suite"
+
+
+def test_samples_have_the_form_of_a_time_benchmark():
+    def time_nothing():
+        pass
+
+    time_nothing.number, time_nothing.repeat, time_nothing.warmup_time = 1, 3, 0.001
+    timed = TimeBenchmark("nothing", time_nothing, [time_nothing]).run()
+    tracked = common.samples([1, 2.0, 3.0])
+    assert tracked == {"samples": [1.0, 2.0, 3.0], "number": 1}
+    assert {key: type(value) for key, value in tracked.items()} == {
+        key: type(value) for key, value in timed.items()
+    }
+
+
+def test_asv_treats_samples_of_a_track_function_as_those_of_a_time_function():
+    from asv.results import Results
+
+    results = Results.unnamed()
+    runner = pytest.importorskip("asv.runner")
+    samples = [1.0, 2.0, 3.0, 4.0, 50.0]
+    found = runner.BenchmarkResult([True], [samples], [1], 0, "", None)
+    benchmark = {"name": "k", "params": [], "version": "1", "unit": "seconds", "type": "track"}
+    results.add_result(benchmark, found, record_samples=True)
+    assert results.get_result_value("k", []) == [3.0]
+    assert results.get_result_stats("k", [])[0]["repeat"] == 5
+    assert results.get_result_samples("k", []) == [samples]
+
+
+def test_results_are_samples_numbers_or_na_and_failures_raise(capsys):
+    assert common.result_of([1.0]) == {"samples": [1.0], "number": 1}
+    assert common.result_of(7) == 7
+    assert math.isnan(common.result_of(common.NotAvailable("no device")))
+    assert "no device" in capsys.readouterr().out
+    with pytest.raises(RuntimeError, match="out of memory"):
+        common.result_of(common.Failed("out of memory"))
+
+
+def test_one_failing_timer_leaves_the_others_their_samples():
+    def broken():
+        raise OSError("gone")
+
+    timers = {
+        "works": common.prepared(None, lambda: lambda: 2.0),
+        "breaks": common.prepared(None, lambda: broken),
+        "absent": common.prepared(common.NotAvailable("none"), lambda: broken),
+    }
+    assert common.take_samples(timers, 3) == {
+        "works": [2.0, 2.0, 2.0],
+        "breaks": common.Failed("OSError: gone"),
+        "absent": common.NotAvailable("none"),
+    }
+
+
+def test_a_gpu_that_disappeared_is_a_failure(monkeypatch):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    common.no_device.cache_clear()
+    assert common.no_device() == common.NotAvailable("no CUDA device is visible")
+    common.no_device.cache_clear()
+    monkeypatch.setenv("PTGQ_MEASURED_DEVICE", "cuda")
+    with pytest.raises(RuntimeError, match="gone"):
+        common.no_device()
+    common.no_device.cache_clear()
+
+
+def test_discovery_finds_the_suite_and_imports_neither_torch_nor_ptgq():
+    code = (
+        "import sys; from asv_runner.discovery import list_benchmarks;"
+        f"list_benchmarks({str(SUITE)!r}, sys.stdout);"
+        "assert not {'torch', 'ptgq', 'triton'} & set(sys.modules), 'heavy import'"
+    )
+    start = time.monotonic()
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert run.returncode == 0, run.stderr
+    assert time.monotonic() - start < 30
+    found = {benchmark["name"]: benchmark for benchmark in json.loads(run.stdout)}
+    assert set(found) == {
+        "accuracy.Accuracy.track_relative_rms_error",
+        "accuracy.ByteIdentity.track_differing_bytes",
+        "call_latency.CallLatency.time_call",
+        "copy_distance.DistanceToCopy.track_seed",
+        "copy_distance.DistanceToCopy.track_serving",
+        "cpu_time.CpuTime.track_call",
+        "cpu_time.CpuTime.track_copy_ratio",
+        "cuda_vs_triton.CudaVsTriton.track_call_ratio",
+        "cuda_vs_triton.CudaVsTriton.track_kernel_ratio",
+        "footprint.Library.track_bytes",
+        "footprint.Startup.track_first_call",
+        "footprint.Startup.track_import",
+        "kernel_time.KernelTime.track_seed",
+        "kernel_time.KernelTime.track_serving",
+    } | {
+        f"footprint.{family}.track_{metric}"
+        for family in ("Kernels", "TritonKernels")
+        for metric in ("registers", "spill_bytes", "stack_bytes", "shared_bytes", "instructions")
+    }
+    for benchmark in found.values():
+        assert len(benchmark["version"]) < 5, f"{benchmark['name']} has no version set by hand"
+        assert len(benchmark["params"]) == len(benchmark["param_names"])
+
+
+def test_call_latency_has_no_setup():
+    # asv_runner would call it before every single call, outside the loop that is timed.
+    benchmark = get_benchmark_from_name(str(SUITE), "call_latency.CallLatency.time_call-0")
+    assert benchmark._setups == []
+    assert benchmark.number > 0
+
+
+def test_files_of_the_suite_are_all_discovered():
+    names = {benchmark.name.partition(".")[0] for benchmark in disc_benchmarks(str(SUITE))}
+    shared = {"common", "device_time", "machine_code", "triton_offline", "__init__"}
+    assert names == {path.stem for path in SUITE.glob("*.py")} - shared
