@@ -32,7 +32,7 @@ def numbers(value):
 
 
 def first_parents():
-    """The commits that asv publishes: main's first-parent line, where there is a main, or HEAD's."""
+    """What asv publishes: the first-parent line of main, or of HEAD where there is no main."""
     for name in ("main", "origin/main", "HEAD"):
         command = ["git", "rev-list", "--first-parent", name, "--"]
         run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)

@@ -22,20 +22,18 @@ from asv.results import Results, iter_results_for_machine_and_hash
 
 from tracking import commits, machine
 from tracking.track import WITHOUT_GPU
-from tracking.verdict import FAILED, FASTER, SAME, SLOWER, UNDECIDED, Verdict, decide
+from tracking.verdict import FAILED, FASTER, SAME, SLOWER, UNDECIDED, Verdict, decide_table
 
 # Rounds of each commit, and how many more a row that looks slower must stay so.
 ROUNDS = 3
 CONFIRMATIONS = 2
-# The chance of one wrong verdict in a whole table, by Mann-Whitney alone.
-TABLE_ALPHA = 0.01
 # asv's own, for benchmarks without a threshold in asv.conf.json.
 DEFAULT_THRESHOLD = 0.05
 
 Rows = dict[str, object]
 
 
-def thresholds(conf: Config, name: str) -> float:
+def threshold(conf: Config, name: str) -> float:
     """Return the least change of a benchmark that counts: the largest that matches, as asv's."""
     matching = [
         float(value)
@@ -95,14 +93,11 @@ class Comparison:
 
     def verdicts(self) -> dict[str, Verdict]:
         """Decide on every row that both commits have."""
-        rows = [set().union(*rounds) for rounds in self.rounds]
-        both = sorted(rows[0] & rows[1])
-        alpha = TABLE_ALPHA / max(1, len(both))
-        decided = {}
-        for row in both:
-            base, head = ([r[row] for r in rounds if row in r] for rounds in self.rounds)
-            decided[row] = decide(base, head, thresholds(self.conf, row), alpha)
-        return decided
+        sides = []
+        for rounds in self.rounds:
+            rows = set().union(*rounds)
+            sides.append({row: [found[row] for found in rounds if row in found] for row in rows})
+        return decide_table(*sides, lambda row: threshold(self.conf, row))
 
 
 def table(verdicts: dict[str, Verdict]) -> str:
@@ -157,7 +152,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         comparison.alternate(options.rounds, options.bench or ([] if has_gpu else [WITHOUT_GPU]))
         verdicts = comparison.verdicts()
         suspects = [
-            row for row, v in verdicts.items() if v.word == SLOWER and thresholds(conf, row) > 0
+            row for row, v in verdicts.items() if v.word == SLOWER and threshold(conf, row) > 0
         ]
         if suspects:
             print(f"measuring again what looks slower: {len(suspects)} rows")

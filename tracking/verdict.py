@@ -7,11 +7,16 @@ of one process prove nothing, and a change must show between rounds, each a proc
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
 FASTER, SLOWER, SAME, UNDECIDED, FAILED = "faster", "slower", "same", "undecided", "failed"
+
+# The chance of one wrong verdict in a whole table, by Mann-Whitney alone.
+TABLE_ALPHA = 0.01
+# By how much a change must exceed the noise between rounds.
+NOISE_FACTOR = 1.5
 
 # One round's results: samples (in seconds, or a ratio), one exact number, or None for a failure.
 Round = Sequence[float] | float | None
@@ -66,7 +71,19 @@ def mann_whitney(a: Sequence[float], b: Sequence[float]) -> float:
     return math.erfc(distance / math.sqrt(2 * variance))
 
 
-def decide(base: Sequence[Round], head: Sequence[Round], threshold: float, alpha: float) -> Verdict:
+def noise_between(rounds: Sequence[Round]) -> float:
+    """Return how far the medians of rounds of samples lie apart, relative to their median."""
+    centres = [median(samples) for samples in rounds]
+    return (max(centres) - min(centres)) / median(centres)
+
+
+def decide(
+    base: Sequence[Round],
+    head: Sequence[Round],
+    threshold: float,
+    alpha: float,
+    usual_noise: float = 0.0,
+) -> Verdict:
     """Decide on one row.
 
     Parameters
@@ -77,33 +94,63 @@ def decide(base: Sequence[Round], head: Sequence[Round], threshold: float, alpha
         The least relative change worth a word; 0 for what is counted, not timed.
     alpha : float
         The p-value below which medians differ: of all rows together, so divided by their number.
+    usual_noise : float
+        Between rounds, of rows alike: a few rounds may agree by chance.
 
     Notes
     -----
-    Slower is said if four things hold: the change exceeds `threshold`; it exceeds the noise
-    between rounds; every round of head is slower than every round of base; and Mann-Whitney over
-    all samples gives less than `alpha`. Same is said if no pair of rounds differs by more than
-    `threshold`. What is neither is undecided.
+    Slower is said if four things hold: the change exceeds `threshold`; it exceeds NOISE_FACTOR
+    times the noise between rounds, the row's own and the usual; every round of head is slower than
+    every round of base; and Mann-Whitney over all samples gives less than `alpha`. Same is said if
+    no pair of rounds differs by more than `threshold`. What is neither is undecided.
     """
     if any(value is None for value in (*base, *head)):
         return Verdict(FAILED, math.nan, math.nan)
     if not isinstance(base[0], Sequence):
         return _decide_counts(base, head)
-    centres = [[median(samples) for samples in rounds] for rounds in (base, head)]
+    noise = max(noise_between(base), noise_between(head))
     pooled = [[value for samples in rounds for value in samples] for rounds in (base, head)]
-    noise = max((max(centre) - min(centre)) / median(centre) for centre in centres)
-    before, after = median(pooled[0]), median(pooled[1])
-    verdict = Verdict(UNDECIDED, before, after, noise)
-    changes = [after / before - 1 for before in centres[0] for after in centres[1]]
-    one_sided = min(changes) > 0 or max(changes) < 0
+    before, after = map(median, pooled)
+    changes = [median(h) / median(b) - 1 for b in base for h in head]
     size = max(after / before, before / after) - 1
+    needed = max(threshold, NOISE_FACTOR * max(noise, usual_noise))
+    one_sided = min(changes) > 0 or max(changes) < 0
     if max(map(abs, changes)) <= threshold:
         word = SAME
-    elif size > max(threshold, noise) and one_sided and mann_whitney(*pooled) < alpha:
+    elif size > needed and one_sided and mann_whitney(*pooled) < alpha:
         word = SLOWER if after > before else FASTER
     else:
         word = UNDECIDED
-    return Verdict(word, verdict.base, verdict.head, noise)
+    return Verdict(word, before, after, noise)
+
+
+def decide_table(
+    base: Mapping[str, Sequence[Round]],
+    head: Mapping[str, Sequence[Round]],
+    threshold_of: Callable[[str], float],
+) -> dict[str, Verdict]:
+    """Decide on each row that both commits have: ``name(parameters)`` with its rounds.
+
+    The chance of a wrong verdict by Mann-Whitney is TABLE_ALPHA in the whole table. The usual noise
+    of a row is the median of its benchmark's.
+    """
+    rows = sorted(base.keys() & head.keys())
+    noises: dict[str, list[float]] = {}
+    for row in rows:
+        for rounds in (base[row], head[row]):
+            if all(isinstance(samples, Sequence) for samples in rounds):
+                noises.setdefault(row.partition("(")[0], []).append(noise_between(rounds))
+    alpha = TABLE_ALPHA / max(1, len(rows))
+    return {
+        row: decide(
+            base[row],
+            head[row],
+            threshold_of(row),
+            alpha,
+            median(noises.get(row.partition("(")[0], [0.0])),
+        )
+        for row in rows
+    }
 
 
 def _decide_counts(base: Sequence[float], head: Sequence[float]) -> Verdict:
