@@ -59,6 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     has_gpu = facts["gpu"] != "none"
     print(f"machine {name}: {facts['gpu'] if has_gpu else facts['cpu']}, torch {facts['torch']}")
+    if not has_gpu:
+        print("no CUDA device is visible: what needs one is n/a, the serving shapes are left out")
     if not selected:
         print("no commit to measure")
         return 0

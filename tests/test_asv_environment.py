@@ -1,0 +1,162 @@
+"""The asv plugin, end to end on a project of two files, without torch and without a network."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("asv", reason="asv is not installed")
+pytest.importorskip("virtualenv", reason="virtualenv is not installed")
+
+from asv.environment import EnvironmentUnavailable
+
+from asv_plugins.environment import Host, host_packages, host_version
+
+ROOT = Path(__file__).resolve().parents[1]
+SETUP = "from setuptools import setup\nsetup(name='toy', version='1', py_modules=['toy'])\n"
+BENCHMARKS = """
+import os, signal, time
+
+
+class Value:
+    version = "1"
+    def track_value(self):
+        import toy
+        return toy.VALUE
+
+    def track_crash(self):
+        os.kill(os.getpid(), signal.SIGSEGV)
+
+    def track_hang(self):
+        time.sleep(60)
+    track_hang.timeout = 1
+
+
+class Cached:
+    version = "1"
+    def setup_cache(self):
+        os.kill(os.getpid(), signal.SIGSEGV)
+
+    def track_cached(self, cache):
+        return cache
+"""
+
+
+def git(folder, *arguments):
+    identity = ("-c", "user.name=t", "-c", "user.email=t@example.org")
+    command = ["git", *identity, *arguments]
+    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+    return result.stdout.strip()
+
+
+def commit(folder, files):
+    for name, text in files.items():
+        Path(folder, name).write_text(text)
+    git(folder, "add", "-A")
+    git(folder, "commit", "-qm", "change")
+    return git(folder, "rev-parse", "HEAD")
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A repository with a commit that works, one that does not build, and one that works."""
+    folder = tmp_path_factory.mktemp("toy")
+    git(folder, "init", "-qb", "main")
+    shutil.copytree(ROOT / "asv_plugins", folder / "asv_plugins")
+    conf = "\n".join(
+        line
+        for line in (ROOT / "asv.conf.json").read_text().splitlines()
+        if not line.lstrip().startswith("//")
+    )
+    conf = json.loads(conf)
+    conf.update(project="toy", benchmark_dir="benchmarks", matrix={}, regressions_thresholds={})
+    conf["plugins"] = [".asv_plugins.environment"]
+    (folder / "asv.conf.json").write_text(json.dumps(conf))
+    (folder / "benchmarks").mkdir()
+    (folder / "benchmarks/__init__.py").touch()
+    (folder / "benchmarks/value.py").write_text(BENCHMARKS)
+    (folder / ".gitignore").write_text("/*\n!/setup.py\n!/toy.py\n")
+    hashes = [
+        commit(folder, {"setup.py": SETUP, "toy.py": "VALUE = 1\n"}),
+        commit(folder, {"setup.py": "raise SystemExit('broken')\n"}),
+        commit(folder, {"setup.py": SETUP, "toy.py": "VALUE = 3\n"}),
+    ]
+    # The host holds an installed toy too: it must not be the one that is measured.
+    host = folder / "host"
+    (host / "toy-9.dist-info").mkdir(parents=True)
+    (host / "toy-9.dist-info/METADATA").write_text("Metadata-Version: 2.1\nName: toy\nVersion: 9\n")
+    (host / "toy.py").write_text("VALUE = 9\n")
+    return folder, hashes
+
+
+def asv(folder, *arguments):
+    env = {**os.environ, "HOME": str(folder), "PIP_NO_INDEX": "1"}
+    env["PYTHONPATH"] = os.pathsep.join([str(folder / "host"), os.environ.get("PYTHONPATH", "")])
+    return subprocess.run(
+        [sys.executable, "-m", "asv", *arguments],
+        cwd=folder,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def stored(folder, commit):
+    (path,) = folder.glob(f"results/here/{commit[:8]}-*.json")
+    results = json.loads(path.read_text())["results"]
+    return {name.rpartition(".")[2]: columns[0] for name, columns in results.items()}
+
+
+def test_a_range_is_built_and_measured_and_failures_are_on_the_record(project):
+    folder, hashes = project
+    assert asv(folder, "machine", "--yes", "--machine", "here").returncode == 0
+    (folder / "commits").write_text("\n".join(hashes))
+    run = asv(folder, "run", "HASHFILE:commits", "--machine", "here")
+    assert run.returncode == 2, run.stdout + run.stderr
+    # The crash, the hang and the dead cache take nothing with them, and are not missing.
+    failed = {"track_crash": [None], "track_hang": [None], "track_cached": [None]}
+    # asv stores a list of failures alone as one null.
+    for commit, value in ((hashes[0], [1]), (hashes[2], [3])):
+        found = stored(folder, commit)
+        assert found.pop("track_value") == value
+        assert {name: values or [None] for name, values in found.items()} == failed
+    broken = stored(folder, hashes[1])
+    assert set(broken) == {"track_value", *failed}
+    assert all(not values or values == [None] for values in broken.values())
+
+    # Again: the wheels are kept, so nothing is built.
+    assert f"Building {hashes[0][:8]}" in run.stdout
+    again = asv(folder, "run", "HASHFILE:commits", "--machine", "here", "--bench", "track_value")
+    assert f"Installing {hashes[0][:8]}" in again.stdout
+    assert f"Building {hashes[0][:8]}" not in again.stdout
+    assert stored(folder, hashes[2])["track_value"] == [3]
+
+
+def test_source_trees_are_no_host_packages(tmp_path):
+    site, tree = tmp_path / "site", tmp_path / "tree"
+    (site / "thing-1.dist-info").mkdir(parents=True)
+    (tree / "toy.egg-info").mkdir(parents=True)
+    assert host_packages([str(tree), str(site), str(tmp_path / "none"), str(site)]) == [str(site)]
+
+
+def test_requirements_are_checked_against_the_host():
+    from importlib.metadata import version
+
+    found = version("asv")
+    assert host_version("asv", "") == host_version("pip+asv", found) == found
+    with pytest.raises(EnvironmentUnavailable, match="requires asv >=99"):
+        host_version("asv", ">=99")
+    with pytest.raises(EnvironmentUnavailable, match="requires no-such-thing, which"):
+        host_version("no-such-thing", "")
+
+
+def test_only_the_version_of_the_host_is_offered():
+    assert Host.matches(f"{sys.version_info.major}.{sys.version_info.minor}")
+    assert not Host.matches("2.7")
