@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 from . import common, machine_code, triton_offline
@@ -64,11 +65,11 @@ def library_kernels() -> dict:
 
 def triton_kernels() -> dict:
     """Compile the Triton kernels for each architecture."""
-    from importlib.util import find_spec
-
     absent = None
     if find_spec("triton") is None or machine_code.cuobjdump() is None:
         absent = common.NotAvailable("needs triton and cuobjdump")
+    elif find_spec("ptgq.backends.triton") is None:
+        absent = common.NotAvailable("this commit has no Triton backend")
     return {
         key: absent or common.attempt(lambda key=key: triton_offline.kernel(key[0], key[1], key[2]))
         for key in itertools.product(TRITON_ARCHITECTURES, common.FORMATS, common.GROUPS)
