@@ -63,12 +63,17 @@ def test_one_failing_timer_leaves_the_others_their_samples():
     def broken():
         raise OSError("gone")
 
+    def without_code():
+        raise NotImplementedError("Could not run 'op' on 'CUDA'.\nDetails")
+
     timers = {
+        "lacking": common.prepared(None, lambda: without_code),
         "works": common.prepared(None, lambda: lambda: 2.0),
         "breaks": common.prepared(None, lambda: broken),
         "absent": common.prepared(common.NotAvailable("none"), lambda: broken),
     }
     assert common.take_samples(timers, 3) == {
+        "lacking": common.NotAvailable("Could not run 'op' on 'CUDA'."),
         "works": [2.0, 2.0, 2.0],
         "breaks": common.Failed("OSError: gone"),
         "absent": common.NotAvailable("none"),

@@ -44,11 +44,15 @@ class CallLatency:
         self._call()
 
     def _prepare(self, backend, tokens, group, scale_format):
-        reason = common.missing(backend)
-        if reason is not None:
+        workload = common.workload(tokens, common.SEED_HIDDEN[tokens], group, scale_format)
+
+        def build():
+            x = workload.make_input("cuda" if backend in ("cuda", "triton") else "cpu")
+            return lambda: workload.call(x, backend=backend)
+
+        call = common.prepared(common.missing(backend), build)
+        if isinstance(call, common.NotAvailable):
             from asv_runner.benchmarks.mark import SkipNotImplemented
 
-            raise SkipNotImplemented(reason.reason)
-        workload = common.workload(tokens, common.SEED_HIDDEN[tokens], group, scale_format)
-        x = workload.make_input("cuda" if backend in ("cuda", "triton") else "cpu")
-        return lambda: workload.call(x, backend=backend)
+            raise SkipNotImplemented(call.reason)
+        return call if callable(call) else common.result_of(call)

@@ -86,9 +86,14 @@ def result_of(value: object) -> object:
 
 
 def attempt(measurement: Callable[[], object]) -> object:
-    """Return what `measurement` returns, or its failure: the others of its family go on."""
+    """Return what `measurement` returns, or its failure: the others of its family go on.
+
+    PyTorch raises NotImplementedError for an op that a commit has no code for: n/a.
+    """
     try:
         return measurement()
+    except NotImplementedError as error:
+        return NotAvailable(str(error).partition("\n")[0])
     except Exception as error:
         return Failed(f"{type(error).__name__}: {error}")
 
@@ -108,7 +113,7 @@ def take_samples(timers: dict, repeat: int) -> dict:
     """Return each timer's samples, taken alternating; what is no timer is returned as it is."""
     runnable = {key: timer for key, timer in timers.items() if callable(timer)}
     rows = attempt(lambda: measuring("timers").sample([*runnable.values()], repeat))
-    if isinstance(rows, Failed):
+    if not isinstance(rows, list):
         return {**timers, **dict.fromkeys(runnable, rows)}
     return {**timers, **dict(zip(runnable, rows, strict=True))}
 
@@ -171,5 +176,7 @@ def missing(backend: str) -> NotAvailable | None:
     device = "cuda" if backend in ("cuda", "triton") else "cpu"
     if device == "cuda" and no_device():
         return no_device()
+    if backend == "triton" and importlib.util.find_spec("ptgq.backends.triton") is None:
+        return NotAvailable("this commit has no Triton backend")
     reason = why_unavailable(backend, torch.device(device, 0 if device == "cuda" else None))
     return None if reason is None else NotAvailable(reason)
