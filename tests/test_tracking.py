@@ -1,0 +1,198 @@
+"""The tracking commands: which commits, which call of asv, and what of a run is compared."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+pytest.importorskip("asv", reason="asv is not installed")
+
+from tracking import commits, compare, machine, track
+from tracking.verdict import Verdict
+
+
+@pytest.fixture
+def history(tmp_path, monkeypatch):
+    """A repository: code, a page, code on a side branch that is merged, a page."""
+    identity = {"GIT_AUTHOR_NAME": "t", "GIT_AUTHOR_EMAIL": "t@example.org"}
+    identity |= {"GIT_COMMITTER_NAME": "t", "GIT_COMMITTER_EMAIL": "t@example.org"}
+    for name, value in identity.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tmp_path)
+
+    def git(*arguments):
+        subprocess.run(["git", *arguments], check=True, capture_output=True)
+
+    def commit(name):
+        Path(name).parent.mkdir(exist_ok=True)
+        with Path(name).open("a") as file:
+            file.write("x\n")
+        git("add", "-A")
+        git("commit", "-qm", name)
+        return commits.git("rev-parse", "HEAD")[0]
+
+    git("init", "-qb", "main")
+    found = {"code": commit("csrc/kernel.cu"), "page": commit("README.md")}
+    git("checkout", "-qb", "side")
+    found["side"] = commit("ptgq/api.py")
+    git("checkout", "-q", "main")
+    git("merge", "-q", "--no-ff", "-m", "merge", "side")
+    found["merge"] = commits.git("rev-parse", "HEAD")[0]
+    found["setup"] = commit("setup.py")
+    found["last"] = commit("README.md")
+    return found
+
+
+def store(commit, name="here"):
+    folder = Path("results", name)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "machine.json").write_text("{}")
+    (folder / f"{commit[:8]}-env.json").write_text(json.dumps({"commit_hash": commit}))
+
+
+def test_commits_that_touch_code_on_the_first_parent_line(history):
+    assert commits.first_parents("main", code_only=True) == [
+        history["setup"],
+        history["merge"],
+        history["code"],
+    ]
+    assert history["side"] not in commits.first_parents("main", code_only=False)
+    assert commits.first_parents(f"{history['merge']}..main", code_only=True) == [history["setup"]]
+    with pytest.raises(ValueError, match="no-such-branch"):
+        commits.first_parents("no-such-branch", code_only=True)
+
+
+def test_without_results_the_newest_code_commits_are_measured(history):
+    found = commits.since_last_measured(Path("results"), "here", code_only=True)
+    assert found == [history["setup"], history["merge"]]
+
+
+def test_only_what_came_after_the_last_measured_commit(history):
+    store(history["code"])
+    store(history["setup"], name="elsewhere")
+    store("0" * 40)  # of a branch that is gone
+    found = commits.since_last_measured(Path("results"), "here", code_only=True)
+    assert found == [history["setup"], history["merge"]]
+    store(history["setup"])
+    assert commits.since_last_measured(Path("results"), "here", code_only=True) == []
+    found = commits.since_last_measured(Path("results"), "here", code_only=False)
+    assert found == [history["last"]]
+
+
+def call(*arguments, has_gpu=True):
+    return track.command(track.parse(arguments), "here", has_gpu, Path("commits"))
+
+
+def test_quick_never_saves():
+    assert {"--quick", "--dry-run"} <= set(call("--quick"))
+    assert not {"--quick", "--dry-run"} & set(call())
+
+
+def test_benchmarks_are_chosen():
+    assert call("--bench", "a", "--bench", "b")[-5:-1] == ["--bench", "a", "--bench", "b"]
+    assert "--bench" not in call()
+    assert track.WITHOUT_GPU in call(has_gpu=False)
+    assert track.WITHOUT_GPU not in call("--bench", "a", has_gpu=False)
+
+
+def run_main(monkeypatch, *arguments, status=0):
+    """Run track with asv replaced; return its status and the commits that asv was given."""
+    facts = {"gpu": "none", "cpu": "some CPU", "torch": "2.13.0"}
+    monkeypatch.setattr(track.machine, "register", lambda name: (name or "here", facts))
+    real, given = subprocess.run, []
+
+    def run(command, **options):
+        if command[0] == "git":
+            return real(command, **options)
+        hashes = next(part for part in command if part.startswith("HASHFILE:"))
+        given.extend(Path(hashes.removeprefix("HASHFILE:")).read_text().split())
+        assert options["env"]["PTGQ_MEASURED_DEVICE"] == "cpu"
+        return SimpleNamespace(returncode=status)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    return track.main(arguments), given
+
+
+@pytest.mark.parametrize("status", [0, 2])
+def test_the_status_is_asvs(history, monkeypatch, status):
+    expected = [history["setup"], history["merge"], history["code"]]
+    assert run_main(monkeypatch, "main", status=status) == (status, expected)
+
+
+def test_nothing_new_is_fine(history, monkeypatch, capsys):
+    store(history["last"])
+    assert run_main(monkeypatch) == (0, [])
+    assert "no commit to measure" in capsys.readouterr().out
+
+
+def test_an_unknown_range_is_one_line(history, monkeypatch, capsys):
+    assert run_main(monkeypatch, "nowhere") == (2, [])
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_machines_are_named_after_what_they_measure_with():
+    facts = {"gpu": "NVIDIA H200", "cpu": "AMD EPYC"}
+    assert machine.default_name(facts) == "nvidia-h200"
+    assert machine.default_name({**facts, "gpu": "none"}) == "amd-epyc"
+
+
+def test_rows_hold_samples_counts_and_failures_and_no_na():
+    columns = {
+        "time": ([["'a'", "'b'", "'c'"]], [2.0, None, float("nan")], [[1.0, 2.0, 3.0], None, None]),
+        "count": ([], [7], [None]),
+    }
+    result = SimpleNamespace(
+        get_all_result_keys=lambda: columns,
+        get_result_params=lambda name: columns[name][0],
+        get_result_value=lambda name, params: columns[name][1],
+        get_result_samples=lambda name, params: columns[name][2],
+    )
+    assert compare.rows_of(result) == {"time('a')": [1.0, 2.0, 3.0], "time('b')": None, "count": 7}
+
+
+def test_thresholds_are_asvs():
+    conf = SimpleNamespace(regressions_thresholds={"a\\.": 0.0, "a\\.b": 0.2, "c": 0.1})
+    assert compare.threshold(conf, "a.b(1)") == 0.2
+    assert compare.threshold(conf, "a.x") == 0.0
+    assert compare.threshold(conf, "x.c") == compare.DEFAULT_THRESHOLD
+
+
+def test_the_table_is_sorted_by_change_and_counts_verdicts():
+    verdicts = {
+        "b": Verdict("same", 1.0, 1.0),
+        "a": Verdict("faster", 2.0, 1.0),
+        "c": Verdict("slower", 1.0, 3.0),
+        "d": Verdict("failed", float("nan"), float("nan")),
+    }
+    lines = compare.table(verdicts).splitlines()
+    assert [line[0] for line in lines[1:5]] == ["d", "c", "b", "a"]
+    assert lines[2].split()[3:] == ["+200.0%", "0.0%", "slower"]
+    assert lines[-1] == "1 slower, 1 faster, 1 same, 0 undecided, 1 failed"
+
+
+def test_rounds_alternate_so_that_a_drift_falls_on_both(tmp_path, monkeypatch):
+    order = []
+    comparison = compare.Comparison(None, "here", ["base", "head"], tmp_path)
+    monkeypatch.setattr(comparison, "measure", lambda side, bench: order.append("AB"[side]))
+    comparison.alternate(3, [])
+    assert "".join(order) == "ABBAAB"
+
+
+def test_patterns_match_one_benchmark_each():
+
+    (pattern,) = compare.benchmarks_of(["k.track('a', 64)", "k.track('b', 64)"])
+    assert re.search(pattern, "k.track")
+    assert re.search(pattern, "k.track('a', 64)")
+    assert not re.search(pattern, "k.track_other")
+
+
+def test_environment_of_asv_is_left_alone(history, monkeypatch):
+    before = dict(os.environ)
+    run_main(monkeypatch, "main")
+    assert dict(os.environ) == before
