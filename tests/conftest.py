@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
+from pathlib import Path
 
 import pytest
 import torch
+
+# At the end: an installed ptgq is tested, not the folder of that name.
+sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 HAS_GPU = torch.cuda.is_available()
 if not HAS_GPU:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -79,3 +80,18 @@ def combine(kernels: list[dict[str, int]]) -> dict[str, int]:
         )
         for metric in METRICS
     }
+
+
+def main(path: str) -> int:
+    """Print the metrics of each kernel; 1 if one spills, or if there are none."""
+    found = kernels(Path(path))
+    print(*(f"{metric:>12}" for metric in METRICS), "  kernel")
+    for (architecture, name), metrics in sorted(found.items()):
+        print(*(f"{metrics[metric]:12}" for metric in METRICS), f"  sm_{architecture} {name}")
+    spilling = sum(metrics["spill_bytes"] > 0 for metrics in found.values())
+    print(f"{len(found)} kernels, {spilling} of them spill registers")
+    return int(spilling > 0 or not found)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(*sys.argv[1:]))
