@@ -1,0 +1,87 @@
+"""Machine code is read without a GPU."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.suite import machine_code
+
+ROOT = Path(__file__).resolve().parents[1]
+COMPILE = """
+import json, sys
+sys.path.append(sys.argv[1])
+from benchmarks.suite import triton_offline
+print(json.dumps([triton_offline.kernel(90, "fp8_row_float32", 64) for _ in range(2)]))
+"""
+
+
+@pytest.mark.skipif(machine_code.cuobjdump() is None, reason="there is no cuobjdump here")
+def test_triton_kernels_compile_for_a_gpu_that_is_not_here():
+    env = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
+    command = [sys.executable, "-P", "-c", COMPILE, str(ROOT)]
+    run = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
+    assert run.returncode == 0, run.stderr
+    first, second = json.loads(run.stdout)
+    assert first == second
+    assert set(first) == set(machine_code.METRICS)
+    assert 16 <= first["registers"] <= 255
+    assert first["instructions"] > 50
+
+
+RESOURCES = """
+Fatbin elf code:
+arch = sm_90
+ Function kernel:
+  REG:38 STACK:16 SHARED:128 LOCAL:0 CONSTANT[0]:608
+Fatbin elf code:
+arch = sm_100
+ Function kernel:
+  REG:40 STACK:0 SHARED:0 LOCAL:0 CONSTANT[0]:608
+"""
+SASS = """
+arch = sm_90
+\t\tFunction : kernel
+        /*0000*/                   LDC R1, c[0x0][0x28] ;       /* 0x00000a00ff017b82 */
+                                                                /* 0x000fe20000000f00 */
+        /*0010*/              @!P0 STL.64 [R1+0x8], R2 ;        /* 0x0 */
+        /*0020*/                   STL [R1], R2 ;               /* 0x0 */
+        /*0030*/               @P0 EXIT ;                       /* 0x0 */
+        /*0040*/                   NOP;                         /* 0x0 */
+"""
+
+
+def test_metrics_of_a_dump(monkeypatch):
+    def dump(command, **options):
+        text = {"-res-usage": RESOURCES, "-sass": SASS}[command[1]]
+        return subprocess.CompletedProcess(command, 0, text, "")
+
+    monkeypatch.setattr(machine_code, "cuobjdump", lambda: "cuobjdump")
+    monkeypatch.setattr(subprocess, "run", dump)
+    found = machine_code.kernels(Path("library.so"))
+    sm_90 = dict(zip(machine_code.METRICS, (38, 12, 16, 128, 4), strict=True))
+    sm_100 = dict(zip(machine_code.METRICS, (40, 0, 0, 0, 0), strict=True))
+    assert found == {(90, "kernel"): sm_90, (100, "kernel"): sm_100}
+    assert machine_code.combine([sm_90, sm_90, sm_100]) == {
+        "registers": 40,
+        "spill_bytes": 24,
+        "stack_bytes": 16,
+        "shared_bytes": 128,
+        "instructions": 8,
+    }
+    assert machine_code.main("library.so") == 1  # it spills
+
+
+def test_a_file_that_cannot_be_read_is_an_error(tmp_path, monkeypatch):
+    def fail(command, **options):
+        return subprocess.CompletedProcess(command, 1, "", "not an ELF file")
+
+    monkeypatch.setattr(machine_code, "cuobjdump", lambda: "cuobjdump")
+    monkeypatch.setattr(subprocess, "run", fail)
+    with pytest.raises(RuntimeError, match="not an ELF file"):
+        machine_code.kernels(tmp_path / "x")
