@@ -31,9 +31,10 @@ def device(monkeypatch):
         "rotation": SimpleNamespace(
             copy_calls=lambda bytes_moved, cache: ([2.0], 0.5),
             workload_calls=lambda workload, backend, cache: workload.calls(backend),
+            flush_for=lambda cache: cache,
         ),
         "timers": SimpleNamespace(
-            replay_timer=lambda calls, clock: lambda: calls[0],
+            replay_timer=lambda calls, clock, before: lambda: calls[0],
             loop_timer=lambda call, number, clock: call,
             sample=sample,
         ),

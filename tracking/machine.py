@@ -22,6 +22,8 @@ def facts() -> dict[str, str]:
     spec.loader.exec_module(module)
     described = module.describe("cuda" if torch.cuda.is_available() else "cpu")
     defaults = Machine.get_defaults()
+    # The kernel's release, without what its builder appended.
+    defaults["os"] = re.sub(r"(\d+\.\d+)\S*", r"\1", defaults["os"])
     defaults["cpu"] = described["cpu"].partition(",")[0] or defaults["cpu"]
     return {**defaults, **{key: described.get(key, "none") for key in KEYS}}
 

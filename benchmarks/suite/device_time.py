@@ -23,12 +23,12 @@ def _sample_kernels(workload, repeat: int) -> dict:
 
     def copy():
         calls, share = rotation.copy_calls(workload.bytes_moved, "cold")
-        replay = timers.replay_timer(calls, clocks.EventClock())
+        replay = timers.replay_timer(calls, clocks.EventClock(), rotation.flush_for("cold"))
         return lambda: replay() * share
 
     def kernel(backend, cache):
         calls = rotation.workload_calls(workload, backend, cache)
-        return timers.replay_timer(calls, clocks.EventClock())
+        return timers.replay_timer(calls, clocks.EventClock(), rotation.flush_for(cache))
 
     to_sample = {("copy", "cold"): common.prepared(common.no_device(), copy)}
     for backend, cache in itertools.product(BACKENDS, common.CACHES):
