@@ -128,7 +128,6 @@ def use_backend(backend: str) -> Iterator[None]:
         _forced.reset(token)
 
 
-@torch.compiler.assume_constant_result
 def choose_backend(backend: str | None, device: torch.device) -> str:
     """Return the backend that serves `device`: the argument, else the forced one, else the best.
 
@@ -146,6 +145,10 @@ def choose_backend(backend: str | None, device: torch.device) -> str:
     if device.type not in _PREFERENCE:
         raise RuntimeError(f"x is on {device}: ptgq quantizes cuda and cpu tensors")
     return next(name for name in _PREFERENCE[device.type] if why_unavailable(name, device) is None)
+
+
+# What torch.compiler.assume_constant_result sets; to call that imports torch's compiler, a second.
+choose_backend._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def quantize(
