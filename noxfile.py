@@ -47,9 +47,9 @@ def typecheck(session):
 @nox.session
 def tests(session):
     """Run the tests: [PYTEST ARGUMENTS]."""
-    install(session, "test", "site", "browser")
-    # -P: the installed package is tested, not the folder beside the tests.
-    session.run("python", "-P", "-m", "pytest", "-n", "auto", *session.posargs)
+    install(session, "test")
+    # Not python -m pytest: that would test the folder ptgq, not the installed package.
+    session.run("pytest", "-n", "auto", *session.posargs)
 
 
 @nox.session

@@ -148,15 +148,16 @@ def test_instruction_sets_of_the_cpu_backend(isa, tmp_path):
         "            check(hard_input(19, size * 3, size, dtype), size, scale_format, "
         "('cpu', 'cpu'))\n"
     )
-    paths = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
-    environment = {**os.environ, "PTGQ_CPU_ISA": isa, "PYTHONPATH": paths}
+    paths = [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "PTGQ_CPU_ISA": isa, "PYTHONPATH": os.pathsep.join(paths)}
     subprocess.run([sys.executable, str(script)], env=environment, check=True)
 
 
-def test_an_unknown_instruction_set_is_refused():
+def test_an_unknown_instruction_set_is_refused(tmp_path):
     code = "import torch, ptgq; ptgq.per_token_group_quant_int8(torch.ones(1, 4), 4)"
     environment = {**os.environ, "PTGQ_CPU_ISA": "mmx"}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True)
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=environment, capture_output=True, cwd=tmp_path)
     assert done.returncode == 1
     assert b"PTGQ_CPU_ISA must be avx512, avx2 or baseline" in done.stderr
     assert b"got mmx" in done.stderr

@@ -37,8 +37,9 @@ def test_status_of_every_backend_has_a_reason():
     assert statuses["cuda"].available == torch.cuda.is_available()
 
 
-def test_python_m_ptgq_prints_each_backend_with_its_reason():
-    done = subprocess.run([sys.executable, "-m", "ptgq"], capture_output=True, text=True)
+def test_python_m_ptgq_prints_each_backend_with_its_reason(tmp_path):
+    command = [sys.executable, "-m", "ptgq"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0
     lines = done.stdout.splitlines()[1:]
     assert [line.split()[0] for line in lines] == list(BACKENDS)
