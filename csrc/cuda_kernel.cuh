@@ -62,9 +62,17 @@ __device__ __forceinline__ void wait_for_previous_kernel() {
 #endif
 }
 
+// Before 9.0, where division calls subroutines, the compiler spills to keep to 32 registers unless
+// it is told that one block a multiprocessor will do.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+#define PTGQ_LAUNCH_BOUNDS __launch_bounds__(kThreads, 1)
+#else
+#define PTGQ_LAUNCH_BOUNDS __launch_bounds__(kThreads)
+#endif
+
 // One warp a group: any group size, alignment and row stride.
 template <typename T>
-__global__ void __launch_bounds__(kThreads) per_token_group_quant_kernel(KernelArguments a) {
+__global__ void PTGQ_LAUNCH_BOUNDS per_token_group_quant_kernel(KernelArguments a) {
   let_next_kernel_start();
   const int lane = threadIdx.x % kWarpSize;
   const int64_t index = (int64_t{blockIdx.x} * kThreads + threadIdx.x) / kWarpSize;
