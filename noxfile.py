@@ -57,9 +57,10 @@ def bench(session):
     """Print the benchmark table of this machine, on its GPU if it has one: [SCRIPT ARGUMENTS]."""
     install(session, "bench")
     probe = "import torch; print('cuda' if torch.cuda.is_available() else 'cpu')"
-    device = session.run("python", "-c", probe, silent=True, log=False)
+    # The last line: warnings may come before it.
+    device = session.run("python", "-c", probe, silent=True, log=False).splitlines()[-1]
     script = "benchmarks/benchmark_per_token_group_quant.py"
-    session.run("python", script, f"--device={(device or 'cpu').strip()}", *session.posargs)
+    session.run("python", script, f"--device={device}", *session.posargs)
 
 
 @nox.session
