@@ -56,6 +56,16 @@ def toolkit_of(nvcc: str) -> Path:
     return Path(top.removeprefix("#$ TOP=").strip().strip('"')).resolve()
 
 
+def commit() -> str:
+    """The commit that is built, with + if files differ from it; nothing outside a checkout."""
+    described = subprocess.run(
+        ["git", "describe", "--always", "--abbrev=10", "--dirty=+", "--exclude=*"],
+        capture_output=True,
+        text=True,
+    )
+    return described.stdout.strip() if Path(".git").exists() else ""
+
+
 class Build(BuildExtension):
     """Compile .cu files with nvcc alone where torch has no CUDA, so CUDAExtension refuses to."""
 
@@ -75,7 +85,8 @@ def extension() -> Extension:
     cuda_sources = sorted(map(str, Path("csrc").glob("*.cu")))
     nvcc = find_nvcc()
     architectures = cuda_architectures() if nvcc else []
-    cxx_flags = [*CXX_FLAGS, f'-DPTGQ_CUDA_ARCHITECTURES="{";".join(architectures)}"']
+    built = {"PTGQ_CUDA_ARCHITECTURES": ";".join(architectures), "PTGQ_COMMIT": commit()}
+    cxx_flags = [*CXX_FLAGS, *(f'-D{name}="{value}"' for name, value in built.items())]
     # torch loads its libraries with local visibility: only a NEEDED entry finds their symbols.
     options = {"py_limited_api": True, "extra_link_args": ["-Wl,--no-as-needed", "-ltorch"]}
     if nvcc:

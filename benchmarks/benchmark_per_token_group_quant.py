@@ -200,7 +200,7 @@ def facts(options: argparse.Namespace) -> dict[str, str]:
         method += f", {options.cache}: median of {options.bench_iters} replays"
     else:
         method += f": mean of {options.bench_iters} calls"
-    return {**machine.describe(options.device), "method": method}
+    return {**machine.describe(options.device), "ptgq": machine.commit(), "method": method}
 
 
 def run(options: argparse.Namespace) -> None:

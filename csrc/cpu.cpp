@@ -83,7 +83,7 @@ STABLE_TORCH_LIBRARY_IMPL(ptgq, CPU, m) {
 
 }  // namespace ptgq
 
-// Read by ptgq.extension: which compute capabilities the library holds code for.
-extern "C" __attribute__((visibility("default"))) const char* ptgq_cuda_architectures() {
-  return PTGQ_CUDA_ARCHITECTURES;
-}
+// Read by ptgq.extension: which compute capabilities the library holds code for, and which commit.
+#define PTGQ_EXPORT extern "C" __attribute__((visibility("default")))
+PTGQ_EXPORT const char* ptgq_cuda_architectures() { return PTGQ_CUDA_ARCHITECTURES; }
+PTGQ_EXPORT const char* ptgq_commit() { return PTGQ_COMMIT; }

@@ -47,23 +47,26 @@ def _register_python_backend(backend: str) -> None:
     torch.library.register_fake(name, _fake)
 
 
-def _load() -> tuple[str | None, str]:
-    """Load the library: its CUDA architectures (None without a library) and what is missing."""
+def _load() -> tuple[str | None, str, str]:
+    """Load the library: its CUDA architectures (None without one), its commit, what is missing."""
     torch.library.define("ptgq::per_token_group_quant", _SCHEMA, tags=torch.Tag.pt2_compliant_tag)
     torch.library.register_fake("ptgq::per_token_group_quant", _fake)
     path = next(Path(__file__).parent.glob("_C*.so"), None)
     if path is None:
-        return None, "the extension is not built: no C++ compiler was found at installation"
+        return None, "", "the extension is not built: no C++ compiler was found at installation"
     torch.ops.load_library(path)
     library = ctypes.CDLL(str(path))
-    library.ptgq_cuda_architectures.restype = ctypes.c_char_p
+    for function in (library.ptgq_cuda_architectures, library.ptgq_commit):
+        function.restype = ctypes.c_char_p
     architectures = library.ptgq_cuda_architectures().decode()
-    return architectures, "" if architectures else "the extension was built without nvcc"
+    missing = "" if architectures else "the extension was built without nvcc"
+    return architectures, library.ptgq_commit().decode(), missing
 
 
 for _backend in ("triton", "reference"):
     _register_python_backend(_backend)
-_architectures, _missing = _load()
+# The commit that the library was built from: "" if unknown, ending in + if files differed from it.
+_architectures, commit, _missing = _load()
 
 
 def missing(device_type: str) -> str | None:

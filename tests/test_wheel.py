@@ -16,10 +16,13 @@ ROOT = Path(__file__).parents[1]
 NVCC = shutil.which("nvcc") or shutil.which("nvcc", path="/usr/local/cuda/bin")
 
 
-def build(folder: Path, environment: dict[str, str]) -> Path:
-    source = folder / "source"
+def copy_source(folder: Path) -> Path:
     ignored = shutil.ignore_patterns(".*", "build", "results", "*.so", "*.egg-info", "__pycache__")
-    shutil.copytree(ROOT, source, ignore=ignored)
+    return shutil.copytree(ROOT, folder / "source", ignore=ignored)
+
+
+def build(source: Path, environment: dict[str, str]) -> Path:
+    folder = source.parent
     options = ["--no-deps", "--no-build-isolation", "--no-index", "--quiet"]
     command = [sys.executable, "-m", "pip", "wheel", *options, "--wheel-dir", str(folder), "."]
     subprocess.run(command, check=True, cwd=source, env={**os.environ, **environment})
@@ -52,7 +55,7 @@ QUANTIZE = (
 
 @pytest.mark.skipif(NVCC is None, reason="needs nvcc")
 def test_wheel_with_cuda(tmp_path):
-    wheel = build(tmp_path, {"TORCH_CUDA_ARCH_LIST": "9.0", "PTGQ_CUDA": "1"})
+    wheel = build(copy_source(tmp_path), {"TORCH_CUDA_ARCH_LIST": "9.0", "PTGQ_CUDA": "1"})
     assert wheel.name.endswith("-cp310-abi3-linux_x86_64.whl")
     statuses = eval(run_installed(wheel, tmp_path, QUANTIZE))
     assert statuses["cpu"] == (True, "serves cpu")
@@ -63,15 +66,27 @@ def test_wheel_with_cuda(tmp_path):
 
 
 def test_wheel_without_nvcc(tmp_path):
-    statuses = eval(run_installed(build(tmp_path, {"PTGQ_CUDA": "0"}), tmp_path, QUANTIZE))
+    wheel = build(copy_source(tmp_path), {"PTGQ_CUDA": "0"})
+    statuses = eval(run_installed(wheel, tmp_path, QUANTIZE))
     assert statuses["cpu"][0]
     assert statuses["cuda"] == (False, "the extension was built without nvcc")
+
+
+def test_the_library_knows_its_commit(tmp_path):
+    source = copy_source(tmp_path)
+    identity = ("-c", "user.name=a", "-c", "user.email=a@b.example")
+    for arguments in (("init", "-q"), ("add", "-A"), (*identity, "commit", "-qm", "One")):
+        subprocess.run(["git", *arguments], cwd=source, check=True)
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=source, capture_output=True, text=True)
+    wheel = build(source, {"PTGQ_CUDA": "0"})
+    code = "from ptgq.measure import machine; print(machine.commit())"
+    assert run_installed(wheel, tmp_path, code).strip() == head.stdout[:10]
 
 
 def test_wheel_without_a_compiler(tmp_path):
     empty = tmp_path / "bin"
     empty.mkdir()
-    wheel = build(tmp_path, {"PATH": str(empty), "CXX": "no-such-compiler"})
+    wheel = build(copy_source(tmp_path), {"PATH": str(empty), "CXX": "no-such-compiler"})
     statuses = eval(run_installed(wheel, tmp_path, QUANTIZE))
     reason = "the extension is not built: no C++ compiler was found at installation"
     assert statuses["cpu"] == statuses["cuda"] == (False, reason)
@@ -80,4 +95,4 @@ def test_wheel_without_a_compiler(tmp_path):
 
 def test_cuda_can_be_demanded(tmp_path):
     with pytest.raises(subprocess.CalledProcessError):
-        build(tmp_path, {"PTGQ_CUDA": "yes"})
+        build(copy_source(tmp_path), {"PTGQ_CUDA": "yes"})

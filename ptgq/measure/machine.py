@@ -10,10 +10,10 @@ from pathlib import Path
 import torch
 
 
-def _output(*command: str, cwd: Path | None = None) -> str:
+def _output(*command: str) -> str:
     """The command's output, or nothing where it is not installed or fails."""
     try:
-        result = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=30)
+        result = subprocess.run(command, capture_output=True, text=True, timeout=30)
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return result.stdout.strip() if result.returncode == 0 else ""
@@ -36,13 +36,10 @@ def _cpu() -> str:
 
 
 def commit() -> str:
-    """Return the git commit of this package's checkout, ``+changes`` if files differ from it."""
-    root = Path(__file__).resolve().parents[2]
-    if _output("git", "rev-parse", "--show-toplevel", cwd=root) != str(root):
-        return f"unknown (installed {_installed('ptgq')})"
-    revision = _output("git", "rev-parse", "--short=10", "HEAD", cwd=root)
-    changed = _output("git", "status", "--porcelain", "--untracked-files=no", cwd=root)
-    return f"{revision}+changes" if changed else revision
+    """Return the commit that the installed library was built from, + if files differed from it."""
+    from ptgq import extension
+
+    return getattr(extension, "commit", "") or f"{_installed('ptgq')}, built outside a checkout"
 
 
 def describe(device: str) -> dict[str, str]:
@@ -57,5 +54,4 @@ def describe(device: str) -> dict[str, str]:
     facts["cpu"] = f"{_cpu()}, {torch.get_num_threads()} threads"
     facts["torch"] = torch.__version__
     facts["triton"] = _installed("triton")
-    facts["ptgq"] = commit()
     return facts
