@@ -64,6 +64,13 @@ def bench(session):
 
 
 @nox.session
+def record(session):
+    """Measure this machine's newest commits, publish all results, say where: [TRACK ARGUMENTS]."""
+    tracking(session, "track")
+    session.run("python", "-m", "asv_plugins.publish")
+
+
+@nox.session
 def site(session):
     """Publish the stored results as a site: [--serve on 127.0.0.1] [--port PORT]."""
     if session.venv_backend != "none":
