@@ -22,10 +22,12 @@ print(json.dumps([triton_offline.kernel(90, "fp8_row_float32", 64) for _ in rang
 
 
 @pytest.mark.skipif(machine_code.cuobjdump() is None, reason="there is no cuobjdump here")
-def test_triton_kernels_compile_for_a_gpu_that_is_not_here():
+def test_triton_kernels_compile_for_a_gpu_that_is_not_here(tmp_path):
     env = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
-    command = [sys.executable, "-P", "-c", COMPILE, str(ROOT)]
-    run = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
+    command = [sys.executable, "-c", COMPILE, str(ROOT)]
+    run = subprocess.run(
+        command, env=env, capture_output=True, text=True, timeout=120, cwd=tmp_path
+    )
     assert run.returncode == 0, run.stderr
     first, second = json.loads(run.stdout)
     assert first == second
@@ -85,3 +87,10 @@ def test_a_file_that_cannot_be_read_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr(subprocess, "run", fail)
     with pytest.raises(RuntimeError, match="not an ELF file"):
         machine_code.kernels(tmp_path / "x")
+
+
+@pytest.mark.skipif(machine_code.cuobjdump() is None, reason="there is no cuobjdump here")
+def test_a_library_without_device_code_has_no_kernels():
+    import torch
+
+    assert machine_code.kernels(Path(torch.__file__).parent / "lib" / "libc10.so") == {}
