@@ -4,20 +4,10 @@
 #include <algorithm>
 #include <cstring>
 
-#if defined(__clang__)
-#pragma clang attribute push(                                                            \
-    __attribute__((                                                                      \
-        target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,prefer-vector-width=512"))), \
-    apply_to = function)
-#define __FMA__ 1
-#else
+// A compiler that ignores this builds the same results for the baseline.
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,prefer-vector-width=512")
-#endif
 #include "cpu_numerics.h"
 #include "cpu_problem.h"
 #define PTGQ_QUANTIZE_GROUPS quantize_groups_avx512
 #include "cpu_groups.inc"
-#if defined(__clang__)
-#pragma clang attribute pop
-#endif
 #endif

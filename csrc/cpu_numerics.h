@@ -1,4 +1,4 @@
-// Conversions that a CPU does in integer arithmetic: exact in every rounding and flush mode.
+// Conversions on the CPU, without a branch: exact also where subnormals are flushed to zero.
 #pragma once
 
 #include <algorithm>

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import venv
+from ast import literal_eval
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -57,7 +58,7 @@ QUANTIZE = (
 def test_wheel_with_cuda(tmp_path):
     wheel = build(copy_source(tmp_path), {"TORCH_CUDA_ARCH_LIST": "9.0", "PTGQ_CUDA": "1"})
     assert wheel.name.endswith("-cp310-abi3-linux_x86_64.whl")
-    statuses = eval(run_installed(wheel, tmp_path, QUANTIZE))
+    statuses = literal_eval(run_installed(wheel, tmp_path, QUANTIZE))
     assert statuses["cpu"] == (True, "serves cpu")
     import torch
 
@@ -67,7 +68,7 @@ def test_wheel_with_cuda(tmp_path):
 
 def test_wheel_without_nvcc(tmp_path):
     wheel = build(copy_source(tmp_path), {"PTGQ_CUDA": "0"})
-    statuses = eval(run_installed(wheel, tmp_path, QUANTIZE))
+    statuses = literal_eval(run_installed(wheel, tmp_path, QUANTIZE))
     assert statuses["cpu"][0]
     assert statuses["cuda"] == (False, "the extension was built without nvcc")
 
@@ -87,7 +88,7 @@ def test_wheel_without_a_compiler(tmp_path):
     empty = tmp_path / "bin"
     empty.mkdir()
     wheel = build(copy_source(tmp_path), {"PATH": str(empty), "CXX": "no-such-compiler"})
-    statuses = eval(run_installed(wheel, tmp_path, QUANTIZE))
+    statuses = literal_eval(run_installed(wheel, tmp_path, QUANTIZE))
     reason = "the extension is not built: no C++ compiler was found at installation"
     assert statuses["cpu"] == statuses["cuda"] == (False, reason)
     assert statuses["reference"][0]
