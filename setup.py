@@ -18,8 +18,7 @@ from torch.utils.cpp_extension import BuildExtension, CppExtension, CUDAExtensio
 # The stable ABI of torch 2.11: one library serves that release and all later ones.
 STABLE_ABI = "-DTORCH_TARGET_VERSION=0x020b000000000000"
 CXX_FLAGS = ["-O3", "-std=c++20", "-fvisibility=hidden", "-ffp-contract=off", "-Wall", STABLE_ABI]
-# USE_CUDA declares the shims of streams.
-NVCC_FLAGS = ["-O3", "-std=c++20", "-DUSE_CUDA", STABLE_ABI, "-Xcompiler=-fPIC,-fvisibility=hidden"]
+NVCC_FLAGS = ["-O3", "-std=c++20", "-Xcompiler=-fPIC,-fvisibility=hidden"]
 
 
 def find_nvcc() -> str | None:
@@ -87,6 +86,8 @@ def extension() -> Extension:
     architectures = cuda_architectures() if nvcc else []
     built = {"PTGQ_CUDA_ARCHITECTURES": ";".join(architectures), "PTGQ_COMMIT": commit()}
     cxx_flags = [*CXX_FLAGS, *(f'-D{name}="{value}"' for name, value in built.items())]
+    if nvcc:
+        cxx_flags.append("-DPTGQ_WITH_CUDA")
     # torch loads its libraries with local visibility: only a NEEDED entry finds their symbols.
     options = {"py_limited_api": True, "extra_link_args": ["-Wl,--no-as-needed", "-ltorch"]}
     if nvcc:

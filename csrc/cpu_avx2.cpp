@@ -5,8 +5,8 @@
 
 // A compiler that ignores this builds the same results for the baseline.
 #pragma GCC target("avx2,fma")
+#include "cpu_groups.h"
 #include "cpu_numerics.h"
-#include "cpu_problem.h"
 #define PTGQ_QUANTIZE_GROUPS quantize_groups_avx2
 #include "cpu_groups.inc"
 #endif

@@ -6,8 +6,8 @@
 
 // A compiler that ignores this builds the same results for the baseline.
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,prefer-vector-width=512")
+#include "cpu_groups.h"
 #include "cpu_numerics.h"
-#include "cpu_problem.h"
 #define PTGQ_QUANTIZE_GROUPS quantize_groups_avx512
 #include "cpu_groups.inc"
 #endif

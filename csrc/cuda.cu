@@ -1,15 +1,11 @@
-// The op on CUDA tensors: checks, device, stream, choice of the kernel and launch.
+// The op on a CUDA device: choice of the kernel and launch.
 #include <cuda_runtime.h>
-#include <torch/csrc/inductor/aoti_torch/c/shim.h>
-#include <torch/csrc/stable/accelerator.h>
 
 #include <atomic>
+#include <stdexcept>
+#include <string>
 
-#include "problem.h"
 #include "vector_kernel.cuh"
-
-// Defined by a torch with CUDA alone. Weak, so that the library loads beside a CPU-only torch.
-extern "C" __attribute__((weak)) AOTITorchError aoti_torch_get_current_cuda_stream(int32_t, void**);
 
 namespace ptgq {
 namespace {
@@ -64,95 +60,71 @@ void launch_kernel(void (*kernel)(Arguments), int64_t blocks, int block, const A
 
 // Whether 16-byte accesses and 31-bit indices reach everything.
 template <typename T>
-bool fits_vector_kernel(const KernelArguments& a) {
-  const bool whole_lanes = a.group_size >= kLaneElements && a.group_size <= 512 &&
-                           (a.group_size & (a.group_size - 1)) == 0;
-  return whole_lanes && is_aligned(a.x) && is_aligned(a.q) &&
-         (a.num_tokens == 1 || a.x_token_stride * sizeof(T) % 16 == 0) &&
-         a.num_groups * a.group_size <= kMaxIndex &&
-         (a.num_tokens + kWarpSize) * a.num_groups + kWarpSize <= kMaxIndex;
+bool fits_vector_kernel(const Problem& p) {
+  const bool whole_lanes = p.group_size >= kLaneElements && p.group_size <= 512 &&
+                           (p.group_size & (p.group_size - 1)) == 0;
+  return whole_lanes && is_aligned(p.x) && is_aligned(p.q) &&
+         (p.num_tokens == 1 || p.x_token_stride * sizeof(T) % 16 == 0) &&
+         p.num_groups * p.group_size <= kMaxIndex &&
+         (p.num_tokens + kWarpSize) * p.num_groups + kWarpSize <= kMaxIndex;
 }
 
 template <typename T, bool kInt8, int kGroupSize>
-void launch_vector(const KernelArguments& a, bool column_major, Launch how) {
+void launch_vector(const Problem& p, Launch how) {
   constexpr int kWarpGroups = kWarpSize * kLaneElements / kGroupSize;
-  const int64_t warps = column_major ? ceil_div(a.num_tokens, kWarpGroups) * a.num_groups
-                                     : ceil_div(a.num_tokens * a.num_groups, kWarpGroups);
-  const VectorArguments arguments{a, divisor_of(static_cast<uint32_t>(a.num_groups)),
-                                  static_cast<uint32_t>(warps), column_major};
+  const int64_t warps = p.column_major ? ceil_div(p.num_tokens, kWarpGroups) * p.num_groups
+                                       : ceil_div(p.num_tokens * p.num_groups, kWarpGroups);
+  const VectorArguments arguments{p, divisor_of(static_cast<uint32_t>(p.num_groups)),
+                                  static_cast<uint32_t>(warps)};
   launch_kernel(vector_kernel<T, kInt8, kGroupSize>, ceil_div(warps, kBlock / kWarpSize), kBlock,
                 arguments, how);
 }
 
 template <typename T, bool kInt8>
-void launch(const KernelArguments& a, bool column_major, Launch how) {
-  if (fits_vector_kernel<T>(a)) {
-    switch (a.group_size) {
+void launch(const Problem& p, Launch how) {
+  if (fits_vector_kernel<T>(p)) {
+    switch (p.group_size) {
       case 16:
-        return launch_vector<T, kInt8, 16>(a, column_major, how);
+        return launch_vector<T, kInt8, 16>(p, how);
       case 32:
-        return launch_vector<T, kInt8, 32>(a, column_major, how);
+        return launch_vector<T, kInt8, 32>(p, how);
       case 64:
-        return launch_vector<T, kInt8, 64>(a, column_major, how);
+        return launch_vector<T, kInt8, 64>(p, how);
       case 128:
-        return launch_vector<T, kInt8, 128>(a, column_major, how);
+        return launch_vector<T, kInt8, 128>(p, how);
       case 256:
-        return launch_vector<T, kInt8, 256>(a, column_major, how);
+        return launch_vector<T, kInt8, 256>(p, how);
       case 512:
-        return launch_vector<T, kInt8, 512>(a, column_major, how);
+        return launch_vector<T, kInt8, 512>(p, how);
     }
   }
-  const int64_t blocks = ceil_div(a.num_tokens * a.num_groups, kThreads / kWarpSize);
-  STD_TORCH_CHECK(blocks <= kMaxIndex, "x has too many groups: ", a.num_tokens * a.num_groups);
-  launch_kernel(per_token_group_quant_kernel<T>, blocks, kThreads, a, how);
-}
-
-void per_token_group_quant(const Tensor& x, const Tensor& q, const Tensor& s, int64_t group_size,
-                           double eps, bool column_major_scales, bool use_ue8m0) {
-  const Problem p = check(x, q, s, group_size, eps, column_major_scales, use_ue8m0);
-  if (p.num_tokens == 0) return;
-  const torch::stable::accelerator::DeviceGuard guard(x.get_device_index());
-  void* current = nullptr;
-  STD_TORCH_CHECK(
-      aoti_torch_get_current_cuda_stream(x.get_device_index(), &current) == AOTI_TORCH_SUCCESS,
-      "x has no current stream");
-  const Launch how{static_cast<cudaStream_t>(current), kernels_wait(x.get_device_index())};
-
-  const KernelArguments a{p.x,
-                          static_cast<uint8_t*>(p.q),
-                          p.s,
-                          p.num_tokens,
-                          p.num_groups,
-                          p.group_size,
-                          p.x_token_stride,
-                          p.s_token_stride,
-                          p.s_group_stride,
-                          p.eps,
-                          p.int8,
-                          p.e8m0,
-                          p.power_of_two};
-  const auto launch_for = [&]<typename T>() {
-    return p.int8 ? launch<T, true>(a, column_major_scales, how)
-                  : launch<T, false>(a, column_major_scales, how);
-  };
-  switch (p.x_type) {
-    case ScalarType::BFloat16:
-      launch_for.template operator()<__nv_bfloat16>();
-      break;
-    case ScalarType::Half:
-      launch_for.template operator()<__half>();
-      break;
-    default:
-      launch_for.template operator()<float>();
-  }
-  const cudaError_t error = cudaGetLastError();
-  STD_TORCH_CHECK(error == cudaSuccess, "kernel launch failed: ", cudaGetErrorString(error));
+  const int64_t blocks = ceil_div(p.num_tokens * p.num_groups, kThreads / kWarpSize);
+  if (blocks > kMaxIndex) throw std::runtime_error("x has too many groups for one launch");
+  launch_kernel(per_token_group_quant_kernel<T>, blocks, kThreads, p, how);
 }
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(ptgq, CUDA, m) {
-  m.impl("per_token_group_quant", TORCH_BOX(&per_token_group_quant));
+void quantize_cuda(const Problem& p, int device, void* stream) {
+  if (p.num_tokens == 0) return;
+  const Launch how{static_cast<cudaStream_t>(stream), kernels_wait(device)};
+  const auto launch_for = [&]<typename T>() {
+    return p.int8 ? launch<T, true>(p, how) : launch<T, false>(p, how);
+  };
+  switch (p.x_type) {
+    case InputType::kBfloat16:
+      launch_for.template operator()<__nv_bfloat16>();
+      break;
+    case InputType::kFloat16:
+      launch_for.template operator()<__half>();
+      break;
+    case InputType::kFloat32:
+      launch_for.template operator()<float>();
+  }
+  const cudaError_t error = cudaGetLastError();
+  if (error != cudaSuccess) {
+    throw std::runtime_error(std::string("kernel launch failed: ") + cudaGetErrorString(error));
+  }
 }
 
 }  // namespace ptgq

@@ -6,27 +6,12 @@
 #include <cuda_fp8.h>
 
 #include "numerics.h"
+#include "problem.h"
 
 namespace ptgq {
 
 constexpr int kWarpSize = 32;
 constexpr int kThreads = 256;
-
-struct KernelArguments {
-  const void* x;
-  uint8_t* q;
-  void* s;
-  int64_t num_tokens;
-  int64_t num_groups;  // a token's
-  int64_t group_size;
-  int64_t x_token_stride;
-  int64_t s_token_stride;
-  int64_t s_group_stride;
-  float eps;
-  bool int8;
-  bool e8m0;
-  bool power_of_two;
-};
 
 __device__ __forceinline__ float to_float(float x) { return x; }
 __device__ __forceinline__ float to_float(__nv_bfloat16 x) { return __bfloat162float(x); }
@@ -38,13 +23,13 @@ __device__ __forceinline__ uint8_t code_of(float y, bool int8) {
   return __nv_cvt_float_to_fp8(y, __NV_SATFINITE, __NV_E4M3);
 }
 
-__device__ __forceinline__ void store_scale(const KernelArguments& a, int64_t token, int64_t group,
+__device__ __forceinline__ void store_scale(const Problem& p, int64_t token, int64_t group,
                                             float scale) {
-  const int64_t at = token * a.s_token_stride + group * a.s_group_stride;
-  if (a.e8m0) {
-    static_cast<uint8_t*>(a.s)[at] = e8m0_of(scale);
+  const int64_t at = token * p.s_token_stride + group * p.s_group_stride;
+  if (p.e8m0) {
+    static_cast<uint8_t*>(p.s)[at] = e8m0_of(scale);
   } else {
-    static_cast<float*>(a.s)[at] = scale;
+    static_cast<float*>(p.s)[at] = scale;
   }
 }
 
@@ -72,27 +57,27 @@ __device__ __forceinline__ void wait_for_previous_kernel() {
 
 // One warp a group: any group size, alignment and row stride.
 template <typename T>
-__global__ void PTGQ_LAUNCH_BOUNDS per_token_group_quant_kernel(KernelArguments a) {
+__global__ void PTGQ_LAUNCH_BOUNDS per_token_group_quant_kernel(Problem p) {
   let_next_kernel_start();
   const int lane = threadIdx.x % kWarpSize;
   const int64_t index = (int64_t{blockIdx.x} * kThreads + threadIdx.x) / kWarpSize;
-  if (index >= a.num_tokens * a.num_groups) return;
-  const int64_t token = index / a.num_groups;
-  const int64_t group = index % a.num_groups;
-  const T* x = static_cast<const T*>(a.x) + token * a.x_token_stride + group * a.group_size;
-  uint8_t* q = a.q + index * a.group_size;
+  if (index >= p.num_tokens * p.num_groups) return;
+  const int64_t token = index / p.num_groups;
+  const int64_t group = index % p.num_groups;
+  const T* x = static_cast<const T*>(p.x) + token * p.x_token_stride + group * p.group_size;
+  uint8_t* q = p.q + index * p.group_size;
 
   wait_for_previous_kernel();
   uint32_t absmax = 0;
-  for (int64_t i = lane; i < a.group_size; i += kWarpSize) {
+  for (int64_t i = lane; i < p.group_size; i += kWarpSize) {
     absmax = max(absmax, absolute_bits(to_float(x[i])));
   }
   absmax = __reduce_max_sync(0xFFFFFFFF, absmax);
 
-  const float scale = group_scale(absmax, a.eps, a.int8 ? kMaxInt8 : kMaxE4m3, a.power_of_two);
-  if (lane == 0) store_scale(a, token, group, scale);
-  for (int64_t i = lane; i < a.group_size; i += kWarpSize) {
-    q[i] = code_of(__fdiv_rn(to_float(x[i]), scale), a.int8);
+  const float scale = group_scale(absmax, p.eps, p.int8 ? kMaxInt8 : kMaxE4m3, p.power_of_two);
+  if (lane == 0) store_scale(p, token, group, scale);
+  for (int64_t i = lane; i < p.group_size; i += kWarpSize) {
+    q[i] = code_of(__fdiv_rn(to_float(x[i]), scale), p.int8);
   }
 }
 

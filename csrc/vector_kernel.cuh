@@ -45,10 +45,9 @@ struct Divisor {
 };
 
 struct VectorArguments {
-  KernelArguments problem;
+  Problem problem;
   Divisor groups;      // by the number of groups of a token
   uint32_t num_warps;  // that have work
-  bool column_major;
 };
 
 // The quotient x / scale, exactly as IEEE division rounds it: with r the correctly rounded
@@ -83,7 +82,7 @@ __global__ void __launch_bounds__(512) vector_kernel(const __grid_constant__ Vec
   constexpr int kWarpGroups = kWarpSize / kLanes;
   static_assert(kLanes >= 1 && kLanes <= kWarpSize, "a group is quantized within a warp");
   let_next_kernel_start();
-  const KernelArguments& p = a.problem;
+  const Problem& p = a.problem;
   const uint32_t warp = (blockIdx.x * blockDim.x + threadIdx.x) / kWarpSize;
   if (warp >= a.num_warps) return;
   const uint32_t lane = threadIdx.x % kWarpSize;
@@ -91,7 +90,7 @@ __global__ void __launch_bounds__(512) vector_kernel(const __grid_constant__ Vec
 
   uint32_t token;
   uint32_t group;
-  if (a.column_major) {
+  if (p.column_major) {
     const uint32_t tokens = a.groups.quotient(warp);
     group = warp - tokens * a.groups.divisor;
     token = tokens * kWarpGroups + slot;

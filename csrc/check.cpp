@@ -1,0 +1,109 @@
+#include "check.h"
+
+#include <sstream>
+
+namespace ptgq {
+namespace {
+
+template <typename... Parts>
+void require(bool condition, const Parts&... message) {
+  if (condition) return;
+  std::ostringstream text;
+  (text << ... << message);
+  throw Refusal(text.str());
+}
+
+InputType input_type(ElementType type) {
+  switch (type) {
+    case ElementType::kBfloat16:
+      return InputType::kBfloat16;
+    case ElementType::kFloat16:
+      return InputType::kFloat16;
+    case ElementType::kFloat32:
+      return InputType::kFloat32;
+    default:
+      throw Refusal("x must be bfloat16, float16 or float32");
+  }
+}
+
+bool same_shape_but_last(const TensorView& a, const TensorView& b) {
+  if (a.dim != b.dim) return false;
+  for (int64_t i = 0; i + 1 < a.dim; ++i) {
+    if (a.sizes[i] != b.sizes[i]) return false;
+  }
+  return true;
+}
+
+// Whether the dimensions [0, end) follow each other in memory, the last of them with this stride.
+bool are_packed(const TensorView& t, int64_t end, int64_t stride) {
+  for (int64_t i = end - 1; i >= 0; --i) {
+    if (t.sizes[i] > 1 && t.strides[i] != stride) return false;
+    stride *= t.sizes[i];
+  }
+  return true;
+}
+
+bool is_contiguous(const TensorView& t) { return are_packed(t, t.dim, 1); }
+
+// Column-major scales lie as [num_groups, num_tokens]: the transpose of a contiguous tensor.
+bool is_column_major(const TensorView& s, int64_t num_tokens) {
+  const int64_t last = s.dim - 1;
+  return (s.sizes[last] <= 1 || s.strides[last] == num_tokens) && are_packed(s, last, 1);
+}
+
+bool same_device(const TensorView& a, const TensorView& b) {
+  return a.device_type == b.device_type && a.device_index == b.device_index;
+}
+
+}  // namespace
+
+Problem check(const TensorView& x, const TensorView& q, const TensorView& s,
+              const Options& options) {
+  Problem p{};
+  p.x_type = input_type(x.type);
+  p.int8 = q.type == ElementType::kInt8;
+  require(p.int8 || q.type == ElementType::kE4m3 || q.type == ElementType::kByte,
+          "q must be float8_e4m3fn, its bytes (uint8) or int8");
+  p.e8m0 = s.type == ElementType::kE8m0 || s.type == ElementType::kByte;
+  require(p.e8m0 || s.type == ElementType::kFloat32,
+          "s must be float32, float8_e8m0fnu or its bytes (uint8)");
+  require(options.use_ue8m0 || !p.e8m0, "float8_e8m0fnu scales need use_ue8m0");
+  require(same_device(q, x) && same_device(s, x), "x, q and s must be on one device");
+
+  require(x.dim >= 1, "x must have at least one dimension");
+  const int64_t hidden_dim = x.sizes[x.dim - 1];
+  p.group_size = options.group_size;
+  require(p.group_size >= 1 && hidden_dim % p.group_size == 0,
+          "group_size must divide the last dimension of x, ", hidden_dim, ", got ", p.group_size);
+  p.num_groups = hidden_dim / p.group_size;
+  p.num_tokens = hidden_dim == 0 ? 0 : 1;
+  for (int64_t i = 0; i + 1 < x.dim; ++i) p.num_tokens *= x.sizes[i];
+
+  require(same_shape_but_last(q, x) && q.sizes[q.dim - 1] == hidden_dim,
+          "q must have the shape of x");
+  require(same_shape_but_last(s, x) && s.sizes[s.dim - 1] == p.num_groups,
+          "s must have the shape of x, with a last dimension of ", p.num_groups);
+  // Not `eps < ...`: NaN must fail. The bound keeps eps / 448 and its residuals normal.
+  require(options.eps >= 1e-24 && options.eps <= 3.4028234663852886e38,
+          "eps must lie between 1e-24 and 3.4028235e38, got ", options.eps);
+  p.eps = static_cast<float>(options.eps);
+  p.power_of_two = options.use_ue8m0;
+  p.column_major = options.column_major_scales;
+  p.s_token_stride = p.column_major ? 1 : p.num_groups;
+  p.s_group_stride = p.column_major ? p.num_tokens : 1;
+  if (p.num_tokens == 0) return p;  // nothing to do, wherever it lies
+
+  require(is_contiguous(q), "q must be contiguous");
+  require(p.column_major ? is_column_major(s, p.num_tokens) : is_contiguous(s),
+          "s must be contiguous, or its transpose with column_major_scales");
+  const bool packed = is_contiguous(x);
+  require(packed || (x.dim == 2 && (x.strides[1] == 1 || hidden_dim == 1)),
+          "x must be contiguous, or two-dimensional with contiguous rows");
+  p.x_token_stride = packed ? hidden_dim : x.strides[0];
+  p.x = x.data;
+  p.q = static_cast<uint8_t*>(q.data);
+  p.s = s.data;
+  return p;
+}
+
+}  // namespace ptgq

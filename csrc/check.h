@@ -1,0 +1,47 @@
+// What a call must satisfy, whoever makes it: from tensors, in plain types, to a Problem.
+#pragma once
+
+#include <cstdint>
+#include <stdexcept>
+
+#include "problem.h"
+
+namespace ptgq {
+
+enum class ElementType : uint8_t {
+  kBfloat16,
+  kFloat16,
+  kFloat32,
+  kE4m3,
+  kE8m0,
+  kInt8,
+  kByte,
+  kOther
+};
+
+struct TensorView {
+  void* data;
+  const int64_t* sizes;
+  const int64_t* strides;  // in elements
+  int64_t dim;
+  int device_type;  // numbered as the caller likes
+  int device_index;
+  ElementType type;
+};
+
+struct Options {
+  int64_t group_size;
+  double eps;
+  bool column_major_scales;
+  bool use_ue8m0;
+};
+
+// Why a call is refused.
+struct Refusal : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+Problem check(const TensorView& x, const TensorView& q, const TensorView& s,
+              const Options& options);
+
+}  // namespace ptgq

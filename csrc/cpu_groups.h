@@ -1,0 +1,17 @@
+// The CPU kernel: one definition per instruction set.
+#pragma once
+
+#include "problem.h"
+
+namespace ptgq {
+
+// Quantizes the groups [begin, end), counted row by row.
+using QuantizeGroups = void (*)(const Problem&, int64_t begin, int64_t end);
+
+void quantize_groups_baseline(const Problem& p, int64_t begin, int64_t end);
+#ifdef __x86_64__
+void quantize_groups_avx2(const Problem& p, int64_t begin, int64_t end);
+void quantize_groups_avx512(const Problem& p, int64_t begin, int64_t end);
+#endif
+
+}  // namespace ptgq
