@@ -26,9 +26,18 @@ struct LaneVector {
   // The largest |x| as float32 bits: infinity and NaN lie above all finite values.
   __device__ __forceinline__ uint32_t absmax_bits() const {
     uint32_t absmax = 0;
+    if constexpr (sizeof(T) == 2) {
+      // Two at a time: as integers, magnitudes of 16 bits order like the values.
+      const uint32_t* pairs = reinterpret_cast<const uint32_t*>(words);
 #pragma unroll
-    for (int i = 0; i < kLaneElements; ++i) absmax = max(absmax, absolute_bits(element(i)));
-    return absmax;
+      for (int i = 0; i < kLaneElements / 2; ++i) absmax = __vmaxu2(absmax, pairs[i] & 0x7FFF7FFF);
+      const auto largest = static_cast<uint16_t>(max(absmax >> 16, absmax & 0xFFFF));
+      return absolute_bits(to_float(*reinterpret_cast<const T*>(&largest)));
+    } else {
+#pragma unroll
+      for (int i = 0; i < kLaneElements; ++i) absmax = max(absmax, absolute_bits(element(i)));
+      return absmax;
+    }
   }
 };
 
