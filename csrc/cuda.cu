@@ -25,23 +25,30 @@ Divisor divisor_of(uint32_t divisor) {
 
 bool is_aligned(const void* pointer) { return reinterpret_cast<uintptr_t>(pointer) % 16 == 0; }
 
-// Whether the kernels wait for the one before them, as programmatic dependent launch demands: they
-// do where they were compiled for compute capability 9.0 or newer.
-bool kernels_wait(int device) {
-  static std::atomic<int8_t> known[64];  // 0 unknown, 1 no, 2 yes
-  if (device >= 64) return false;
-  if (known[device] == 0) {
-    cudaFuncAttributes attributes{};
-    cudaFuncGetAttributes(&attributes, per_token_group_quant_kernel<float>);
-    known[device] = attributes.ptxVersion >= 90 ? 2 : 1;
-  }
-  return known[device] == 2;
-}
-
 struct Launch {
   cudaStream_t stream;
-  bool dependent;
+  bool dependent;       // programmatic dependent launch
+  uint32_t first_wave;  // blocks of kBlock threads that the device holds at once
 };
+
+// Dependent launch demands that the kernels wait for the one before them: they do where they were
+// compiled for compute capability 9.0 or newer.
+Launch launch_on(int device, cudaStream_t stream) {
+  // 0: not known yet; else 1 + the blocks, 1 alone where the kernels don't wait.
+  static std::atomic<uint32_t> known[64];
+  uint32_t blocks = device < 64 ? known[device].load() : 0;
+  if (blocks == 0) {
+    cudaFuncAttributes attributes{};
+    cudaFuncGetAttributes(&attributes, per_token_group_quant_kernel<float>);
+    int multiprocessors = 0;
+    int threads = 0;
+    cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device);
+    cudaDeviceGetAttribute(&threads, cudaDevAttrMaxThreadsPerMultiProcessor, device);
+    blocks = attributes.ptxVersion >= 90 ? 1 + multiprocessors * (threads / kBlock) : 1;
+    if (device < 64) known[device] = blocks;
+  }
+  return {stream, blocks > 1, blocks - 1};
+}
 
 template <typename Arguments>
 void launch_kernel(void (*kernel)(Arguments), int64_t blocks, int block, const Arguments& arguments,
@@ -75,7 +82,7 @@ void launch_vector(const Problem& p, Launch how) {
   const int64_t warps = p.column_major ? ceil_div(p.num_tokens, kWarpGroups) * p.num_groups
                                        : ceil_div(p.num_tokens * p.num_groups, kWarpGroups);
   const VectorArguments arguments{p, divisor_of(static_cast<uint32_t>(p.num_groups)),
-                                  static_cast<uint32_t>(warps)};
+                                  static_cast<uint32_t>(warps), how.first_wave};
   launch_kernel(vector_kernel<T, kInt8, kGroupSize>, ceil_div(warps, kBlock / kWarpSize), kBlock,
                 arguments, how);
 }
@@ -107,7 +114,7 @@ void launch(const Problem& p, Launch how) {
 
 void quantize_cuda(const Problem& p, int device, void* stream) {
   if (p.num_tokens == 0) return;
-  const Launch how{static_cast<cudaStream_t>(stream), kernels_wait(device)};
+  const Launch how = launch_on(device, static_cast<cudaStream_t>(stream));
   const auto launch_for = [&]<typename T>() {
     return p.int8 ? launch<T, true>(p, how) : launch<T, false>(p, how);
   };

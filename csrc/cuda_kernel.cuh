@@ -47,6 +47,11 @@ __device__ __forceinline__ void wait_for_previous_kernel() {
 #endif
 }
 
+// Before the wait: the cache keeps up with the previous kernel's writes, so nothing stale is read.
+__device__ __forceinline__ void prefetch_into_l2(const void* address) {
+  asm volatile("prefetch.global.L2 [%0];" ::"l"(address));
+}
+
 // Before 9.0, where division calls subroutines, the compiler spills to keep to 32 registers unless
 // it is told that one block a multiprocessor will do.
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900

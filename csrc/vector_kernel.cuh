@@ -55,8 +55,9 @@ struct Divisor {
 
 struct VectorArguments {
   Problem problem;
-  Divisor groups;      // by the number of groups of a token
-  uint32_t num_warps;  // that have work
+  Divisor groups;       // by the number of groups of a token
+  uint32_t num_warps;   // that have work
+  uint32_t first_wave;  // blocks that may start, and wait, while the previous kernel runs
 };
 
 // The quotient x / scale, exactly as IEEE division rounds it: with r the correctly rounded
@@ -111,10 +112,14 @@ __global__ void __launch_bounds__(512) vector_kernel(const __grid_constant__ Vec
   // Lanes without work stay for the shuffles.
   const bool inside = token < p.num_tokens;
   const uint32_t column = group * kGroupSize + lane % kLanes * kLaneElements;
+  const T* from = static_cast<const T*>(p.x) + token * p.x_token_stride + column;
 
+  // Gains the latency of memory where x was not written just now. Not for float32, of which a lane
+  // holds two sectors: there it gained nothing.
+  if (sizeof(T) == 2 && blockIdx.x < a.first_wave && inside) prefetch_into_l2(from);
   wait_for_previous_kernel();
   LaneVector<T> x{};
-  if (inside) x.load(static_cast<const T*>(p.x) + token * p.x_token_stride + column);
+  if (inside) x.load(from);
   uint32_t absmax = x.absmax_bits();
 #pragma unroll
   for (int offset = kLanes / 2; offset > 0; offset /= 2) {
