@@ -28,7 +28,7 @@ from ptgq.measure.workloads import (
 )
 
 LABELS = {"cuda": "CUDA", "triton": "Triton", "cpu": "CPU", "reference": "Reference"}
-PRESETS = {"seed": SEED_SHAPES, "serving": SERVING_SHAPES}
+PRESETS = {"seed": SEED_SHAPES, "serving": SERVING_SHAPES, "limits": ()}
 
 
 class Parser(argparse.ArgumentParser):
@@ -63,7 +63,10 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--bench-iters", type=positive, default=100, help="as many are timed")
     add("--device", choices=("cuda", "cpu"), default="cuda")
     add("--backend", choices=BACKENDS, action="append", help="compare these (repeat the option)")
-    add("--preset", choices=PRESETS, default="seed", help="which shapes")
+    add("--preset", choices=PRESETS, default="seed", help=(
+        "which shapes; limits: how far this machine is from the project's bars, a table of its own"
+    ))  # fmt: skip
+    add("--every", action="store_true", help="limits: all configurations of a row, not the worst")
     add("--shape", type=shape, action="append", help="TOKENSxHIDDEN, instead of a preset's")
     add("--group-size", type=positive, action="append", help="by default 64 and 128")
     add("--method", choices=("events", "graph"), default="events", help=(
@@ -81,6 +84,13 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--format", choices=("table", "json", "csv", "markdown"), default="table")
     options = parser.parse_args(arguments)
 
+    if options.preset == "limits":
+        for name, value in vars(options).items():
+            if name not in ("preset", "device", "every") and value != parser.get_default(name):
+                parser.error(f"argument --{name.replace('_', '-')}: not with --preset limits")
+        return options
+    if options.every:
+        parser.error("argument --every: needs --preset limits")
     if options.method == "graph" and options.device == "cpu":
         parser.error("argument --method: graph needs --device cuda, got --device cpu")
     if options.cache and options.method != "graph":
@@ -205,6 +215,11 @@ def facts(options: argparse.Namespace) -> dict[str, str]:
 
 def run(options: argparse.Namespace) -> None:
     """Measure and print every row, each as soon as it is known."""
+    if options.preset == "limits":
+        import limits
+
+        limits.run(options.device, options.every)
+        return
     check_device(options.device, options.backend)
     known = facts(options)
     if options.format in ("table", "csv"):

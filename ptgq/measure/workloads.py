@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
@@ -21,13 +22,17 @@ class Workload:
     Attributes
     ----------
     tokens, hidden : int
-        The input is bfloat16 ``[tokens, hidden]``.
+        The input is ``[tokens, hidden]``.
     group_size : int
         Elements that share a scale.
     dtype : {"fp8", "int8"}
         What the input is quantized to; INT8 has row-major float32 scales only.
     column_major_scales, use_ue8m0 : bool
         As in :func:`ptgq.per_token_group_quant_fp8`.
+    input_dtype : torch.dtype
+        bfloat16, float16 or float32.
+    row_stride : int
+        Elements from one row of the input to the next; 0 is `hidden`, a contiguous input.
     """
 
     tokens: int
@@ -36,23 +41,27 @@ class Workload:
     dtype: str = "fp8"
     column_major_scales: bool = False
     use_ue8m0: bool = False
+    input_dtype: torch.dtype = torch.bfloat16
+    row_stride: int = 0
 
     @property
     def bytes_moved(self) -> int:
         """The least bytes a call moves: x read once, q and s written once."""
         elements = self.tokens * self.hidden
         scale_bytes = 1 if self.use_ue8m0 else 4
-        return 3 * elements + elements // self.group_size * scale_bytes
+        element_bytes = self.input_dtype.itemsize + 1
+        return element_bytes * elements + elements // self.group_size * scale_bytes
 
     def make_input(self, device: str, seed: int = 42, copies: int | None = None) -> torch.Tensor:
-        """Return ``randn * 8`` in bfloat16; with `copies`, stacked along a first dimension."""
+        """Return ``randn * 8``; with `copies`, stacked along a first dimension."""
         generator = torch.Generator(device).manual_seed(seed)
-        shape = (self.tokens, self.hidden) if copies is None else (copies, self.tokens, self.hidden)
-        x = torch.empty(shape, dtype=torch.bfloat16, device=device)
+        rows = (self.tokens, self.row_stride or self.hidden)
+        shape = rows if copies is None else (copies, *rows)
+        x = torch.empty(shape, dtype=self.input_dtype, device=device)
         # Drawn part by part: no float32 copy of a rotation of several gigabytes.
         for part in x.unsqueeze(0) if copies is None else x:
             part.normal_(generator=generator).mul_(8)
-        return x
+        return x[..., : self.hidden]
 
     def make_output(self, device: str) -> tuple[torch.Tensor, torch.Tensor]:
         """Return uninitialized ``(q, s)``."""
@@ -79,6 +88,23 @@ class Workload:
             out=out,
             backend=backend,
         )
+
+    def bind(
+        self,
+        x: torch.Tensor,
+        *,
+        backend: str,
+        out: tuple[torch.Tensor, torch.Tensor] | None = None,
+    ) -> Callable[[], tuple[torch.Tensor, torch.Tensor]]:
+        """Return what :meth:`call` calls, bound to its arguments: nothing else is timed."""
+        if self.dtype == "int8":
+            bound = partial(ptgq.per_token_group_quant_int8, x, self.group_size, backend=backend)
+        else:
+            layout = self.column_major_scales, self.use_ue8m0
+            bound = partial(
+                ptgq.per_token_group_quant_fp8, x, self.group_size, *layout, backend=backend
+            )
+        return bound if out is None else partial(bound, out=out)
 
 
 SEED_SHAPES = ((32, 128), (64, 256), (16, 512))

@@ -1,0 +1,251 @@
+"""Measures what the rows of ``limits`` judge.
+
+Each function returns, by row and configuration, the value. What is compared alternates, sample by
+sample, and a ratio is the median of the rounds' ratios: a drift of the machine falls on both sides.
+"""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from functools import partial
+
+import torch
+
+from ptgq.measure import clocks, rotation, timers
+from ptgq.measure.agreement import check_agreement
+from ptgq.measure.workloads import SEED, SEED_SHAPES, Workload, workloads
+
+Values = dict[str, dict[str, float]]
+
+LARGE = ((8192, 2048), (8192, 7168), (32768, 2048), (32768, 7168))
+MEDIUM = (1024, 7168)
+ROWS_OF_7168 = (8192, 7168)
+# Samples of a configuration; slow ones get fewer, to stay within the seconds.
+REPEAT = 15
+MIN_REPEAT = 5
+SECONDS = 0.5
+# Eager calls a sample.
+CALLS = 100
+STARTS = 3
+
+
+def describe(workload: Workload) -> str:
+    """Name a configuration, what is usual left out."""
+    layout = "column" if workload.column_major_scales else "row"
+    scales = f"{layout}-major {'UE8M0' if workload.use_ue8m0 else 'float32'}"
+    text = f"{workload.tokens} × {workload.hidden}, group {workload.group_size}, "
+    text += "INT8" if workload.dtype == "int8" else f"FP8, {scales}"
+    if workload.input_dtype is not torch.bfloat16:
+        text += f", {str(workload.input_dtype).removeprefix('torch.')} input"
+    return text + (f", row stride {workload.row_stride}" if workload.row_stride else "")
+
+
+def rounds(take: Sequence[timers.Timer]) -> list[list[float]]:
+    """Sample alternating, after two rounds of warm-up; fewer times where a round takes long."""
+    timers.sample(take, 1, warmup=0)
+    clock = clocks.HostClock()
+    clock.start()
+    timers.sample(take, 1, warmup=0)
+    fitting = int(SECONDS / max(clock.stop(), SECONDS / REPEAT))
+    return timers.sample(take, max(MIN_REPEAT, fitting), warmup=0)
+
+
+def median_ratio(one: Sequence[float], other: Sequence[float]) -> float:
+    """Return the median of the rounds' ratios."""
+    return statistics.median(a / b for a, b in zip(one, other, strict=True))
+
+
+def replay(calls: Sequence[timers.Call]) -> timers.Timer:
+    """Time calls as kernels: a graph of them, replayed when L2 holds other data."""
+    return timers.replay_timer(calls, clocks.EventClock(), rotation.flush_for("cold"))
+
+
+def kernel(workload: Workload, backend: str) -> timers.Timer:
+    """Return the timer of a backend's kernel, which gives the reference's bytes."""
+    check_agreement(workload, workload.make_input("cuda"), [backend, "reference"])
+    return replay(rotation.workload_calls(workload, backend, "cold"))
+
+
+def copy_ratios(workload: Workload, backends: Iterable[str]) -> dict[str, float]:
+    """Return each backend's kernel time relative to that of a copy of as many bytes."""
+    calls, share = rotation.copy_calls(workload.bytes_moved, "cold")
+    take = [replay(calls), *(kernel(workload, backend) for backend in backends)]
+    copy, *times = rounds(take)
+    return {
+        backend: median_ratio(samples, copy) / share
+        for backend, samples in zip(backends, times, strict=True)
+    }
+
+
+def served(available: Sequence[str]) -> Values:
+    """Kernels of the shapes that models are served with."""
+    found: Values = {}
+    backends = [name for name in ("cuda", "triton") if name in available]
+    for workload in workloads([*LARGE, MEDIUM]):
+        size = "medium" if (workload.tokens, workload.hidden) == MEDIUM else "large"
+        for backend, ratio in copy_ratios(workload, backends).items():
+            key = size if backend == "cuda" else f"triton_{size}"
+            found.setdefault(key, {})[describe(workload)] = ratio
+            is_column_float32 = workload.column_major_scales and not workload.use_ue8m0
+            if key == "large" and is_column_float32 and workload.group_size == 64:
+                found.setdefault("column", {})[describe(workload)] = ratio
+    return found
+
+
+def empty_kernel() -> timers.Call:
+    """Return the launch of a kernel that does nothing, without programmatic dependent launch."""
+    import triton
+
+    @triton.jit
+    def empty():
+        pass
+
+    return lambda: empty[(1,)](num_warps=1)
+
+
+def small(available: Sequence[str]) -> Values:
+    """Kernels that last little longer than a launch, relative to one that does nothing."""
+    found = {}
+    launch = empty_kernel()
+    for workload in workloads([*SEED_SHAPES, (1, 7168)]):
+        calls = rotation.workload_calls(workload, "cuda", "cold")
+        empty, samples = rounds([replay([launch] * len(calls)), replay(calls)])
+        found[describe(workload)] = median_ratio(samples, empty)
+    return {"small": found}
+
+
+def odd_and_even() -> list[tuple[Workload, Workload]]:
+    """Return configurations of odd numbers of rows, or of groups a row, with the next even one."""
+    rows = [((odd, 7168), (even, 7168)) for odd, even in ((1023, 1024), (1025, 1024), (8191, 8192))]
+    pairs = [
+        pair for odd, even in rows for pair in zip(workloads([odd]), workloads([even]), strict=True)
+    ]
+    for groups, group in ((g, size) for g in (5, 7, 21) for size in (64, 128)):
+        odd, even = (
+            workloads([(32768, n * group)], group_sizes=[group]) for n in (groups, groups + 1)
+        )
+        pairs += zip(odd, even, strict=True)
+    return pairs
+
+
+def odd(available: Sequence[str]) -> Values:
+    """Kernels of odd sizes: time per byte, relative to that of the even size beside them."""
+    found = {}
+    for one, neighbour in odd_and_even():
+        samples, other = rounds([kernel(one, "cuda"), kernel(neighbour, "cuda")])
+        bytes_ratio = one.bytes_moved / neighbour.bytes_moved
+        found[describe(one)] = median_ratio(samples, other) / bytes_ratio
+    return {"odd": found}
+
+
+def unusual_inputs() -> list[Workload]:
+    """Return other groups of powers of two, input dtypes and row strides."""
+    found = workloads([ROWS_OF_7168], group_sizes=(32, 256, 512))
+    usual = workloads([ROWS_OF_7168])
+    found += [replace(w, input_dtype=t) for t in (torch.float16, torch.float32) for w in usual]
+    # Rows of a padded matrix, and one half of a fused projection.
+    return found + [replace(w, row_stride=n) for n in (7168 + 64, 2 * 7168) for w in usual]
+
+
+def inputs(available: Sequence[str]) -> Values:
+    """Kernels of less usual inputs, relative to the copy."""
+    return {"inputs": {describe(w): copy_ratios(w, ["cuda"])["cuda"] for w in unusual_inputs()}}
+
+
+def other(available: Sequence[str]) -> Values:
+    """Kernels of group sizes without code of their own: hidden sizes that they divide."""
+    shapes = {7: 7168, 48: 7200, 96: 7200, 1: 7168, 1024: 7168, 1792: 7168}
+    found = [w for size, n in shapes.items() for w in workloads([(8192, n)], group_sizes=[size])]
+    return {"other": {describe(w): copy_ratios(w, ["cuda"])["cuda"] for w in found}}
+
+
+def loop(call: timers.Call) -> timers.Timer:
+    """Time eager calls: what a caller waits for."""
+    return timers.loop_timer(call, CALLS, clocks.EventClock())
+
+
+def calls(available: Sequence[str]) -> Values:
+    """Eager calls of the seed's configurations, relative to PyTorch's own smallest op."""
+    backends = [name for name in ("cuda", "triton") if name in available]
+    found: Values = {}
+    for workload in SEED:
+        x, out = workload.make_input("cuda"), workload.make_output("cuda")
+        check_agreement(workload, x, [*backends, "reference"])
+        to_call = {"abs": partial(torch.abs, x)}
+        if "cuda" in backends:
+            to_call["call"] = workload.bind(x, backend="cuda")
+            to_call["call_out"] = workload.bind(x, backend="cuda", out=out)
+        if "triton" in backends:
+            to_call["call_triton"] = workload.bind(x, backend="triton")
+        yardstick, *samples = rounds([loop(call) for call in to_call.values()])
+        for key, times in zip(list(to_call)[1:], samples, strict=True):
+            found.setdefault(key, {})[describe(workload)] = median_ratio(times, yardstick)
+    return found
+
+
+def python(available: Sequence[str]) -> Values:
+    """Microseconds that the public function takes beyond the op that it ends in."""
+    found = {}
+    op = torch.ops.ptgq.per_token_group_quant
+    for workload in workloads([(64, 256)]):
+        x, out = workload.make_input("cuda"), workload.make_output("cuda")
+        flags = workload.column_major_scales, workload.use_ue8m0
+        whole = workload.bind(x, backend="cuda", out=out)
+        alone = partial(op, x, *out, workload.group_size, 1e-10, *flags)
+        one, other = rounds([loop(whole), loop(alone)])
+        beyond = statistics.median(a - b for a, b in zip(one, other, strict=True))
+        found[describe(workload)] = beyond * 1e6
+    return {"python": found}
+
+
+FIRST_CALL = """
+import time, torch, ptgq
+x = torch.ones(16, 128, dtype=torch.bfloat16, device="cuda")
+torch.cuda.synchronize()
+start = time.perf_counter()
+ptgq.per_token_group_quant_fp8(x, 128, backend="cuda")
+torch.cuda.synchronize()
+print((time.perf_counter() - start) * 1e3)
+"""
+
+
+def first(available: Sequence[str]) -> Values:
+    """Milliseconds of the first call in a fresh process that has a CUDA context."""
+
+    def start() -> float:
+        # Elsewhere: in a checkout, its folder ptgq would be imported in place of what is installed.
+        command = [sys.executable, "-c", FIRST_CALL]
+        folder = tempfile.gettempdir()
+        process = subprocess.run(command, capture_output=True, text=True, cwd=folder, timeout=120)
+        if process.returncode:
+            raise RuntimeError(f"the first call failed:\n{process.stderr}")
+        return float(process.stdout.split()[-1])
+
+    return {"first": {f"median of {STARTS}": statistics.median(start() for _ in range(STARTS))}}
+
+
+def cpu(available: Sequence[str], shape: tuple[int, int] = ROWS_OF_7168) -> Values:
+    """The CPU backend's rate, relative to that of PyTorch's faster copy: of bytes or floats."""
+    found = {}
+    clock = clocks.HostClock()
+    configurations = workloads([shape])
+    x = configurations[0].make_input("cpu")
+    most = max(workload.bytes_moved for workload in configurations)
+    source = torch.zeros(2, most // 8).add_(torch.arange(most // 8))
+    for workload in configurations:
+        few = replace(workload, tokens=min(64, workload.tokens))
+        check_agreement(few, x[: few.tokens], ["cpu", "reference"])
+        floats = source[:, : workload.bytes_moved // 8]
+        to_time = [workload.bind(x, backend="cpu", out=workload.make_output("cpu"))]
+        to_time += [partial(floats[0].copy_, floats[1])]
+        to_time += [partial(floats[0].view(torch.uint8).copy_, floats[1].view(torch.uint8))]
+        own, *copies = rounds([timers.loop_timer(call, 1, clock) for call in to_time])
+        fastest = min(copies, key=statistics.median)
+        kind = "floats" if fastest is copies[0] else "bytes"
+        found[f"{describe(workload)}; copied as {kind}"] = median_ratio(fastest, own)
+    return {"cpu": found}
