@@ -53,6 +53,13 @@ def tests(session):
 
 
 @nox.session
+def prove(session):
+    """Prove the backends' bytes against integer arithmetic: [PROOFS ARGUMENTS]."""
+    install(session, "bench", "track")
+    session.run("python", "-m", "proofs", *session.posargs)
+
+
+@nox.session
 def bench(session):
     """Print the benchmark table of this machine, on its GPU if it has one: [SCRIPT ARGUMENTS]."""
     install(session, "bench")

@@ -1,0 +1,5 @@
+"""Proofs that the backends' bytes are the contract's: exhaustive where a machine can be.
+
+``python -m proofs --device cuda`` (or ``cpu``) runs them; :mod:`proofs.oracle` says what is right,
+in integer arithmetic alone.
+"""

@@ -1,0 +1,131 @@
+"""Prove that the backends return the contract's bytes: ``python -m proofs --help``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+
+# The installed package is proven, not the folder of that name.
+sys.path.append(sys.path.pop(0))
+
+PARTS = ("pairs", "scales", "decisions", "quotients", "conversion", "calls")
+# On a CPU: a backend, one of how many cases it is checked on, in which parts, and what selects it.
+# Triton's interpreter takes a minute for what a device does in a microsecond.
+CPU_PLAN = (
+    ("cpu", 1, (), {}),
+    ("cpu", 16, (), {"PTGQ_CPU_ISA": "avx2"}),
+    ("cpu", 16, (), {"PTGQ_CPU_ISA": "baseline"}),
+    ("reference", 32, (), {}),
+    ("triton", 1 << 14, ("pairs", "conversion"), {"TRITON_INTERPRET": "1"}),
+)
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(prog="python -m proofs", description=__doc__)
+    add = parser.add_argument
+    add("--device", choices=("cpu", "cuda"), help="by default cuda where there is one")
+    add("--backend", action="append", help="only this one; repeatable")
+    add("--part", action="append", choices=PARTS, help="only this one; repeatable")
+    add("--format", action="append", metavar="NAME", help="only this one; repeatable")
+    add("--stride", type=int, help="check one case of so many")
+    add("--whole", action="store_true", help="on a CPU: every case on every instruction set")
+    add("--out-of-bounds", action="store_true", help="read where nothing is, for a memory checker")
+    return parser.parse_args(arguments)
+
+
+def run_plan(options: argparse.Namespace) -> int:
+    """Run CPU_PLAN, a process for each entry; return 1 if one found a difference."""
+    failed = []
+    begin = time.perf_counter()
+    for backend, stride, parts, environment in CPU_PLAN:
+        parts = [part for part in options.part or PARTS if part in (parts or PARTS)]
+        if not parts or (parts == ["conversion"] and backend != "triton"):
+            continue
+        stride = options.stride or (1 if options.whole and backend == "cpu" else stride)
+        entry = " ".join([*(f"{key}={value}" for key, value in environment.items()), backend])
+        print(f"\n=== {entry}: one case of {stride}", flush=True)
+        command = [sys.executable, "-m", "proofs", "--device=cpu", f"--backend={backend}"]
+        command += [f"--stride={stride}", *(f"--part={part}" for part in parts)]
+        command += [f"--format={name}" for name in options.format or ()]
+        if subprocess.run(command, env={**os.environ, **environment}).returncode:
+            failed.append(entry)
+    print(f"\n{time.perf_counter() - begin:.0f} s in all; failed: {', '.join(failed) or 'none'}")
+    return 1 if failed else 0
+
+
+def prove(device: str, backends: Sequence[str], options: argparse.Namespace) -> int:
+    """Run the parts on one device in this process."""
+    import torch
+
+    from proofs import calls, float32, pairs
+    from proofs.formats import FORMATS, one_a_rule
+    from proofs.report import Report
+
+    names = options.format or [fmt.name for fmt in FORMATS]
+    formats = [fmt for fmt in FORMATS if fmt.name in names]
+    if len(formats) != len(names):
+        raise SystemExit(f"--format must be one of {', '.join(fmt.name for fmt in FORMATS)}")
+    rules = one_a_rule(formats)
+    parts, stride, gpu = options.part or PARTS, options.stride or 1, device == "cuda"
+    # On a GPU the kernels for 16 to 512 elements, a power of two, and those for any other size.
+    pair_groups, scale_groups, decision_groups = (
+        ((128, 96), (16, 1), (512, 509)) if gpu else ((128,), (1,), (512,))
+    )
+    rows, chunk = (512, 1 << 25) if gpu else (64, 1 << 16 if "triton" in backends else 1 << 20)
+    if not gpu:
+        # Blocks fit the cache, and so little work is done faster by one thread.
+        torch.set_num_threads(1)
+    report = Report()
+    for group_size in pair_groups if "pairs" in parts else ():
+        every = group_size == 128
+        for eps in (1e-10, 1e-24) if every and backends != ["triton"] else (1e-10,):
+            pairs.prove(
+                report, device, backends, formats if every else rules,
+                eps=eps, group_size=group_size, rows=rows, stride=stride,
+            )  # fmt: skip
+    for group_size in scale_groups if "scales" in parts else ():
+        float32.prove_scales(
+            report, device, backends, rules,
+            group_size=group_size, mantissas=max(2, (1 << 20) // stride),
+        )  # fmt: skip
+    for group_size in decision_groups if "decisions" in parts else ():
+        float32.prove_decisions(
+            report, device, backends, rules,
+            group_size=group_size, mantissas=max(2, (1 << (10 if gpu else 8)) // stride),
+        )  # fmt: skip
+    if "quotients" in parts:
+        # All scales are 1.
+        plain = [fmt for fmt in rules if not fmt.power_of_two]
+        float32.prove_quotients(report, device, backends, plain, chunk=chunk, stride=stride)
+    if "conversion" in parts and "triton" in backends:
+        from proofs import conversion
+
+        conversion.prove(report, device, chunk=chunk, stride=stride)
+    if "calls" in parts:
+        calls.run(report, device, backends)
+    return report.close()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Return 0 if nothing differs, 1 if something does."""
+    options = parse(arguments)
+    import torch
+
+    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if options.out_of_bounds:
+        from proofs import calls
+
+        calls.read_out_of_bounds(device)
+        return 0
+    if device == "cpu" and not options.backend:
+        return run_plan(options)
+    return prove(device, options.backend or ["cuda", "triton"], options)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

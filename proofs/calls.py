@@ -1,0 +1,77 @@
+"""Calls that reach every kernel at its edges, against the reference on the CPU.
+
+Few and small: what a memory checker watches (``nox -s sanitize``).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+
+import torch
+
+import ptgq
+from proofs.formats import FORMATS, Format, one_a_rule
+from proofs.report import Line, Report
+
+# Vector kernels (16 to 512, powers of two), general ones, more than a Triton block, one element.
+GROUP_SIZES = (1, 7, 16, 32, 64, 96, 128, 256, 512, 1000, 4100)
+# Tokens and groups of a token: partial warps, blocks and columns.
+SHAPES = ((1, 1), (3, 5), (33, 2))
+DTYPES = (torch.bfloat16, torch.float16, torch.float32)
+# Triton compiles a kernel for each: few.
+TRITON_CASES = ((7, torch.float32), (128, torch.bfloat16), (128, torch.float16))
+TRITON_CASES += ((16, torch.bfloat16), (4100, torch.bfloat16))
+
+
+def inputs(cases: Iterable[tuple[int, torch.dtype]]) -> Iterator[tuple[torch.Tensor, int]]:
+    """Yield inputs on the CPU and group sizes; some rows are strided, some start misaligned."""
+    generator = torch.Generator().manual_seed(0)
+    for (group_size, dtype), (tokens, groups) in itertools.product(cases, SHAPES):
+        x = torch.randn(tokens, groups * group_size, generator=generator).mul(8).to(dtype)
+        yield x, group_size
+        if (tokens, groups) == SHAPES[1]:
+            x[1, 0], x[2, -1] = torch.inf, torch.nan
+            yield x, group_size
+            wide = torch.cat((x, x[:, :3]), 1)
+            yield wide[:, : x.shape[1]], group_size
+            yield wide[:, 3:], group_size
+
+
+def run(
+    report: Report, device: str, backends: Sequence[str], formats: Sequence[Format] = FORMATS
+) -> None:
+    """Compare every call with the reference."""
+    lines = report.lines_for("calls", "every kernel at its edges", backends, formats)
+    for backend in backends:
+        every = tuple(itertools.product(GROUP_SIZES, DTYPES))
+        for x, group_size in inputs(TRITON_CASES if backend == "triton" else every):
+            for fmt in one_a_rule(formats) if backend == "triton" else formats:
+                _compare(lines[backend, fmt.name], x, group_size, fmt, backend, device)
+    report.show(lines)
+
+
+def _compare(
+    line: Line, x: torch.Tensor, group_size: int, fmt: Format, backend: str, device: str
+) -> None:
+    # Copied with its strides and its place in the storage: what lies beside it is not x.
+    storage = x.as_strided((x.untyped_storage().size() // x.element_size(),), (1,), 0)
+    on_device = storage.to(device).as_strided(x.shape, x.stride(), x.storage_offset())
+    expected_q, expected_s = fmt.quantize(x, group_size, 1e-10, "reference")
+    q, s = fmt.quantize(on_device, group_size, 1e-10, backend)
+
+    def describe(at: Sequence[int]) -> str:
+        return f"x {tuple(x.shape)} {x.stride()} {x.dtype}, groups of {group_size}, at {at}"
+
+    line.compare("q", q.view(torch.uint8).cpu(), expected_q.view(torch.uint8), describe)
+    line.compare("s", fmt.scale_bits(s).cpu(), fmt.scale_bits(expected_s), describe)
+    line.checked += 1
+
+
+def read_out_of_bounds(device: str) -> None:
+    """Take memory away from under a tensor and quantize it: a checker that watches must object."""
+    x = torch.ones(64, 4096, device=device)
+    x.untyped_storage().resize_(4096)
+    ptgq.per_token_group_quant_int8(x, 128, backend=device)
+    if device == "cuda":
+        torch.cuda.synchronize()

@@ -1,0 +1,161 @@
+"""The proof itself: its oracle against exact fractions, and that it finds a wrong byte."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from fractions import Fraction
+
+import pytest
+import torch
+
+from proofs import float32, oracle, pairs
+from proofs.formats import FORMATS, Format, one_a_rule
+from proofs.oracle import BFLOAT16, E4M3, FLOAT16, FLOAT32, INT8
+from proofs.report import Report
+
+RULES = one_a_rule(FORMATS)
+
+
+def value_of(key: int, form: oracle.FloatFormat) -> Fraction:
+    exponent, fraction = divmod(key, 1 << form.fraction_bits)
+    significand = fraction + (exponent > 0) * (1 << form.fraction_bits)
+    return significand * Fraction(2) ** (max(exponent, 1) - form.bias - form.fraction_bits)
+
+
+def nearest(exact: Fraction, values: list[Fraction]) -> int:
+    """The index of the nearest value; of two as near, the even one."""
+    return min(range(len(values)), key=lambda i: (abs(values[i] - exact), i % 2))
+
+
+def round_to_float32(exact: Fraction) -> Fraction:
+    if exact == 0:
+        return exact
+    exponent = 0
+    while exact >= Fraction(2) ** (exponent + 1):
+        exponent += 1
+    while exact < Fraction(2) ** exponent:
+        exponent -= 1
+    spacing = Fraction(2) ** (max(exponent, -126) - 23)
+    return round(exact / spacing) * spacing
+
+
+def contract(absmax: Fraction, x: Fraction, fmt: Format, eps: float) -> tuple[Fraction, int]:
+    """The contract as it is written, on exact fractions."""
+    scale = round_to_float32(max(absmax, round_to_float32(Fraction(eps))) / fmt.codes.qmax)
+    if fmt.power_of_two:
+        power = Fraction(2) ** -130
+        while power < scale:
+            power *= 2
+        scale = power
+    return scale, nearest(round_to_float32(x / scale), list(fmt.codes.values))
+
+
+@pytest.mark.parametrize("eps", [1e-10, 1e-24])
+@pytest.mark.parametrize("form", [BFLOAT16, FLOAT16, FLOAT32], ids=lambda form: str(form.dtype))
+@pytest.mark.parametrize("fmt", RULES, ids=lambda fmt: fmt.name)
+def test_the_oracle_is_the_contract_on_fractions(fmt, form, eps):
+    dice = random.Random(f"{fmt.name} {form.dtype}")
+    for _ in range(60):
+        absmax = dice.choice([0, 1, form.infinity - 1, dice.randrange(form.infinity)])
+        bits = oracle.to_float32_bits(torch.tensor([absmax]), form)
+        assert value_of(bits.item(), FLOAT32) == value_of(absmax, form)
+        scale = oracle.scale_bits(bits, eps, fmt.codes.qmax, fmt.power_of_two)
+        (first,) = oracle.thresholds(scale, fmt.codes, form).tolist()
+        # Anywhere, near the absmax, and at both sides of a threshold.
+        edge = dice.choice(first)
+        keys = [dice.randint(0, absmax), max(0, absmax - dice.randrange(99)), edge - 1, edge]
+        for key in keys:
+            if not 0 <= key <= absmax:
+                continue
+            found = value_of(scale.item(), FLOAT32), sum(start <= key for start in first)
+            assert found == contract(value_of(absmax, form), value_of(key, form), fmt, eps)
+
+
+def test_code_values_are_those_of_the_formats():
+    values = torch.arange(0x7F, dtype=torch.uint8).view(torch.float8_e4m3fn).float()
+    assert values.tolist() == [float(value) for value in E4M3.values]
+    assert (E4M3.qmax, INT8.qmax) == (448, 127)
+
+
+def test_codes_of_a_range_are_counted_thresholds():
+    first = [3, 5, 5, 9]
+    for start in range(12):
+        codes = oracle.codes_of_range(first, start, 4, "cpu").tolist()
+        assert codes == [sum(f <= key for f in first) for key in range(start, start + 4)]
+
+
+def test_all_pairs_of_a_block_are_there():
+    form, absmaxes = FLOAT16, range(40, 48, 2)
+    block = pairs.Block(form, absmaxes, 16, "cpu")
+    found = block.x.view(torch.int16).view(len(absmaxes), -1, 16)
+    for row, absmax in zip(found, absmaxes, strict=True):
+        wanted = {key - sign for key in range(absmax + 1) for sign in (0, 1 << 15)}
+        assert set(row.flatten().tolist()) == wanted
+        assert all(absmax in {value & 0x7FFF for value in group} for group in row.tolist())
+    assert block.pairs == sum(2 * (absmax + 1) for absmax in absmaxes)
+    everything = pairs.Block(form, range(form.infinity, form.infinity + 2), 16, "cpu")
+    assert len(everything.x[0].view(torch.int16).unique()) == everything.pairs // 2 == 2**16
+
+
+def test_blocks_cover_every_absmax_once():
+    for form in (BFLOAT16, FLOAT16):
+        keys = [key for block in pairs.blocks(form, 64, 1) for key in block]
+        assert keys == list(range(2**15))
+
+
+@dataclass(frozen=True)
+class Wrong(Format):
+    """One wrong byte in one place, for one input."""
+
+    plant: str = ""
+
+    def quantize(self, x, group_size, eps, backend):
+        q, s = Format.quantize(self, x, group_size, eps, backend)
+        if self.plant == "q":
+            q.view(torch.uint8)[-1, 5] ^= 1
+        elif self.plant == "s":
+            s.view(torch.int32)[0, -1] += 1
+        return q, s
+
+
+PROOFS = {
+    "pairs": lambda report, fmt: pairs.prove(report, "cpu", ["cpu"], [fmt], rows=8, stride=1024),
+    "scales": lambda report, fmt: float32.prove_scales(
+        report, "cpu", ["cpu"], [fmt], mantissas=16, exponents=[100], group_size=8
+    ),
+    "decisions": lambda report, fmt: float32.prove_decisions(
+        report, "cpu", ["cpu"], [fmt], mantissas=2, exponents=[100]
+    ),
+    "quotients": lambda report, fmt: float32.prove_quotients(
+        report, "cpu", ["cpu"], [fmt], chunk=1 << 16, stride=1 << 12
+    ),
+}
+
+
+@pytest.mark.parametrize("codes", [E4M3, INT8], ids=["e4m3", "int8"])
+@pytest.mark.parametrize("part", PROOFS)
+@pytest.mark.parametrize("plant", ["", "q", "s"])
+def test_a_planted_wrong_byte_is_found(part, plant, codes, capsys):
+    report = Report()
+    PROOFS[part](report, Wrong("planted", codes, plant=plant))
+    status = report.close()
+    shown = capsys.readouterr().out
+    if plant and (part, plant) != ("scales", "q"):
+        assert status == 1
+        assert f"    {plant} is 0x" in shown
+    else:
+        assert status == 0
+        assert " 0 differ" in shown
+
+
+def test_nothing_checked_is_no_proof():
+    assert Report().close() == 1
+
+
+@pytest.mark.parametrize("part", PROOFS)
+def test_every_format_is_proven_on_a_sample(part):
+    for fmt in FORMATS:
+        report = Report()
+        PROOFS[part](report, fmt)
+        assert report.close() == 0
