@@ -57,19 +57,9 @@ bool same_device(const TensorView& a, const TensorView& b) {
 
 }  // namespace
 
-Problem check(const TensorView& x, const TensorView& q, const TensorView& s,
-              const Options& options) {
+Problem check_input(const TensorView& x, const Options& options) {
   Problem p{};
   p.x_type = input_type(x.type);
-  p.int8 = q.type == ElementType::kInt8;
-  require(p.int8 || q.type == ElementType::kE4m3 || q.type == ElementType::kByte,
-          "q must be float8_e4m3fn, its bytes (uint8) or int8");
-  p.e8m0 = s.type == ElementType::kE8m0 || s.type == ElementType::kByte;
-  require(p.e8m0 || s.type == ElementType::kFloat32,
-          "s must be float32, float8_e8m0fnu or its bytes (uint8)");
-  require(options.use_ue8m0 || !p.e8m0, "float8_e8m0fnu scales need use_ue8m0");
-  require(same_device(q, x) && same_device(s, x), "x, q and s must be on one device");
-
   require(x.dim >= 1, "x must have at least one dimension");
   const int64_t hidden_dim = x.sizes[x.dim - 1];
   p.group_size = options.group_size;
@@ -78,29 +68,40 @@ Problem check(const TensorView& x, const TensorView& q, const TensorView& s,
   p.num_groups = hidden_dim / p.group_size;
   p.num_tokens = hidden_dim == 0 ? 0 : 1;
   for (int64_t i = 0; i + 1 < x.dim; ++i) p.num_tokens *= x.sizes[i];
-
-  require(same_shape_but_last(q, x) && q.sizes[q.dim - 1] == hidden_dim,
-          "q must have the shape of x");
-  require(same_shape_but_last(s, x) && s.sizes[s.dim - 1] == p.num_groups,
-          "s must have the shape of x, with a last dimension of ", p.num_groups);
+  const bool packed = p.num_tokens == 0 || is_contiguous(x);
+  require(packed || (x.dim == 2 && (x.strides[1] == 1 || hidden_dim == 1)),
+          "x must be contiguous, or two-dimensional with contiguous rows");
   // Not `eps < ...`: NaN must fail. The bound keeps eps / 448 and its residuals normal.
   require(options.eps >= 1e-24 && options.eps <= 3.4028234663852886e38,
           "eps must lie between 1e-24 and 3.4028235e38, got ", options.eps);
+
+  p.x = x.data;
+  p.x_token_stride = packed ? hidden_dim : x.strides[0];
   p.eps = static_cast<float>(options.eps);
   p.power_of_two = options.use_ue8m0;
   p.column_major = options.column_major_scales;
   p.s_token_stride = p.column_major ? 1 : p.num_groups;
   p.s_group_stride = p.column_major ? p.num_tokens : 1;
-  if (p.num_tokens == 0) return p;  // nothing to do, wherever it lies
+  return p;
+}
 
-  require(is_contiguous(q), "q must be contiguous");
-  require(p.column_major ? is_column_major(s, p.num_tokens) : is_contiguous(s),
-          "s must be contiguous, or its transpose with column_major_scales");
-  const bool packed = is_contiguous(x);
-  require(packed || (x.dim == 2 && (x.strides[1] == 1 || hidden_dim == 1)),
-          "x must be contiguous, or two-dimensional with contiguous rows");
-  p.x_token_stride = packed ? hidden_dim : x.strides[0];
-  p.x = x.data;
+Problem check_outputs(Problem p, const TensorView& x, const TensorView& q, const TensorView& s) {
+  p.int8 = q.type == ElementType::kInt8;
+  require(p.int8 || q.type == ElementType::kE4m3 || q.type == ElementType::kByte,
+          "q must be float8_e4m3fn, its bytes (uint8) or int8");
+  p.e8m0 = s.type == ElementType::kE8m0 || s.type == ElementType::kByte;
+  require(p.e8m0 || s.type == ElementType::kFloat32,
+          "s must be float32, float8_e8m0fnu or its bytes (uint8)");
+  require(p.power_of_two || !p.e8m0, "float8_e8m0fnu scales need use_ue8m0");
+  require(same_device(q, x) && same_device(s, x), "x, q and s must be on one device");
+  require(same_shape_but_last(q, x) && q.sizes[q.dim - 1] == x.sizes[x.dim - 1],
+          "q must have the shape of x");
+  require(same_shape_but_last(s, x) && s.sizes[s.dim - 1] == p.num_groups,
+          "s must have the shape of x, with a last dimension of ", p.num_groups);
+  require(p.num_tokens == 0 || is_contiguous(q), "q must be contiguous");
+  require(
+      p.num_tokens == 0 || (p.column_major ? is_column_major(s, p.num_tokens) : is_contiguous(s)),
+      "s must be contiguous, or its transpose with column_major_scales");
   p.q = static_cast<uint8_t*>(q.data);
   p.s = s.data;
   return p;

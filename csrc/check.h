@@ -41,7 +41,9 @@ struct Refusal : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-Problem check(const TensorView& x, const TensorView& q, const TensorView& s,
-              const Options& options);
+// The problem that x and the options state, without its outputs.
+Problem check_input(const TensorView& x, const Options& options);
+// The same with its outputs.
+Problem check_outputs(Problem p, const TensorView& x, const TensorView& q, const TensorView& s);
 
 }  // namespace ptgq

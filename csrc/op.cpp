@@ -1,16 +1,12 @@
 // torch.ops.ptgq.per_token_group_quant for CPU and CUDA tensors: from the dispatcher's tensors to a
 // Problem. The schema is in ptgq/extension.py.
-#include <torch/csrc/inductor/aoti_torch/c/shim.h>
 #include <torch/csrc/stable/accelerator.h>
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/tensor.h>
 #include <torch/headeronly/core/ScalarType.h>
-#include <torch/headeronly/util/Exception.h>
 
 #include "check.h"
-
-// Defined by a torch with CUDA alone. Weak, so that the library loads beside a CPU-only torch.
-extern "C" __attribute__((weak)) AOTITorchError aoti_torch_get_current_cuda_stream(int32_t, void**);
+#include "stream.h"
 
 namespace ptgq {
 namespace {
@@ -52,8 +48,9 @@ TensorView view(const Tensor& t, void* data) {
 }
 
 Problem problem(const Tensor& x, const Tensor& q, const Tensor& s, const Options& options) {
-  return check(view(x, const_cast<void*>(x.const_data_ptr())), view(q, q.mutable_data_ptr()),
-               view(s, s.mutable_data_ptr()), options);
+  const TensorView x_view = view(x, const_cast<void*>(x.const_data_ptr()));
+  return check_outputs(check_input(x_view, options), x_view, view(q, q.mutable_data_ptr()),
+                       view(s, s.mutable_data_ptr()));
 }
 
 void on_cpu(const Tensor& x, const Tensor& q, const Tensor& s, int64_t group_size, double eps,
@@ -67,10 +64,7 @@ void on_cuda(const Tensor& x, const Tensor& q, const Tensor& s, int64_t group_si
   const Problem p = problem(x, q, s, {group_size, eps, column_major_scales, use_ue8m0});
   const int device = x.get_device_index();
   const torch::stable::accelerator::DeviceGuard guard(device);
-  void* stream = nullptr;
-  STD_TORCH_CHECK(aoti_torch_get_current_cuda_stream(device, &stream) == AOTI_TORCH_SUCCESS,
-                  "x has no current stream");
-  quantize_cuda(p, device, stream);
+  quantize_cuda(p, device, current_stream(device));
 }
 #endif
 
@@ -83,8 +77,3 @@ STABLE_TORCH_LIBRARY_IMPL(ptgq, CUDA, m) { m.impl("per_token_group_quant", TORCH
 #endif
 
 }  // namespace ptgq
-
-// Read by ptgq.extension: which compute capabilities the library holds code for, and which commit.
-#define PTGQ_EXPORT extern "C" __attribute__((visibility("default")))
-PTGQ_EXPORT const char* ptgq_cuda_architectures() { return PTGQ_CUDA_ARCHITECTURES; }
-PTGQ_EXPORT const char* ptgq_commit() { return PTGQ_COMMIT; }

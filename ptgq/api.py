@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import torch
+from torch.compiler import is_dynamo_compiling
 
-from ptgq.backends import check_backend, choose_backend, quantize
+from ptgq.backends import check_backend, choose_backend, quantize, quantize_directly
 from ptgq.scales import (
     ScaleFormat,
     empty_scales,
@@ -14,6 +15,7 @@ from ptgq.scales import (
     scale_strides,
 )
 
+_FP8 = torch.float8_e4m3fn
 _INPUT_DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 _SCALE_DTYPES = (torch.float32, torch.float8_e8m0fnu)
 
@@ -78,8 +80,14 @@ def per_token_group_quant_fp8(
     RuntimeError
         If the backend is not available.
     """
+    if not is_dynamo_compiling():
+        results = quantize_directly(
+            backend, x, group_size, _FP8, column_major_scales, use_ue8m0, scale_dtype, eps, out
+        )
+        if results is not None:
+            return results
     scales = scale_format(column_major_scales, use_ue8m0, scale_dtype)
-    return _quantize(x, group_size, torch.float8_e4m3fn, scales, eps, out, backend)
+    return _quantize(x, group_size, _FP8, scales, eps, out, backend)
 
 
 def per_token_group_quant_int8(
@@ -96,6 +104,12 @@ def per_token_group_quant_int8(
     Parameters, results and errors are those of :func:`per_token_group_quant_fp8`; `q` is
     ``int8``, `s` row-major float32, and a non-finite group has the codes 0.
     """
+    if not is_dynamo_compiling():
+        results = quantize_directly(
+            backend, x, group_size, torch.int8, False, False, None, eps, out
+        )
+        if results is not None:
+            return results
     return _quantize(x, group_size, torch.int8, scale_format(), eps, out, backend)
 
 

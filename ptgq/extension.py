@@ -1,14 +1,25 @@
-"""The compiled library ``ptgq._C`` and the ops it implements.
+"""The compiled library ``ptgq._C``: the ops it implements, and calls of it without them.
 
-The schemas are here, the implementations for CPU and CUDA tensors in ``csrc``; the backends
-written in Python register ops too, so that ``torch.compile`` and fake tensors see one call.
+**Ops.** The schemas are here, the implementations for CPU and CUDA tensors in ``csrc``; the
+backends written in Python register ops too, so that ``torch.compile`` and fake tensors see one
+call.
+
+**Direct calls.** torch's dispatcher, and allocating through Python, would take several times as
+long as a launch. :func:`quantize_directly` crosses into C++ once: it reads the tensors through
+DLPack's C exchange API, checks them, allocates, launches on the current stream. It refuses, by
+returning None, whatever is not an ordinary eager call that is right in every argument: tensor
+subclasses (fake tensors are), tensors inside ``torch.func`` transforms, any active dispatch or
+function mode, ``torch.jit.trace``, negated views, tensors on another than the current device, empty
+ones, rows that have to be copied, wrong arguments. Then :mod:`ptgq.api` raises what is to be raised
+or calls the op. The first call on a device is refused too: it finds out which backends can serve
+it. ``torch.compile`` never gets here. ``torch.profiler`` shows the kernels of direct calls, but no
+CPU op.
 """
 
 from __future__ import annotations
 
-import ctypes
+from collections.abc import Callable
 from importlib import import_module
-from pathlib import Path
 
 import torch
 
@@ -47,32 +58,68 @@ def _register_python_backend(backend: str) -> None:
     torch.library.register_fake(name, _fake)
 
 
-def _load() -> tuple[str | None, str, str]:
-    """Load the library: its CUDA architectures (None without one), its commit, what is missing."""
-    torch.library.define("ptgq::per_token_group_quant", _SCHEMA, tags=torch.Tag.pt2_compliant_tag)
-    torch.library.register_fake("ptgq::per_token_group_quant", _fake)
-    path = next(Path(__file__).parent.glob("_C*.so"), None)
-    if path is None:
-        return None, "", "the extension is not built: no C++ compiler was found at installation"
-    torch.ops.load_library(path)
-    library = ctypes.CDLL(str(path))
-    for function in (library.ptgq_cuda_architectures, library.ptgq_commit):
-        function.restype = ctypes.c_char_p
-    architectures = library.ptgq_cuda_architectures().decode()
-    missing = "" if architectures else "the extension was built without nvcc"
-    return architectures, library.ptgq_commit().decode(), missing
+def _allocator(device_type: str) -> Callable[..., torch.Tensor]:
+    """Return ``(size, stride, dtype) -> tensor``, on the current device of a type."""
+    # What the code that torch.compile generates allocates with, in a third of torch.empty's time.
+    fast = getattr(torch._C._dynamo.guards, f"_empty_strided_{device_type}", None)
+
+    def slow(size: tuple[int, ...], stride: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+        return torch.empty_strided(size, stride, dtype=dtype, device=device_type)
+
+    return fast or slow
+
+
+def _connect() -> None:
+    """Hand over what direct calls need of torch. A torch without it has them all refused."""
+    interceptors = [
+        getattr(torch._C, name, None)
+        for name in ("_len_torch_dispatch_stack", "_len_torch_function_stack", "_get_tracing_state")
+    ]
+    api = getattr(torch.Tensor, "__dlpack_c_exchange_api__", None)
+    if api is None or None in interceptors:
+        return
+    _C.connect(
+        torch.Tensor,
+        api,
+        (_allocator("cpu"), _allocator("cuda")),
+        (torch.float32, torch.float8_e4m3fn, torch.float8_e8m0fnu, torch.int8),
+        tuple(interceptors),
+        torch.Tensor.is_neg,
+        "requires_grad",
+    )
+
+
+def _refuse(*call: object) -> None:
+    """Serve nothing, where there is no library."""
 
 
 for _backend in ("triton", "reference"):
     _register_python_backend(_backend)
+torch.library.define("ptgq::per_token_group_quant", _SCHEMA, tags=torch.Tag.pt2_compliant_tag)
+torch.library.register_fake("ptgq::per_token_group_quant", _fake)
+try:
+    # Its ops register as it is loaded.
+    import ptgq._C as _C
+except ModuleNotFoundError:
+    _C = None
+else:
+    _connect()
+
 # The commit that the library was built from: "" if unknown, ending in + if files differed from it.
-_architectures, commit, _missing = _load()
+commit: str = _C.commit if _C else ""
+# ``(backend, x, group_size, q_dtype, column_major_scales, use_ue8m0, scale_dtype, eps, out)``, as
+# ptgq.api's functions take them, to ``(q, s)``, or None: see above.
+quantize_directly: Callable[..., tuple[torch.Tensor, torch.Tensor] | None] = (
+    _C.quantize if _C else _refuse
+)
 
 
 def missing(device_type: str) -> str | None:
     """Return why the library holds no code for a device type, or None if it holds some."""
-    if _architectures is None or (device_type == "cuda" and not _architectures):
-        return _missing
+    if _C is None:
+        return "the extension is not built: no C++ compiler was found at installation"
+    if device_type == "cuda" and not _C.cuda_architectures:
+        return "the extension was built without nvcc"
     return None
 
 
@@ -90,12 +137,17 @@ def why_unavailable(backend: str, device: torch.device) -> str | None:
     if backend != device.type:
         return f"it serves {backend} tensors"
     reason = missing(backend)
-    if reason is not None or backend == "cpu":
+    if reason is not None:
         return reason
-    capability = torch.cuda.get_device_capability(device)
-    if any(_runs_on(arch, capability) for arch in str(_architectures).split(";")):
-        return None
-    return (
-        f"the extension was built for compute capability {_architectures}, the device has "
-        f"{capability[0]}.{capability[1]}: set TORCH_CUDA_ARCH_LIST and install again"
-    )
+    if backend == "cuda":
+        capability = torch.cuda.get_device_capability(device)
+        architectures = _C.cuda_architectures
+        if not any(_runs_on(arch, capability) for arch in architectures.split(";")):
+            return (
+                f"the extension was built for compute capability {architectures}, the device has "
+                f"{capability[0]}.{capability[1]}: set TORCH_CUDA_ARCH_LIST and install again"
+            )
+    # A device without an index is no tensor's.
+    if device.index is not None or backend == "cpu":
+        _C.serve(-1 if backend == "cpu" else device.index)
+    return None

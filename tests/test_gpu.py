@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -10,6 +12,7 @@ from numeric import assert_same_results
 from values import random_input
 
 import ptgq
+from ptgq import extension
 
 pytestmark = pytest.mark.gpu
 FP8 = ptgq.per_token_group_quant_fp8
@@ -84,6 +87,61 @@ def test_graph_replay_follows_changed_inputs(column_major):
             expected = FP8(x, 128, column_major, backend="reference")
             assert_same_results(out, expected)
             assert_same_results((q, s), expected)
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+@pytest.mark.parametrize("backend", ["cuda", "triton"])
+def test_results_are_the_caching_allocators_own(backend, recorded):
+    # The results' memory is free again only when the streams that they are recorded on are done.
+    x = random_input((1024, 4096), torch.bfloat16).cuda()
+    FP8(x, 128, backend=backend)
+    torch.cuda.synchronize()
+    torch.cuda.empty_cache()
+    results = FP8(x, 128, backend=backend)
+    pointers = {tensor.data_ptr() for tensor in results}
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        torch.cuda._sleep(200_000_000)
+    if recorded:
+        results[0].record_stream(side)
+        results[1].record_stream(side)
+    del results
+    again = FP8(x, 128, backend=backend)
+    assert not side.query()
+    assert (not pointers & {tensor.data_ptr() for tensor in again}) == recorded
+
+
+@pytest.mark.parametrize("out", [False, True])
+def test_ordinary_calls_are_direct(monkeypatch, out):
+    right, log = extension.quantize_directly, []
+
+    def quantize_directly(*call):
+        log.append(right(*call))
+        return log[-1]
+
+    monkeypatch.setattr(extension, "quantize_directly", quantize_directly)
+    x = random_input((4, 256), torch.bfloat16).cuda()
+    first = FP8(x, 64)
+    again = FP8(x, 64, out=first if out else None)
+    assert log[-1] is not None
+    assert again is log[-1]
+    assert_same_results(again, FP8(x.cpu(), 64, backend="reference"))
+
+
+def test_a_launch_that_fails_raises():
+    # In a process of its own: after a failed assertion on the device, nothing runs there any more.
+    code = (
+        "import torch, ptgq\n"
+        "x = torch.ones(4, 256, device='cuda')\n"
+        "out = ptgq.per_token_group_quant_fp8(x, 64)\n"
+        "for fail in (lambda: x[torch.tensor([7], device='cuda')].sum().item(),\n"
+        "             lambda: ptgq.per_token_group_quant_fp8(x, 64, out=out)):\n"
+        "    try: fail()\n"
+        "    except RuntimeError: print('RuntimeError')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.splitlines() == ["RuntimeError"] * 2, done.stderr
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")

@@ -151,6 +151,24 @@ def choose_backend(backend: str | None, device: torch.device) -> str:
 choose_backend._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
+def quantize_directly(
+    backend: str | None,
+    x: torch.Tensor,
+    group_size: int,
+    q_dtype: torch.dtype,
+    column_major_scales: bool,
+    use_ue8m0: bool,
+    scale_dtype: torch.dtype | None,
+    eps: float,
+    out: tuple[torch.Tensor, torch.Tensor] | None,
+) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """Serve an eager call without torch's dispatcher, or refuse it: see :mod:`ptgq.extension`."""
+    name = _forced.get() if backend is None else backend
+    return extension.quantize_directly(
+        name, x, group_size, q_dtype, column_major_scales, use_ue8m0, scale_dtype, eps, out
+    )
+
+
 def quantize(
     backend: str,
     x: torch.Tensor,

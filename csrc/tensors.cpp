@@ -1,0 +1,143 @@
+#include "tensors.h"
+
+#include <torch/csrc/inductor/aoti_torch/c/shim.h>
+// torch's copy of dlpack.h, a C ABI of its own, can't be included with this.
+#undef TORCH_TARGET_VERSION
+#include <ATen/dlpack.h>
+
+namespace ptgq {
+namespace {
+
+struct Torch {
+  PyObject* tensor_type;
+  const DLPackExchangeAPI* dlpack;
+  PyObject *empty_cpu, *empty_cuda;  // (size, stride, dtype)
+  PyObject *float32, *e4m3, *e8m0, *int8;
+  PyObject* interceptors;  // functions that tell whether there is one
+  PyObject *is_neg, *requires_grad;
+};
+Torch torch{};
+
+bool is_true(const Owned& object) {
+  const int truth = PyObject_IsTrue(object.get());
+  if (truth < 0) throw PythonError{};
+  return truth == 1;
+}
+
+ElementType element_type(DLDataType type) {
+  switch (type.code << 8 | type.bits) {
+    case kDLBfloat << 8 | 16:
+      return ElementType::kBfloat16;
+    case kDLFloat << 8 | 16:
+      return ElementType::kFloat16;
+    case kDLFloat << 8 | 32:
+      return ElementType::kFloat32;
+    case kDLFloat8_e4m3fn << 8 | 8:
+      return ElementType::kE4m3;
+    case kDLFloat8_e8m0fnu << 8 | 8:
+      return ElementType::kE8m0;
+    case kDLInt << 8 | 8:
+      return ElementType::kInt8;
+    default:
+      return ElementType::kOther;
+  }
+}
+
+Owned tuple_of(const int64_t* values, int64_t size) {
+  Owned tuple = owned(PyTuple_New(size));
+  for (int64_t i = 0; i < size; ++i) {
+    PyTuple_SetItem(tuple.get(), i, owned(PyLong_FromLongLong(values[i])).release());
+  }
+  return tuple;
+}
+
+}  // namespace
+
+PyObject* connect(PyObject*, PyObject* arguments) {
+  Torch t{};
+  PyObject* api;
+  if (!PyArg_ParseTuple(arguments, "OO(OO)(OOOO)O!OO", &t.tensor_type, &api, &t.empty_cpu,
+                        &t.empty_cuda, &t.float32, &t.e4m3, &t.e8m0, &t.int8, &PyTuple_Type,
+                        &t.interceptors, &t.is_neg, &t.requires_grad)) {
+    return nullptr;
+  }
+  t.dlpack =
+      static_cast<const DLPackExchangeAPI*>(PyCapsule_GetPointer(api, "dlpack_exchange_api"));
+  if (t.dlpack == nullptr) return nullptr;
+  Py_IncRef(arguments);  // for ever
+  torch = t;
+  Py_IncRef(Py_None);
+  return Py_None;
+}
+
+bool is_intercepted() {
+  refuse_unless(torch.interceptors != nullptr);
+  const Py_ssize_t count = PyTuple_Size(torch.interceptors);
+  for (Py_ssize_t i = 0; i < count; ++i) {
+    if (is_true(owned(PyObject_CallNoArgs(PyTuple_GetItem(torch.interceptors, i))))) return true;
+  }
+  return false;
+}
+
+TensorView view(PyObject* tensor) {
+  refuse_unless(reinterpret_cast<PyObject*>(Py_TYPE(tensor)) == torch.tensor_type);
+  DLTensor t;
+  if (torch.dlpack->dltensor_from_py_object_no_sync(tensor, &t) != 0) {
+    PyErr_Clear();
+    throw Refusal("");
+  }
+  refuse_unless(t.data != nullptr);
+  return {t.data,
+          t.shape,
+          t.strides,
+          t.ndim,
+          static_cast<int>(t.device.device_type),
+          t.device.device_id,
+          element_type(t.dtype)};
+}
+
+bool is_negated(PyObject* tensor) {
+  return is_true(owned(PyObject_CallFunctionObjArgs(torch.is_neg, tensor, nullptr)));
+}
+
+bool requires_grad(PyObject* tensor) {
+  return is_true(owned(PyObject_GetAttr(tensor, torch.requires_grad)));
+}
+
+int device_of(const TensorView& x) {
+  if (x.device_type == kDLCPU) return kCpu;
+  int32_t current = kCpu;
+  refuse_unless(x.device_type == kDLCUDA &&
+                aoti_torch_get_current_device_index(&current) == AOTI_TORCH_SUCCESS &&
+                current == x.device_index);
+  return current;
+}
+
+PyObject* default_scale_dtype(bool use_ue8m0) { return use_ue8m0 ? torch.e8m0 : torch.float32; }
+
+ElementType output_type(PyObject* dtype) {
+  if (dtype == torch.float32) return ElementType::kFloat32;
+  if (dtype == torch.e4m3) return ElementType::kE4m3;
+  if (dtype == torch.e8m0) return ElementType::kE8m0;
+  refuse_unless(dtype == torch.int8);
+  return ElementType::kInt8;
+}
+
+Owned empty(const TensorView& x, int64_t last, bool column_major, PyObject* dtype) {
+  constexpr int kMaxDim = 8;
+  refuse_unless(x.dim <= kMaxDim);
+  int64_t sizes[kMaxDim], strides[kMaxDim];
+  int64_t stride = column_major ? 1 : last;
+  for (int64_t i = x.dim - 2; i >= 0; --i) {
+    sizes[i] = x.sizes[i];
+    strides[i] = stride;
+    stride *= x.sizes[i];
+  }
+  sizes[x.dim - 1] = last;
+  strides[x.dim - 1] = column_major ? stride : 1;
+  PyObject* allocate = x.device_type == kDLCPU ? torch.empty_cpu : torch.empty_cuda;
+  return owned(PyObject_CallFunctionObjArgs(allocate, tuple_of(sizes, x.dim).get(),
+                                            tuple_of(strides, x.dim).get(), dtype, nullptr));
+}
+
+}  // namespace ptgq

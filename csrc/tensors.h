@@ -1,0 +1,52 @@
+// torch's tensors as Python passes them, read and allocated without the dispatcher.
+#pragma once
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include <memory>
+
+#include "check.h"
+
+namespace ptgq {
+
+struct PythonError {};  // thrown when a Python exception is set
+
+struct Release {
+  void operator()(PyObject* object) const { Py_DecRef(object); }
+};
+using Owned = std::unique_ptr<PyObject, Release>;
+
+inline Owned owned(PyObject* result) {
+  if (result == nullptr) throw PythonError{};
+  return Owned(result);
+}
+
+inline void refuse_unless(bool condition) {
+  if (!condition) throw Refusal("");
+}
+
+// Takes what ptgq.extension hands over at import; all below refuses until then.
+PyObject* connect(PyObject* module, PyObject* arguments);
+
+// Whether modes, tracers or the like want to see the calls of torch.
+bool is_intercepted();
+
+// Refuses subclasses, to which a call may mean something else, and tensors without memory of their
+// own, as in torch.func's transforms.
+TensorView view(PyObject* tensor);
+bool is_negated(PyObject* tensor);
+bool requires_grad(PyObject* tensor);
+
+constexpr int kCpu = -1;
+
+// The CUDA device of x, which must be the current one, or kCpu.
+int device_of(const TensorView& x);
+
+PyObject* default_scale_dtype(bool use_ue8m0);
+ElementType output_type(PyObject* dtype);
+
+// Allocates [..., last] with the leading dimensions of x, on its device.
+Owned empty(const TensorView& x, int64_t last, bool column_major, PyObject* dtype);
+
+}  // namespace ptgq
