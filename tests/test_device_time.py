@@ -8,7 +8,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from benchmarks.suite import common, copy_distance, cuda_vs_triton, device_time, kernel_time
+from benchmarks.suite import (
+    call_latency,
+    common,
+    copy_distance,
+    cuda_vs_triton,
+    device_time,
+    kernel_time,
+)
 from ptgq.measure.timers import sample
 
 SEED = device_time.measure_seed
@@ -18,6 +25,7 @@ READERS = [
     (SERVING, kernel_time.KernelTime, "track_serving"),
     (SEED, copy_distance.DistanceToCopy, "track_seed"),
     (SERVING, copy_distance.DistanceToCopy, "track_serving"),
+    (SEED, call_latency.CallLatency, "track_call"),
     (SEED, cuda_vs_triton.CudaVsTriton, "track_call_ratio"),
     (SEED, cuda_vs_triton.CudaVsTriton, "track_kernel_ratio"),
 ]
@@ -27,7 +35,7 @@ READERS = [
 def device(monkeypatch):
     """A device whose launches take as many seconds as their fake calls say."""
     modules = {
-        "clocks": SimpleNamespace(EventClock=lambda: None),
+        "clocks": SimpleNamespace(EventClock=lambda: None, clock_for=lambda device: None),
         "rotation": SimpleNamespace(
             copy_calls=lambda bytes_moved, cache: ([2.0], 0.5),
             workload_calls=lambda workload, backend, cache: workload.calls(backend),
@@ -75,6 +83,9 @@ def read(measure, reader, name):
 def test_each_combination_is_measured(measure, reader, name):
     expected = {"cuda": 3.0, "triton": 6.0}
     for combination, result in read(measure, reader, name):
+        if combination[0] in ("cpu", "reference"):
+            assert math.isnan(result)
+            continue
         value = expected.get(combination[0], 0.5)  # the copy takes 2 s for twice the bytes: 1 s
         assert set(result["samples"]) == {value}
 
@@ -85,6 +96,8 @@ def test_a_broken_backend_fails_alone(measure, reader, name, device):
     for combination, result in read(measure, reader, name):
         if combination[0] == "cuda":
             assert set(result["samples"]) == {3.0}
+        elif combination[0] in ("cpu", "reference"):
+            assert math.isnan(result)
         else:
             assert result == "OSError: illegal memory access"
 

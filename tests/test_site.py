@@ -24,7 +24,7 @@ import synthetic_results
 ROOT = Path(__file__).resolve().parents[1]
 MACHINES = [machine["machine"] for machine in synthetic_results.machines(3)]
 H200, TWO_CORE, HOSTILE = MACHINES
-CALL = "call_latency.CallLatency.time_call"
+CALL = "call_latency.CallLatency.track_call"
 KERNEL = "kernel_time.KernelTime.track_seed"
 ERROR = "accuracy.Accuracy.track_relative_rms_error"
 COMMITS = 6

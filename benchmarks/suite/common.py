@@ -38,6 +38,11 @@ SERVING_TOKENS = (1, 16, 128, 1023, 1024, 8192, 32768)
 SERVING_HIDDEN = (2048, 4096, 7168)
 CACHES = ("cold", "hot")
 
+# Seconds that a sample of eager calls lasts at least.
+SAMPLE_SECONDS = 2e-3
+# nox -s compare takes fewer: it measures in many processes.
+MOST_SAMPLES = math.inf
+
 SEED_PARAMS = (tuple(SEED_HIDDEN), GROUPS, tuple(FORMATS))
 SEED_PARAM_NAMES = ("tokens", "group", "format")
 SERVING_PARAMS = (SERVING_TOKENS, SERVING_HIDDEN, GROUPS, tuple(FORMATS))
@@ -109,9 +114,19 @@ def prepared(absent: NotAvailable | None, build: Callable[[], Callable]) -> obje
     return absent or attempt(run_once)
 
 
+def call_timer(call: Callable[[], object], clock):
+    """Return a timer of eager calls, of as many as SAMPLE_SECONDS take, once they are warm."""
+    loop_timer = measuring("timers").loop_timer
+    once = loop_timer(call, 1, clock)
+    once()
+    seconds = min(once() for _ in range(3))
+    return loop_timer(call, max(1, round(SAMPLE_SECONDS / seconds)), clock)
+
+
 def take_samples(timers: dict, repeat: int) -> dict:
     """Return each timer's samples, taken alternating; what is no timer is returned as it is."""
     runnable = {key: timer for key, timer in timers.items() if callable(timer)}
+    repeat = min(repeat, MOST_SAMPLES)
     rows = attempt(lambda: measuring("timers").sample([*runnable.values()], repeat))
     if not isinstance(rows, list):
         return {**timers, **dict.fromkeys(runnable, rows)}

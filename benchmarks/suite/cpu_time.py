@@ -10,32 +10,23 @@ from . import common
 HIDDEN = {**common.SEED_HIDDEN, 128: 7168, 1024: 7168}
 BACKENDS = ("cpu", "reference")
 REPEAT = 10
-# Seconds that one sample lasts at least: small calls are repeated within it.
-SAMPLE_SECONDS = 2e-3
 
 
 def setup_cache() -> dict:
     """Measure both backends and a copy, alternating, in one process."""
     import torch
 
-    clocks, timers = common.measuring("clocks"), common.measuring("timers")
-    clock = clocks.HostClock()
-
-    def timer_of(call):
-        once = timers.loop_timer(call, 1, clock)
-        once()
-        return timers.loop_timer(call, max(1, round(SAMPLE_SECONDS / once())), clock)
-
+    clock = common.measuring("clocks").HostClock()
     results = {}
     for tokens, group, scale_format in itertools.product(HIDDEN, common.GROUPS, common.FORMATS):
         workload = common.workload(tokens, HIDDEN[tokens], group, scale_format)
         x, out = workload.make_input("cpu"), workload.make_output("cpu")
         source = torch.zeros(workload.bytes_moved // 2, dtype=torch.uint8)
         target = torch.empty_like(source)
-        to_sample = {"copy": timer_of(lambda t=target, s=source: t.copy_(s))}
+        to_sample = {"copy": common.call_timer(lambda t=target, s=source: t.copy_(s), clock)}
         for backend in BACKENDS:
             call = lambda w=workload, x=x, b=backend, o=out: w.call(x, backend=b, out=o)  # noqa: E731
-            build = lambda c=call: timer_of(c)  # noqa: E731
+            build = lambda c=call: common.call_timer(c, clock)  # noqa: E731
             to_sample[backend] = common.prepared(common.missing(backend), build)
         rows = common.take_samples(to_sample, REPEAT)
         for backend in BACKENDS:

@@ -1,4 +1,4 @@
-"""Measures the GPU once a commit; the files that read it each answer their own question.
+"""Measures kernels and calls once a commit; the files that read it answer a question each.
 
 A family runs in one process of its own (asv's ``setup_cache``), where implementations and the copy
 alternate sample by sample, so a drift of the machine falls on all of them alike.
@@ -13,8 +13,8 @@ from . import common
 BACKENDS = ("cuda", "triton")
 SEED_REPEAT = 12
 SERVING_REPEAT = 10
-# Calls a sample of eager latency, as in the table.
-CALLS = 100
+# nox -s compare measures few of them.
+SERVING_SHAPES = tuple(itertools.product(common.SERVING_TOKENS, common.SERVING_HIDDEN))
 
 
 def _sample_kernels(workload, repeat: int) -> dict:
@@ -38,16 +38,20 @@ def _sample_kernels(workload, repeat: int) -> dict:
 
 
 def _sample_calls(workload) -> dict:
-    """Latency of an eager call, allocation included, of each backend."""
-    clocks, timers = common.measuring("clocks"), common.measuring("timers")
+    """Latency of an eager call, allocation included, of each backend of this machine's device."""
+    device = "cpu" if common.no_device() else "cuda"
+    clock = common.measuring("clocks").clock_for(device)
+    other = common.NotAvailable("cpu_time measures the CPU of a machine with a GPU")
+
+    def absent(backend):
+        on_cpu = backend not in BACKENDS
+        return other if on_cpu and device == "cuda" else common.missing(backend)
 
     def calls(backend):
-        x = workload.make_input("cuda")
-        return timers.loop_timer(
-            lambda: workload.call(x, backend=backend), CALLS, clocks.EventClock()
-        )
+        x = workload.make_input(device)
+        return common.call_timer(lambda: workload.call(x, backend=backend), clock)
 
-    to_sample = {b: common.prepared(common.missing(b), lambda b=b: calls(b)) for b in BACKENDS}
+    to_sample = {b: common.prepared(absent(b), lambda b=b: calls(b)) for b in common.BACKENDS}
     return common.take_samples(to_sample, SEED_REPEAT)
 
 
@@ -71,6 +75,7 @@ def measure_seed() -> dict:
         workload = common.workload(tokens, common.SEED_HIDDEN[tokens], group, scale_format)
         results.update(_kernel_results(workload, key, SEED_REPEAT))
         calls = _sample_calls(workload)
+        results.update({("call", backend, *key): row for backend, row in calls.items()})
         results[("call_ratio", *key)] = common.ratio(calls["cuda"], calls["triton"])
     return results
 
@@ -78,9 +83,8 @@ def measure_seed() -> dict:
 def measure_serving() -> dict:
     """Measure the kernels at shapes of served models."""
     results = {}
-    for key in itertools.product(
-        common.SERVING_TOKENS, common.SERVING_HIDDEN, common.GROUPS, common.FORMATS
-    ):
+    for shape, *format_ in itertools.product(SERVING_SHAPES, common.GROUPS, common.FORMATS):
+        key = (*shape, *format_)
         results.update(_kernel_results(common.workload(*key), key, SERVING_REPEAT))
     return results
 

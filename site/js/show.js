@@ -1,7 +1,7 @@
 "use strict";
 // Numbers, links, commands and tables. Text from results or commits only ever becomes text nodes.
 ptgq.titles = {
-  "call_latency.CallLatency.time_call": "Call latency",
+  "call_latency.CallLatency.track_call": "Call latency",
   "kernel_time.KernelTime.track_seed": "Kernel time, table's shapes",
   "kernel_time.KernelTime.track_serving": "Kernel time, serving shapes",
   "cuda_vs_triton.CudaVsTriton.track_call_ratio": "CUDA / Triton, call latency, paired",

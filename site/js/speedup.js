@@ -1,7 +1,7 @@
 "use strict";
 // The first table: CUDA against Triton (CPU against the reference without a GPU), and its bars.
 ptgq.KERNEL = "kernel_time.KernelTime.track_seed";
-ptgq.CALL = "call_latency.CallLatency.time_call";
+ptgq.CALL = "call_latency.CallLatency.track_call";
 
 // Which two backends a machine compares: the slower one over the faster one is the speed-up.
 ptgq.pair = (machine) =>
@@ -106,5 +106,7 @@ ptgq.speedup = function (machine) {
       `Call latency is what a caller waits for per eager call, host included. ` +
       (onGpu ? `Kernel time is the device alone. ` : `CUDA and Triton are n/a: this machine has no GPU. `) +
       `Speed-up is ${names[1]} / ${names[0]}. Each number leads to its graph, ••• to its interval and its command.`),
+    ptgq.measured(machine, ptgq.CALL) ? "" : el("p", { class: "na" },
+      "Call latency: this commit was not measured with the benchmark as it is now."),
     onGpu ? el("div", { class: "controls" }, pick) : "", body);
 };
