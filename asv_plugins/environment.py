@@ -102,3 +102,12 @@ class Host(environment.Environment):
         """Run the environment's Python."""
         log.debug(f"Running '{' '.join(args)}' in {self.name}")
         return self.run_executable("python", args, **kwargs)
+
+    def wheel(self, conf, repo, commit: str) -> Path:
+        """Return a commit's wheel, built now unless an earlier run has kept it."""
+        if self._cache.get_cache_dir(commit) is None:
+            if self.installed_commit_hash == commit:
+                self._set_installed_commit_hash(None)
+            self.install_project(conf, repo, commit)
+        (wheel,) = Path(self._cache.get_cache_dir(commit)).glob("*.whl")
+        return wheel

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 from pathlib import Path
 from types import SimpleNamespace
@@ -142,27 +141,6 @@ def test_machines_are_named_after_what_they_measure_with():
     assert machine.default_name({**facts, "gpu": "none"}) == "amd-epyc"
 
 
-def test_rows_hold_samples_counts_and_failures_and_no_na():
-    columns = {
-        "time": ([["'a'", "'b'", "'c'"]], [2.0, None, float("nan")], [[1.0, 2.0, 3.0], None, None]),
-        "count": ([], [7], [None]),
-    }
-    result = SimpleNamespace(
-        get_all_result_keys=lambda: columns,
-        get_result_params=lambda name: columns[name][0],
-        get_result_value=lambda name, params: columns[name][1],
-        get_result_samples=lambda name, params: columns[name][2],
-    )
-    assert compare.rows_of(result) == {"time('a')": [1.0, 2.0, 3.0], "time('b')": None, "count": 7}
-
-
-def test_thresholds_are_asvs():
-    conf = SimpleNamespace(regressions_thresholds={"a\\.": 0.0, "a\\.b": 0.2, "c": 0.1})
-    assert compare.threshold(conf, "a.b(1)") == 0.2
-    assert compare.threshold(conf, "a.x") == 0.0
-    assert compare.threshold(conf, "x.c") == compare.DEFAULT_THRESHOLD
-
-
 def test_the_table_is_sorted_by_change_and_counts_verdicts():
     verdicts = {
         "b": Verdict("same", 1.0, 1.0),
@@ -174,22 +152,6 @@ def test_the_table_is_sorted_by_change_and_counts_verdicts():
     assert [line[0] for line in lines[1:5]] == ["d", "c", "b", "a"]
     assert lines[2].split()[3:] == ["+200.0%", "0.0%", "slower"]
     assert lines[-1] == "1 slower, 1 faster, 1 same, 0 undecided, 1 failed"
-
-
-def test_rounds_alternate_so_that_a_drift_falls_on_both(tmp_path, monkeypatch):
-    order = []
-    comparison = compare.Comparison(None, "here", ["base", "head"], tmp_path)
-    monkeypatch.setattr(comparison, "measure", lambda side, bench: order.append("AB"[side]))
-    comparison.alternate(3, [])
-    assert "".join(order) == "ABBAAB"
-
-
-def test_patterns_match_one_benchmark_each():
-
-    (pattern,) = compare.benchmarks_of(["k.track('a', 64)", "k.track('b', 64)"])
-    assert re.search(pattern, "k.track")
-    assert re.search(pattern, "k.track('a', 64)")
-    assert not re.search(pattern, "k.track_other")
 
 
 def test_environment_of_asv_is_left_alone(history, monkeypatch):

@@ -1,0 +1,103 @@
+"""Runs benchmarks of ``suite/`` in one process: a round of ``nox -s compare``.
+
+asv forks a process for each combination of parameters; here the clock decides, and all of a round
+takes one. ``tracking/rounds.py`` starts it, with the commit under test in PYTHONPATH::
+
+    python in_one_process.py FOLDER_OF_THE_COMMIT < '{"benchmark": [indices of combinations]}'
+
+It answers ``ready`` when it has imported what it needs, waits for a line (its turn), and answers
+with the results: samples, a number, or null for a failure. What is n/a is left out.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+
+from asv_runner.discovery import disc_benchmarks
+
+# Samples of one process. Its speed is its own, so rounds count for more than samples.
+SAMPLES = 5
+
+
+def start(folder: str) -> None:
+    """Import what measuring takes, start CUDA, and check that `folder` is what is measured."""
+    import torch
+
+    import ptgq
+
+    if Path(folder).resolve() not in Path(ptgq.__file__).resolve().parents:
+        raise RuntimeError(f"ptgq is {ptgq.__file__}, not the commit in {folder}")
+    if find_spec("triton"):
+        import_module("triton")
+    if torch.cuda.is_available():
+        torch.zeros(1, device="cuda")
+
+
+def restrict(benchmarks: dict, wanted: dict[str, list[int]]) -> None:
+    """Take few samples, and measure no serving shape that no wanted row has."""
+    common, device_time = (import_module(f"suite.{name}") for name in ("common", "device_time"))
+    common.MOST_SAMPLES = SAMPLES
+    shapes = set()
+    for name, indices in wanted.items():
+        combinations = list(itertools.product(*benchmarks[name]._params))
+        for index in indices:
+            row = dict(zip(benchmarks[name].param_names, combinations[index], strict=True))
+            shapes.add((row.get("tokens"), row.get("hidden")))
+    device_time.SERVING_SHAPES = [s for s in device_time.SERVING_SHAPES if s in shapes]
+
+
+def attempt(call: Callable[[], object]) -> object:
+    """Return what a benchmark does, or None with a word on stderr if it fails."""
+    try:
+        return call()
+    except Exception:
+        traceback.print_exc()
+        return None
+
+
+def run(benchmark, indices: list[int], caches: dict) -> dict[int, object]:
+    """Run the wanted combinations of a benchmark, as asv_runner does."""
+    key = benchmark.setup_cache_key
+    if key is not None and key not in caches:
+        caches[key] = attempt(benchmark.do_setup_cache)
+    found: dict[int, object] = {}
+    for index in indices:
+        if key is not None and caches[key] is None:
+            found[index] = None
+            continue
+        benchmark.set_param_idx(index) if benchmark._params else None
+        benchmark.set_cache(caches.get(key))
+        value = attempt(benchmark.do_run)
+        value = value["samples"] if isinstance(value, dict) else value
+        if not (isinstance(value, float) and math.isnan(value)):
+            found[index] = value
+    return found
+
+
+def main(folder: str) -> None:
+    """Start, wait for the turn, measure."""
+    # What benchmarks print is no answer.
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    wanted = json.loads(sys.stdin.readline())
+    start(folder)
+    suite = str(Path(__file__).with_name("suite"))
+    benchmarks = {benchmark.name: benchmark for benchmark in disc_benchmarks(suite)}
+    restrict(benchmarks, wanted)
+    print("ready", file=answers, flush=True)
+    if sys.stdin.readline():
+        caches: dict = {}
+        json.dump({n: run(benchmarks[n], i, caches) for n, i in wanted.items()}, answers)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

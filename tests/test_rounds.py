@@ -1,0 +1,137 @@
+"""The rounds of compare: what is asked for, the process that answers, and their order."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("asv", reason="asv is not installed")
+
+from asv.config import Config
+
+import ptgq
+from tracking import compare, rounds
+
+ROOT = Path(__file__).resolve().parents[1]
+INSTALLED = Path(ptgq.__file__).parents[1]
+CPU_CALL = "call_latency.CallLatency.track_call('cpu', 16, 64, 'int8')"
+
+
+@pytest.fixture
+def suite_of(monkeypatch):
+    """The suite, for patterns."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setenv("PTGQ_MEASURED_DEVICE", "cpu")
+    conf = Config.load("asv.conf.json")
+    return lambda *patterns: rounds.Suite(conf, patterns)
+
+
+def rows_of(suite, request):
+    return [suite.rows(name)[index] for name, indices in request.items() for index in indices]
+
+
+def test_patterns_select_rows_and_what_is_counted_is_measured_apart(suite_of):
+    suite = suite_of(r"track_call\('cpu', 16, 64, 'int8'", r"^footprint\.\w*Kernels\.track_reg")
+    assert rows_of(suite, suite.timed) == [
+        CPU_CALL,
+        "cpu_time.CpuTime.track_call('cpu', 16, 64, 'int8')",
+    ]
+    # Each in a process: one that compiled for another GPU can't launch.
+    assert [list(request) for request in suite.counted] == [
+        ["footprint.Kernels.track_registers"],
+        ["footprint.TritonKernels.track_registers"],
+    ]
+    assert suite.timeout(suite.timed) == rounds.TURN_TIMEOUT + 600 + 300
+
+
+def test_the_defaults_match_rows_of_both_kinds_of_machine(suite_of):
+    on_gpu = suite_of(*compare.WITH_GPU)
+    assert not on_gpu.counted
+    assert {name: len(indices) for name, indices in on_gpu.timed.items()} == {
+        "call_latency.CallLatency.track_call": 120,
+        "kernel_time.KernelTime.track_seed": 120,
+        "kernel_time.KernelTime.track_serving": 40,
+    }
+    without = suite_of(*compare.WITHOUT_GPU)
+    assert set(without.timed) == {
+        "call_latency.CallLatency.track_call",
+        "cpu_time.CpuTime.track_call",
+    }
+    assert len(without.counted) == 2
+
+
+def measured(suite, folder):
+    process = rounds.Process(suite, sys.executable, folder, suite.timed)
+    try:
+        process.wait(time.monotonic() + 60)
+        return process.measure()
+    finally:
+        process.end()
+
+
+def test_a_process_measures_what_it_is_asked(suite_of):
+    suite = suite_of(
+        r"Latency\.track_call\('(cpu|triton)', 16, 64, 'int8'", r"Library\.track_bytes"
+    )
+    # Not to wait for what compare counts, and n/a is left out: triton without a GPU.
+    suite.timed |= suite.counted[0]
+    found = measured(suite, INSTALLED)
+    assert found.pop("footprint.Library.track_bytes") > 10_000
+    assert set(found) == {CPU_CALL}
+    assert len(found[CPU_CALL]) == 5
+    assert all(0 < seconds < 0.1 for seconds in found[CPU_CALL])
+
+
+def test_another_installation_than_the_commits_fails_all_rows(suite_of, tmp_path, capfd):
+    suite = suite_of(r"track_call\('cpu', 16, 64, 'int8'")
+    assert set(measured(suite, tmp_path).values()) == {None}
+    assert "not the commit in" in capfd.readouterr().err
+
+
+def test_a_crash_or_a_hang_fails_all_rows(suite_of, tmp_path, monkeypatch):
+    suite = suite_of(r"track_call\('cpu', 16, 64, 'int8'")
+    script = tmp_path / "script.py"
+    monkeypatch.setattr(rounds, "SCRIPT", script)
+    crash = "import os, sys; print('ready', flush=True); sys.stdin.readline(); os.abort()"
+    hang = "import time; print('ready', flush=True); time.sleep(60)"
+    monkeypatch.setattr(suite, "timeout", lambda request: 1)
+    for code in (crash, hang, "raise SystemExit(3)"):
+        script.write_text(code)
+        assert measured(suite, tmp_path) == dict.fromkeys(rows_of(suite, suite.timed))
+
+
+def test_rounds_alternate_so_that_a_drift_falls_on_both(suite_of, monkeypatch):
+    turns = []
+
+    class Fake:
+        def __init__(self, suite, python, folder, request):
+            self.folder, self.request = folder, request
+
+        def wait(self, deadline):
+            turns.append("start")
+
+        def measure(self):
+            turns.append(self.folder)
+            return {name: [1.0] for name in self.request}
+
+        def end(self):
+            turns.append("end")
+
+    monkeypatch.setattr(rounds, "Process", Fake)
+    suite = suite_of("CallLatency", "footprint.Kernels.track_stack_bytes")
+    comparison = rounds.Comparison(suite, "python", ["A", "B"])
+    comparison.run(3)
+    counted, timed = turns[:6], turns[6:]
+    assert counted == ["start", "start", "A", "B", "end", "end"]
+    assert timed == ["start"] * 6 + list("ABBAAB") + ["end"] * 6
+    base, head = comparison.sides()
+    assert base == head
+    assert {name: len(found) for name, found in base.items()} == {
+        "footprint.Kernels.track_stack_bytes": 1,
+        "call_latency.CallLatency.track_call": 3,
+    }

@@ -1,0 +1,191 @@
+"""Rounds of two commits: each a process that measures all rows at once when it has its turn.
+
+The processes start together, as imports take longer than measuring, and then measure one by one,
+alternating: a drift of the machine falls on both commits.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import re
+import select
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from asv.config import Config
+from asv.environment import get_environments
+from asv.repo import get_repo
+from asv_runner.discovery import disc_benchmarks
+
+from asv_plugins.verdict import threshold_for
+
+SCRIPT = Path("benchmarks/in_one_process.py")
+# Seconds: for the imports, all processes at once; and for measuring, besides the setup_caches'.
+START_TIMEOUT = 300
+TURN_TIMEOUT = 120
+
+# By ``benchmark(parameters)``: a round's samples, one exact number, or None for a failure.
+Rows = dict[str, object]
+# What a process is asked to measure: indices of parameter combinations by benchmark.
+Request = dict[str, list[int]]
+
+
+class Suite:
+    """The benchmarks that a comparison runs, and how.
+
+    Attributes
+    ----------
+    timed : Request
+        Measured in rounds.
+    counted : list of Request
+        What has a threshold of 0 does not vary: measured once. Each setup_cache is a process, as
+        one that compiles for another GPU can't launch any more.
+    """
+
+    def __init__(self, conf: Config, patterns: Sequence[str]):
+        folder = Path(conf.benchmark_dir).resolve()
+        sys.path.insert(0, str(folder.parent))
+        self.benchmarks = {b.name: b for b in disc_benchmarks(str(folder))}
+        self.timed: Request = {}
+        families: dict[str, Request] = {}
+        for name, benchmark in self.benchmarks.items():
+            rows = self.rows(name)
+            wanted = [
+                index
+                for index, row in enumerate(rows)
+                if any(re.search(pattern, row) for pattern in patterns)
+            ]
+            if not wanted:
+                continue
+            if threshold_for(rows[wanted[0]], conf.regressions_thresholds) == 0:
+                families.setdefault(str(benchmark.setup_cache_key), {})[name] = wanted
+            else:
+                self.timed[name] = wanted
+        self.counted = list(families.values())
+
+    def rows(self, name: str) -> list[str]:
+        """Return asv's names of a benchmark's combinations, in their order."""
+        combinations = itertools.product(*self.benchmarks[name].params)
+        return [f"{name}({', '.join(c)})" if c else name for c in combinations]
+
+    def timeout(self, request: Request) -> float:
+        """Return the seconds that measuring may take."""
+        caches = {
+            b.setup_cache_key: b.setup_cache_timeout for b in map(self.benchmarks.get, request)
+        }
+        return TURN_TIMEOUT + sum(seconds or 0 for seconds in caches.values())
+
+
+class Process:
+    """A started process that waits for its turn."""
+
+    def __init__(self, suite: Suite, python: str, folder: Path, request: Request):
+        self.suite, self.request = suite, request
+        environment = {**os.environ, "PYTHONPATH": str(folder)}
+        self.process = subprocess.Popen(
+            [python, str(SCRIPT.resolve()), str(folder)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=folder,
+            env=environment,
+        )
+        self.process.stdin.write(json.dumps(request) + "\n")
+        self.process.stdin.flush()
+
+    def wait(self, deadline: float) -> None:
+        """Wait until it has started, or has failed to: then its turn fails."""
+        waiting = max(0, deadline - time.monotonic())
+        if select.select([self.process.stdout], [], [], waiting)[0]:
+            self.process.stdout.readline()
+
+    def measure(self) -> Rows:
+        """Let it measure; all rows have failed if it crashes or hangs."""
+        try:
+            answer, _ = self.process.communicate("go\n", self.suite.timeout(self.request))
+            found = json.loads(answer)
+        except (OSError, ValueError, subprocess.TimeoutExpired):
+            found = {n: dict.fromkeys(map(str, i)) for n, i in self.request.items()}
+        return {
+            self.suite.rows(name)[int(index)]: value
+            for name, values in found.items()
+            for index, value in values.items()
+        }
+
+    def end(self) -> None:
+        """Stop it, whatever it does."""
+        self.process.kill()
+        self.process.wait()
+        self.process.stdin.close()
+        self.process.stdout.close()
+
+
+def unpacked(conf: Config, hashes: Sequence[str], folder: Path) -> tuple[str, list[Path]]:
+    """Build the commits as asv does, and unpack their wheels side by side.
+
+    Returns
+    -------
+    python : str
+        The interpreter of asv's environment.
+    folders : list of Path
+        One a commit, for PYTHONPATH.
+    """
+    repo = get_repo(conf)
+    (environment,) = get_environments(conf, None)
+    environment.create()
+    folders = []
+    for side, commit in enumerate(hashes):
+        folders.append(folder / "AB"[side])
+        with zipfile.ZipFile(environment.wheel(conf, repo, commit)) as wheel:
+            wheel.extractall(folders[side])
+    return environment.find_executable("python"), folders
+
+
+class Comparison:
+    """Two built commits and the rounds of each."""
+
+    def __init__(self, suite: Suite, python: str, folders: Sequence[Path]):
+        self.suite, self.python, self.folders = suite, python, folders
+        self.rounds: tuple[list[Rows], list[Rows]] = ([], [])
+
+    def measure(self, sides: Sequence[int], request: Request) -> None:
+        """Start a process for each entry of `sides`, and measure with them in this order."""
+        begin = time.monotonic()
+        processes = []
+        try:
+            for side in sides:
+                processes.append(Process(self.suite, self.python, self.folders[side], request))
+            for process in processes:
+                process.wait(begin + START_TIMEOUT)
+            print(f"{len(sides)} processes started: {time.monotonic() - begin:.1f} s", flush=True)
+            for side, process in zip(sides, processes, strict=True):
+                begin = time.monotonic()
+                rows = process.measure()
+                self.rounds[side].append(rows)
+                seconds = time.monotonic() - begin
+                print(f"{('base', 'head')[side]}: {len(rows)} rows, {seconds:.1f} s", flush=True)
+        finally:
+            for process in processes:
+                process.end()
+
+    def run(self, rounds: int) -> None:
+        """Measure what is timed in the order A B B A A B ..., and what is counted once."""
+        for request in self.suite.counted:
+            self.measure((0, 1), request)
+        if self.suite.timed:
+            order = [(0, 1) if index % 2 == 0 else (1, 0) for index in range(rounds)]
+            self.measure([*itertools.chain(*order)], self.suite.timed)
+
+    def sides(self) -> tuple[dict[str, list], dict[str, list]]:
+        """Return the rounds of each row, for both commits."""
+        base, head = (
+            {row: [found[row] for found in rounds if row in found] for row in set().union(*rounds)}
+            for rounds in self.rounds
+        )
+        return base, head
