@@ -136,6 +136,7 @@ PyObject* quantize(PyObject*, PyObject* const* args, Py_ssize_t count) {
   });
 }
 
+// For kernels that Python launches: (outputs, addresses, sizes, device, stream).
 PyObject* prepare(PyObject*, PyObject* const* args, Py_ssize_t count) {
   return in_python([&] {
     refuse_unless(count == kArguments);
@@ -145,8 +146,8 @@ PyObject* prepare(PyObject*, PyObject* const* args, Py_ssize_t count) {
     const Problem& p = in.problem;
     using Address = unsigned long long;
     void* stream = in.device == kCpu ? nullptr : current_stream(in.device);
-    return Py_BuildValue("OLLLKKKiK", outputs.get(), p.num_tokens, p.num_groups, p.x_token_stride,
-                         Address(p.x), Address(p.q), Address(p.s), in.device, Address(stream));
+    return Py_BuildValue("O(KKK)(LLL)iK", outputs.get(), Address(p.x), Address(p.q), Address(p.s),
+                         p.num_tokens, p.num_groups, p.x_token_stride, in.device, Address(stream));
   });
 }
 

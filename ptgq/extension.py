@@ -13,13 +13,14 @@ function mode, ``torch.jit.trace``, negated views, tensors on another than the c
 ones, rows that have to be copied, wrong arguments. Then :mod:`ptgq.api` raises what is to be raised
 or calls the op. The first call on a device is refused too: it finds out which backends can serve
 it. ``torch.compile`` never gets here. ``torch.profiler`` shows the kernels of direct calls, but no
-CPU op.
+CPU op. :func:`prepare` is the same without the launch, for backends written in Python.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from importlib import import_module
+from typing import Any
 
 import torch
 
@@ -108,10 +109,13 @@ else:
 # The commit that the library was built from: "" if unknown, ending in + if files differed from it.
 commit: str = _C.commit if _C else ""
 # ``(backend, x, group_size, q_dtype, column_major_scales, use_ue8m0, scale_dtype, eps, out)``, as
-# ptgq.api's functions take them, to ``(q, s)``, or None: see above.
+# ptgq.api's functions take them, to ``(q, s)``; or None, see above.
 quantize_directly: Callable[..., tuple[torch.Tensor, torch.Tensor] | None] = (
     _C.quantize if _C else _refuse
 )
+# For backends written in Python. The same without the backend, to ``((q, s), (addresses of x, q and
+# s), (num_tokens, num_groups, x_token_stride), index of the CUDA device or -1, stream)``; or None.
+prepare: Callable[..., tuple[Any, ...] | None] = _C.prepare if _C else _refuse
 
 
 def missing(device_type: str) -> str | None:

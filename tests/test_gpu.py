@@ -36,6 +36,7 @@ def test_use_backend_forces_triton(monkeypatch):
 
     triton = load("triton")
     right, calls = triton.per_token_group_quant, []
+    monkeypatch.setattr(triton, "_launches", {})
     monkeypatch.setattr(
         triton, "per_token_group_quant", lambda *args: (calls.append(1), right(*args))
     )

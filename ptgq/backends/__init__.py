@@ -164,6 +164,12 @@ def quantize_directly(
 ) -> tuple[torch.Tensor, torch.Tensor] | None:
     """Serve an eager call without torch's dispatcher, or refuse it: see :mod:`ptgq.extension`."""
     name = _forced.get() if backend is None else backend
+    if name == "triton":
+        # Loaded by the first call, which finds out whether it can serve.
+        triton = _modules.get("triton")
+        return triton and triton.quantize_directly(
+            x, group_size, q_dtype, column_major_scales, use_ue8m0, scale_dtype, eps, out
+        )
     return extension.quantize_directly(
         name, x, group_size, q_dtype, column_major_scales, use_ue8m0, scale_dtype, eps, out
     )

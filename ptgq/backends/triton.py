@@ -1,14 +1,24 @@
-"""The op in Triton: a program quantizes a tile of several groups."""
+"""The op in Triton: a program quantizes a tile of several groups.
+
+Of an eager call, ``kernel[grid](...)`` takes the longest: it looks at each argument to find the
+compiled kernel to launch. A direct call (see :mod:`ptgq.extension`) finds it by what the call is,
+and launches it as a program does that compiled it itself, ``compiled[grid](...)``, by addresses:
+hooks and profilers see the launch. The first launch of a kind is ordinary, and so is any of
+pointers that 16 does not divide or sizes past 31 bits, for which Triton compiles kernels of their
+own, and any while Triton instruments kernels.
+"""
 
 from __future__ import annotations
 
 import os
+from typing import Any, NamedTuple
 
 import torch
 import triton
 import triton.language as tl
 
 from ptgq.backends.reference import QMAX
+from ptgq.extension import prepare
 from ptgq.scales import ScaleFormat
 
 _INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
@@ -147,6 +157,41 @@ def per_token_group_quant_kernel(
         tl.store(s_ptrs, scale, mask=inside)
 
 
+class Launch(NamedTuple):
+    """A compiled kernel, and what its launches have in common."""
+
+    kernel: Any
+    groups: int
+    constants: tuple[Any, ...]
+
+
+_launches: dict[tuple[Any, ...] | None, Launch] = {}
+
+
+def _key(
+    device: int,
+    dtypes: tuple[torch.dtype, ...],
+    pointers: tuple[int, int, int],
+    sizes: tuple[int, int, int],
+    group_size: int,
+    column_major: bool,
+    power_of_two: bool,
+) -> tuple[Any, ...] | None:
+    """Return what determines the compiled kernel, or None for the rare ones."""
+    x, q, s = pointers
+    _, num_groups, stride = sizes
+    if (x | q | s) % 16 or max(sizes) >= 2**31:
+        return None
+    strides = stride == num_groups * group_size, stride == 1, stride % 16 == 0
+    return device, dtypes, strides, group_size, column_major, power_of_two
+
+
+def _grid(num_tokens: int, num_groups: int, groups: int, column_major: bool) -> tuple[int, ...]:
+    if column_major:
+        return -(-num_tokens // groups) * num_groups, 1, 1
+    return -(-num_tokens * num_groups // groups), 1, 1
+
+
 def per_token_group_quant(
     x: torch.Tensor,
     q: torch.Tensor,
@@ -159,34 +204,64 @@ def per_token_group_quant(
     num_groups = x.shape[-1] // group_size
     num_tokens = x.numel() // x.shape[-1]
     contiguous = x.is_contiguous()
+    sizes = num_tokens, num_groups, x.shape[-1] if contiguous else x.stride(0)
+    column_major, power_of_two = scale_format.column_major, scale_format.power_of_two
     int8 = q.dtype is torch.int8
     e8m0 = s.dtype is torch.float8_e8m0fnu
-    hardware = not _INTERPRETED and torch.cuda.get_device_capability(x.device) >= (8, 9)
     block = min(triton.next_power_of_2(group_size), _MAX_BLOCK)
     groups = max(1, _TILE // block)
-    if scale_format.column_major:
-        grid = triton.cdiv(num_tokens, groups) * num_groups
-    else:
-        grid = triton.cdiv(num_tokens * num_groups, groups)
+    constants = {
+        "GROUP_SIZE": group_size,
+        "GROUPS": groups,
+        "BLOCK": block,
+        "CONTIGUOUS": contiguous,
+        "COLUMN_MAJOR": column_major,
+        "QMAX": QMAX[q.dtype],
+        "INT8": int8,
+        "POWER_OF_TWO": power_of_two,
+        "E8M0": e8m0,
+        "HARDWARE_E4M3": not _INTERPRETED and torch.cuda.get_device_capability(x.device) >= (8, 9),
+    }
     with torch.cuda.device_of(x):
-        per_token_group_quant_kernel[(grid,)](
+        compiled = per_token_group_quant_kernel[
+            _grid(num_tokens, num_groups, groups, column_major)
+        ](
             x,
             q if int8 else q.view(torch.uint8),
             s.view(torch.uint8) if e8m0 else s,
-            num_tokens,
-            num_groups,
-            x.shape[-1] if contiguous else x.stride(0),
-            eps,
-            GROUP_SIZE=group_size,
-            GROUPS=groups,
-            BLOCK=block,
-            CONTIGUOUS=contiguous,
-            COLUMN_MAJOR=scale_format.column_major,
-            QMAX=QMAX[q.dtype],
-            INT8=int8,
-            POWER_OF_TWO=scale_format.power_of_two,
-            E8M0=e8m0,
-            HARDWARE_E4M3=hardware,
+            *sizes,
+            float(eps),
+            **constants,
             num_warps=2,
             enable_fp_fusion=False,
         )
+    pointers = x.data_ptr(), q.data_ptr(), s.data_ptr()
+    dtypes = x.dtype, q.dtype, s.dtype
+    key = _key(x.get_device(), dtypes, pointers, sizes, group_size, column_major, power_of_two)
+    if compiled is not None and key is not None:
+        _launches[key] = Launch(compiled, groups, tuple(constants.values()))
+
+
+def quantize_directly(
+    x: torch.Tensor,
+    group_size: int,
+    q_dtype: torch.dtype,
+    column_major: bool,
+    use_ue8m0: bool,
+    scale_dtype: torch.dtype | None,
+    eps: float,
+    out: tuple[torch.Tensor, torch.Tensor] | None,
+) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """Check, allocate and launch a kernel that an ordinary call compiled, or return None."""
+    call = prepare(x, group_size, q_dtype, column_major, use_ue8m0, scale_dtype, eps, out)
+    if call is None or triton.knobs.compilation.instrumentation_mode:
+        return None
+    results, pointers, sizes, device, stream = call
+    dtypes = x.dtype, q_dtype, results[1].dtype
+    key = _key(device, dtypes, pointers, sizes, group_size, column_major, use_ue8m0)
+    launch = _launches.get(key)
+    if launch is None:
+        return None
+    grid = _grid(sizes[0], sizes[1], launch.groups, column_major)
+    launch.kernel[grid](*pointers, *sizes, eps, *launch.constants, stream=stream)
+    return results
