@@ -67,7 +67,7 @@ ROWS = {
     "call": Row("call, CUDA, allocation included", 1.50, "× torch.abs(x)", ("cuda",)),
     "call_out": Row("call, CUDA, out= given", 0.90, "× torch.abs(x)", ("cuda",)),
     "call_triton": Row("call, Triton, allocation included", 2.50, "× torch.abs(x)", ("triton",)),
-    "python": Row("call, out= given, beyond its op", 1.00, "µs", ("cuda",)),
+    "python": Row("call, CUDA, Python's part", 1.00, "µs", ("cuda",)),
     "first": Row("first CUDA call in a process", 50.0, "ms", ("cuda",)),
     "cpu": Row(
         "CPU backend, 8192 × 7168, all cores", 0.80, "× rate of copy", ("cpu",), at_least=True
