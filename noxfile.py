@@ -71,13 +71,6 @@ def bench(session):
 
 
 @nox.session
-def record(session):
-    """Measure this machine's newest commits, publish all results, say where: [TRACK ARGUMENTS]."""
-    tracking(session, "track")
-    session.run("python", "-m", "asv_plugins.publish")
-
-
-@nox.session
 def site(session):
     """Publish the stored results as a site: [--serve on 127.0.0.1] [--port PORT]."""
     if session.venv_backend != "none":
@@ -97,28 +90,36 @@ def compile_all(session):
     session.run("python", "benchmarks/suite/machine_code.py", str(folder / "ptgq" / "_C.so"))
 
 
-def tracking(session, command):
-    """Run a command of ``tracking`` and exit with its status: a failed session's is always 1."""
+def tracking(session, *commands):
+    """Run modules one after the other; exit with the first failure's status, not a session's 1."""
     install(session, "track", project=False)
     python = sys.executable if session.venv_backend == "none" else f"{session.bin}/python"
-    command = [python, "-m", f"tracking.{command}", *session.posargs]
-    if status := subprocess.run(command).returncode:
-        sys.exit(status)
+    statuses = [subprocess.run([python, "-m", *command]).returncode for command in commands]
+    if any(statuses):
+        sys.exit(next(filter(None, statuses)))
+
+
+@nox.session
+def record(session):
+    """Measure this machine's newest commits, publish all results, say where: [TRACK ARGUMENTS]."""
+    track = ("tracking.track", "--newest", "2", *session.posargs)
+    # Also after a failure: it is on the record.
+    tracking(session, track, ("asv_plugins.publish",))
 
 
 @nox.session
 def track(session):
     """Measure commits here: [RANGE] [--all] [--bench RE] [--machine NAME] [--quick]."""
-    tracking(session, "track")
+    tracking(session, ("tracking.track", *session.posargs))
 
 
 @nox.session
 def compare(session):
     """Compare two commits, alternating: BASE HEAD. Status 0: fine, 1: slower, 2: failed."""
-    tracking(session, "compare")
+    tracking(session, ("tracking.compare", *session.posargs))
 
 
 @nox.session
 def bisect(session):
     """Find the commit in RANGE that made BENCH slower: RANGE BENCH."""
-    tracking(session, "bisect")
+    tracking(session, ("tracking.bisect", *session.posargs))

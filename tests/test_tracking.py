@@ -124,6 +124,15 @@ def test_the_status_is_asvs(history, monkeypatch, status):
     assert run_main(monkeypatch, "main", status=status) == (status, expected)
 
 
+def test_only_the_newest_are_measured_on_request(history, monkeypatch, capsys):
+    assert run_main(monkeypatch, "main", "--newest", "2") == (
+        0,
+        [history["setup"], history["merge"]],
+    )
+    assert "1 older commits are left" in capsys.readouterr().out
+    assert run_main(monkeypatch, "main", "--newest", "9")[1][-1] == history["code"]
+
+
 def test_nothing_new_is_fine(history, monkeypatch, capsys):
     store(history["last"])
     assert run_main(monkeypatch) == (0, [])

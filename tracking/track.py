@@ -30,6 +30,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--all", action="store_true", help="also commits that touch no code")
     add("--bench", action="append", metavar="RE", help="only benchmarks that match; repeatable")
     add("--machine", metavar="NAME", help="the machine's name in the results")
+    add("--newest", type=int, metavar="N", help="only the N newest of these commits")
     add("--quick", action="store_true", help="run everything once and save nothing")
     return parser.parse_args(arguments)
 
@@ -64,6 +65,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not selected:
         print("no commit to measure")
         return 0
+    if options.newest and len(selected) > options.newest:
+        print(f"{len(selected) - options.newest} older commits are left to nox -s track")
+        selected = selected[: options.newest]
     print(f"{len(selected)} commits, newest first: {' '.join(commit[:10] for commit in selected)}")
     # A GPU that disappears is then a failure on the record, not n/a.
     env = {**os.environ, "PTGQ_MEASURED_DEVICE": "cuda" if has_gpu else "cpu"}
