@@ -13,7 +13,8 @@ struct Torch {
   const DLPackExchangeAPI* dlpack;
   PyObject *empty_cpu, *empty_cuda;  // (size, stride, dtype)
   PyObject *float32, *e4m3, *e8m0, *int8;
-  PyObject* interceptors;  // functions that tell whether there is one
+  PyObject* signs;        // quick functions: may there be an interceptor?
+  PyObject* is_followed;  // is there?
   PyObject *is_neg, *requires_grad;
 };
 Torch torch{};
@@ -56,9 +57,9 @@ Owned tuple_of(const int64_t* values, int64_t size) {
 PyObject* connect(PyObject*, PyObject* arguments) {
   Torch t{};
   PyObject* api;
-  if (!PyArg_ParseTuple(arguments, "OO(OO)(OOOO)O!OO", &t.tensor_type, &api, &t.empty_cpu,
+  if (!PyArg_ParseTuple(arguments, "OO(OO)(OOOO)O!OOO", &t.tensor_type, &api, &t.empty_cpu,
                         &t.empty_cuda, &t.float32, &t.e4m3, &t.e8m0, &t.int8, &PyTuple_Type,
-                        &t.interceptors, &t.is_neg, &t.requires_grad)) {
+                        &t.signs, &t.is_followed, &t.is_neg, &t.requires_grad)) {
     return nullptr;
   }
   t.dlpack =
@@ -71,10 +72,12 @@ PyObject* connect(PyObject*, PyObject* arguments) {
 }
 
 bool is_intercepted() {
-  refuse_unless(torch.interceptors != nullptr);
-  const Py_ssize_t count = PyTuple_Size(torch.interceptors);
+  refuse_unless(torch.signs != nullptr);
+  const Py_ssize_t count = PyTuple_Size(torch.signs);
   for (Py_ssize_t i = 0; i < count; ++i) {
-    if (is_true(owned(PyObject_CallNoArgs(PyTuple_GetItem(torch.interceptors, i))))) return true;
+    if (is_true(owned(PyObject_CallNoArgs(PyTuple_GetItem(torch.signs, i))))) {
+      return is_true(owned(PyObject_CallNoArgs(torch.is_followed)));
+    }
   }
   return false;
 }

@@ -6,14 +6,18 @@ call.
 
 **Direct calls.** torch's dispatcher, and allocating through Python, would take several times as
 long as a launch. :func:`quantize_directly` crosses into C++ once: it reads the tensors through
-DLPack's C exchange API, checks them, allocates, launches on the current stream. It refuses, by
-returning None, whatever is not an ordinary eager call that is right in every argument: tensor
-subclasses (fake tensors are), tensors inside ``torch.func`` transforms, any active dispatch or
-function mode, ``torch.jit.trace``, negated views, tensors on another than the current device, empty
-ones, rows that have to be copied, wrong arguments. Then :mod:`ptgq.api` raises what is to be raised
-or calls the op. The first call on a device is refused too: it finds out which backends can serve
-it. ``torch.compile`` never gets here. ``torch.profiler`` shows the kernels of direct calls, but no
-CPU op. :func:`prepare` is the same without the launch, for backends written in Python.
+DLPack's C exchange API, checks them, allocates, launches on the current stream. In
+units of ``torch.abs(x)`` on the same CPU, Python takes 0.2, reading and checking 0.6, the two
+allocations 0.7.
+
+It refuses, by returning None, whatever is not an ordinary eager call that is right in every
+argument: tensor subclasses (fake tensors are), tensors inside ``torch.func`` transforms, any active
+dispatch or function mode but a default device, ``torch.jit.trace``, negated views, tensors on
+another than the current device, empty ones, rows that have to be copied, wrong arguments. Then
+:mod:`ptgq.api` raises what is to be raised or calls the op. The first call on a device is refused
+too: it finds out which backends can serve it. ``torch.compile`` never gets here. ``torch.profiler``
+shows the kernels of direct calls, but no CPU op. :func:`prepare` is the same without the launch,
+for backends written in Python.
 """
 
 from __future__ import annotations
@@ -23,6 +27,7 @@ from importlib import import_module
 from typing import Any
 
 import torch
+from torch.utils._device import DeviceContext
 
 from ptgq.scales import scale_format
 
@@ -70,21 +75,32 @@ def _allocator(device_type: str) -> Callable[..., torch.Tensor]:
     return fast or slow
 
 
+def _is_followed() -> bool:
+    """Whether tracers, or modes other than a default device, want to see the calls of torch."""
+    modes = torch.overrides._get_current_function_mode_stack()
+    return bool(
+        torch._C._len_torch_dispatch_stack()
+        or torch._C._get_tracing_state()
+        or not all(type(mode) is DeviceContext for mode in modes)
+    )
+
+
 def _connect() -> None:
     """Hand over what direct calls need of torch. A torch without it has them all refused."""
-    interceptors = [
+    signs = [
         getattr(torch._C, name, None)
         for name in ("_len_torch_dispatch_stack", "_len_torch_function_stack", "_get_tracing_state")
     ]
     api = getattr(torch.Tensor, "__dlpack_c_exchange_api__", None)
-    if api is None or None in interceptors:
+    if api is None or None in signs:
         return
     _C.connect(
         torch.Tensor,
         api,
         (_allocator("cpu"), _allocator("cuda")),
         (torch.float32, torch.float8_e4m3fn, torch.float8_e8m0fnu, torch.int8),
-        tuple(interceptors),
+        tuple(signs),
+        _is_followed,
         torch.Tensor.is_neg,
         "requires_grad",
     )

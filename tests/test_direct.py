@@ -123,6 +123,13 @@ def test_modes_see_the_op(served, mode, method):
     assert any("ptgq.per_token_group_quant" in name for name in active.seen)
 
 
+def test_a_default_device_is_no_matter(served):
+    expected = FP8(X, 64)
+    with torch.device("meta"):
+        assert_same_results(FP8(X, 64), expected)
+    assert served == [True, True]
+
+
 @pytest.mark.parametrize("tracing", ["real", "fake", "symbolic", "before_dispatch"])
 def test_make_fx_records_the_op(served, tracing):
     if tracing == "before_dispatch":
