@@ -1,16 +1,18 @@
 // The op on a CUDA device: choice of the kernel and launch.
 #include <cuda_runtime.h>
 
+#include <algorithm>
 #include <atomic>
 #include <stdexcept>
 #include <string>
 
-#include "vector_kernel.cuh"
+#include "tile_kernel.cuh"
 
 namespace ptgq {
 namespace {
 
 constexpr int64_t kMaxIndex = 0x7FFFFFFF;
+constexpr int64_t kMaxWarpGroup = 2048;  // above, one warp would be long at a group
 // Small blocks: few idle warps in small problems, and no slower in large ones.
 constexpr int kBlock = 128;
 
@@ -39,7 +41,7 @@ Launch launch_on(int device, cudaStream_t stream) {
   uint32_t blocks = device < 64 ? known[device].load() : 0;
   if (blocks == 0) {
     cudaFuncAttributes attributes{};
-    cudaFuncGetAttributes(&attributes, per_token_group_quant_kernel<float>);
+    cudaFuncGetAttributes(&attributes, per_token_group_quant_kernel<float, kWarpSize>);
     int multiprocessors = 0;
     int threads = 0;
     cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device);
@@ -52,62 +54,104 @@ Launch launch_on(int device, cudaStream_t stream) {
 
 template <typename Arguments>
 void launch_kernel(void (*kernel)(Arguments), int64_t blocks, int block, const Arguments& arguments,
-                   Launch how) {
+                   Launch how, size_t shared_bytes = 0) {
   cudaLaunchAttribute attribute{};
   attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
   attribute.val.programmaticStreamSerializationAllowed = 1;
   cudaLaunchConfig_t config{};
   config.gridDim = dim3(static_cast<unsigned>(blocks));
   config.blockDim = dim3(block);
+  config.dynamicSmemBytes = shared_bytes;
   config.stream = how.stream;
   config.attrs = &attribute;
   config.numAttrs = how.dependent ? 1 : 0;
   cudaLaunchKernelEx(&config, kernel, arguments);
 }
 
-// Whether 16-byte accesses and 31-bit indices reach everything.
+// Whether 16-byte accesses reach the elements, 16 a lane.
 template <typename T>
-bool fits_vector_kernel(const Problem& p) {
-  const bool whole_lanes = p.group_size >= kLaneElements && p.group_size <= 512 &&
-                           (p.group_size & (p.group_size - 1)) == 0;
-  return whole_lanes && is_aligned(p.x) && is_aligned(p.q) &&
-         (p.num_tokens == 1 || p.x_token_stride * sizeof(T) % 16 == 0) &&
-         p.num_groups * p.group_size <= kMaxIndex &&
-         (p.num_tokens + kWarpSize) * p.num_groups + kWarpSize <= kMaxIndex;
+bool has_whole_lanes(const Problem& p) {
+  return p.group_size % kLaneElements == 0 && is_aligned(p.x) && is_aligned(p.q) &&
+         (p.num_tokens == 1 || p.x_token_stride * sizeof(T) % 16 == 0);
 }
 
-template <typename T, bool kInt8, int kGroupSize>
+// Whether 31-bit indices reach every token, element of a token and group, and beyond in a tile.
+bool has_small_indices(const Problem& p) {
+  constexpr int64_t kLast = kMaxIndex - kTileSlots;
+  return p.num_tokens <= kLast && p.num_groups * p.group_size <= kLast &&
+         p.num_tokens * p.num_groups <= kLast;
+}
+
+template <typename T, bool kInt8, int kLanes>
 void launch_vector(const Problem& p, Launch how) {
-  constexpr int kWarpGroups = kWarpSize * kLaneElements / kGroupSize;
-  const int64_t warps = p.column_major ? ceil_div(p.num_tokens, kWarpGroups) * p.num_groups
-                                       : ceil_div(p.num_tokens * p.num_groups, kWarpGroups);
-  const VectorArguments arguments{p, divisor_of(static_cast<uint32_t>(p.num_groups)),
+  using Tile = WarpTile<kLanes>;
+  const int64_t groups = p.column_major ? ceil_div(p.num_groups, Tile::kColumns) : p.num_groups;
+  const int64_t warps = p.column_major ? ceil_div(p.num_tokens, Tile::kTokens) * groups
+                                       : ceil_div(p.num_tokens * p.num_groups, Tile::kGroups);
+  const VectorArguments arguments{p, divisor_of(static_cast<uint32_t>(groups)),
                                   static_cast<uint32_t>(warps), how.first_wave};
-  launch_kernel(vector_kernel<T, kInt8, kGroupSize>, ceil_div(warps, kBlock / kWarpSize), kBlock,
+  launch_kernel(vector_kernel<T, kInt8, kLanes>, ceil_div(warps, kBlock / kWarpSize), kBlock,
                 arguments, how);
 }
 
 template <typename T, bool kInt8>
-void launch(const Problem& p, Launch how) {
-  if (fits_vector_kernel<T>(p)) {
-    switch (p.group_size) {
-      case 16:
-        return launch_vector<T, kInt8, 16>(p, how);
-      case 32:
-        return launch_vector<T, kInt8, 32>(p, how);
-      case 64:
-        return launch_vector<T, kInt8, 64>(p, how);
-      case 128:
-        return launch_vector<T, kInt8, 128>(p, how);
-      case 256:
-        return launch_vector<T, kInt8, 256>(p, how);
-      case 512:
-        return launch_vector<T, kInt8, 512>(p, how);
-    }
+void launch_vector(const Problem& p, Launch how) {
+  const int64_t lanes = p.group_size / kLaneElements;
+  if (lanes <= 1) return launch_vector<T, kInt8, 1>(p, how);
+  if (lanes <= 2) return launch_vector<T, kInt8, 2>(p, how);
+  if (lanes <= 4) return launch_vector<T, kInt8, 4>(p, how);
+  if (lanes <= 8) return launch_vector<T, kInt8, 8>(p, how);
+  if (lanes <= 16) return launch_vector<T, kInt8, 16>(p, how);
+  return launch_vector<T, kInt8, 32>(p, how);
+}
+
+template <typename T, bool kInt8>
+void launch_tile(Problem p, Launch how) {
+  // Row-major, contiguous rows are one.
+  if (!p.column_major && p.x_token_stride == p.num_groups * p.group_size) {
+    p.num_groups *= p.num_tokens;
+    p.num_tokens = 1;
   }
-  const int64_t blocks = ceil_div(p.num_tokens * p.num_groups, kThreads / kWarpSize);
+  TileArguments a{};
+  a.problem = p;
+  a.lanes = 1;
+  while (a.lanes * kMaxRun < p.group_size) a.lanes *= 2;
+  a.run = static_cast<uint32_t>(ceil_div(p.group_size, a.lanes));
+  int64_t slots = kTileThreads / a.lanes;
+  while (slots * p.group_size < kTileCodes && slots < kTileSlots) slots *= 2;
+  // Column-major, 8 tokens: their float32 scales of a group fill a sector.
+  const int64_t tokens = p.column_major ? std::min<int64_t>(slots, 8) : 1;
+  a.groups = static_cast<uint32_t>(std::min(slots / tokens, p.num_groups));
+  const int64_t tiles = ceil_div(p.num_groups, a.groups);
+  a.groups = static_cast<uint32_t>(ceil_div(p.num_groups, tiles));
+  a.tokens = static_cast<uint32_t>(std::min(slots / a.groups / tokens * tokens, p.num_tokens));
+  a.tiles = divisor_of(static_cast<uint32_t>(tiles));
+  a.slot = divisor_of(p.column_major ? a.tokens : a.groups);
+  // One more than the codes need: they may start at any byte of the first.
+  const int64_t words = ceil_div(a.groups * p.group_size, sizeof(uint4)) + 1;
+  a.words = divisor_of(static_cast<uint32_t>(words));
+  launch_kernel(tile_kernel<T, kInt8>, ceil_div(p.num_tokens, a.tokens) * tiles, kTileThreads, a,
+                how, a.tokens * words * sizeof(uint4));
+}
+
+template <typename T, bool kInt8>
+void launch(const Problem& p, Launch how) {
+  const int64_t groups = p.num_tokens * p.num_groups;
+  const bool small = p.group_size <= kMaxTileGroup && has_small_indices(p);
+  if (small && has_whole_lanes<T>(p)) return launch_vector<T, kInt8>(p, how);
+  if (small) return launch_tile<T, kInt8>(p, how);
+  if (p.group_size > kMaxTileGroup && has_whole_lanes<T>(p) && groups <= kMaxIndex) {
+    // Two vectors a thread: what it reads twice is in the cache.
+    const int64_t threads = ceil_div(p.group_size, 2 * kLaneElements * kWarpSize) * kWarpSize;
+    const auto block = static_cast<int>(std::clamp<int64_t>(threads, 64, 512));
+    return launch_kernel(wide_kernel<T, kInt8>, groups, block, p, how);
+  }
+  const bool block_a_group = p.group_size > kMaxWarpGroup;
+  const int64_t blocks = block_a_group ? groups : ceil_div(groups, kThreads / kWarpSize);
   if (blocks > kMaxIndex) throw std::runtime_error("x has too many groups for one launch");
-  launch_kernel(per_token_group_quant_kernel<T>, blocks, kThreads, p, how);
+  launch_kernel(block_a_group ? per_token_group_quant_kernel<T, kThreads>
+                              : per_token_group_quant_kernel<T, kWarpSize>,
+                blocks, kThreads, p, how);
 }
 
 }  // namespace

@@ -17,6 +17,15 @@ __device__ __forceinline__ float to_float(float x) { return x; }
 __device__ __forceinline__ float to_float(__nv_bfloat16 x) { return __bfloat162float(x); }
 __device__ __forceinline__ float to_float(__half x) { return __half2float(x); }
 
+// The quotient x / scale, exactly as IEEE division rounds it: with r the correctly rounded
+// reciprocal, one residual step corrects x * r (Markstein, IBM J. Res. Dev. 34, 1990, theorem 8.4).
+// The signs are such that -0 stays -0.
+__device__ __forceinline__ float quotient(float x, float scale, float reciprocal) {
+  const float y = __fmul_rn(x, reciprocal);
+  const float residual = __fmaf_rn(y, scale, -x);
+  return __fmaf_rn(-residual, reciprocal, y);
+}
+
 // NaN, the quotient by a NaN scale, gives a non-finite group's codes: 0x7F, or 0 for INT8.
 __device__ __forceinline__ uint8_t code_of(float y, bool int8) {
   if (int8) return static_cast<uint8_t>(__float2int_rn(y));
@@ -52,37 +61,51 @@ __device__ __forceinline__ void prefetch_into_l2(const void* address) {
   asm volatile("prefetch.global.L2 [%0];" ::"l"(address));
 }
 
-// Before 9.0, where division calls subroutines, the compiler spills to keep to 32 registers unless
-// it is told that one block a multiprocessor will do.
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
-#define PTGQ_LAUNCH_BOUNDS __launch_bounds__(kThreads, 1)
-#else
-#define PTGQ_LAUNCH_BOUNDS __launch_bounds__(kThreads)
-#endif
+// The largest of the values of a block's threads, of which there are whole warps.
+__device__ __forceinline__ uint32_t max_of_block(uint32_t value) {
+  __shared__ uint32_t of_warps[kWarpSize];
+  of_warps[threadIdx.x / kWarpSize] = __reduce_max_sync(0xFFFFFFFF, value);
+  __syncthreads();
+  for (int i = 0; i < blockDim.x / kWarpSize; ++i) value = max(value, of_warps[i]);
+  return value;
+}
 
-// One warp a group: any group size, alignment and row stride.
-template <typename T>
-__global__ void PTGQ_LAUNCH_BOUNDS per_token_group_quant_kernel(Problem p) {
+// For what the faster kernels don't take: any group size, alignment and row stride. A team, a warp
+// or the whole block, quantizes a group. (Not asked to fit more than one block, so that it does not
+// spill registers.)
+template <typename T, int kTeam>
+__global__ void __launch_bounds__(kThreads, 1)
+    per_token_group_quant_kernel(const __grid_constant__ Problem p) {
+  constexpr int kBatch = 8;
   let_next_kernel_start();
-  const int lane = threadIdx.x % kWarpSize;
-  const int64_t index = (int64_t{blockIdx.x} * kThreads + threadIdx.x) / kWarpSize;
+  const int lane = threadIdx.x % kTeam;
+  const int64_t index = (int64_t{blockIdx.x} * kThreads + threadIdx.x) / kTeam;
   if (index >= p.num_tokens * p.num_groups) return;
   const int64_t token = index / p.num_groups;
   const int64_t group = index % p.num_groups;
-  const T* x = static_cast<const T*>(p.x) + token * p.x_token_stride + group * p.group_size;
-  uint8_t* q = p.q + index * p.group_size;
+  const T* const x = static_cast<const T*>(p.x) + token * p.x_token_stride + group * p.group_size;
+  uint8_t* const q = p.q + index * p.group_size;
 
   wait_for_previous_kernel();
   uint32_t absmax = 0;
-  for (int64_t i = lane; i < p.group_size; i += kWarpSize) {
-    absmax = max(absmax, absolute_bits(to_float(x[i])));
+  for (int64_t i = lane; i < p.group_size; i += kBatch * kTeam) {
+#pragma unroll
+    for (int k = 0; k < kBatch; ++k) {
+      if (i + k * kTeam < p.group_size)
+        absmax = max(absmax, absolute_bits(to_float(x[i + k * kTeam])));
+    }
   }
-  absmax = __reduce_max_sync(0xFFFFFFFF, absmax);
+  absmax = kTeam == kWarpSize ? __reduce_max_sync(0xFFFFFFFF, absmax) : max_of_block(absmax);
 
   const float scale = group_scale(absmax, p.eps, p.int8 ? kMaxInt8 : kMaxE4m3, p.power_of_two);
+  const float reciprocal = __frcp_rn(scale);
   if (lane == 0) store_scale(p, token, group, scale);
-  for (int64_t i = lane; i < p.group_size; i += kWarpSize) {
-    q[i] = code_of(__fdiv_rn(to_float(x[i]), scale), p.int8);
+  for (int64_t i = lane; i < p.group_size; i += kBatch * kTeam) {
+#pragma unroll
+    for (int k = 0; k < kBatch; ++k) {
+      const int64_t at = i + k * kTeam;
+      if (at < p.group_size) q[at] = code_of(quotient(to_float(x[at]), scale, reciprocal), p.int8);
+    }
   }
 }
 

@@ -1,4 +1,4 @@
-// The fast kernel: groups of 16 to 512 elements, a power of two, in aligned rows.
+// The fast kernel: groups of 16 to 512 elements, a multiple of 16, in aligned rows.
 #pragma once
 
 #include "cuda_kernel.cuh"
@@ -55,19 +55,10 @@ struct Divisor {
 
 struct VectorArguments {
   Problem problem;
-  Divisor groups;       // by the number of groups of a token
+  Divisor groups;       // by a token's groups; column-major, by its sets of kColumns groups
   uint32_t num_warps;   // that have work
   uint32_t first_wave;  // blocks that may start, and wait, while the previous kernel runs
 };
-
-// The quotient x / scale, exactly as IEEE division rounds it: with r the correctly rounded
-// reciprocal, one residual step corrects x * r (Markstein, IBM J. Res. Dev. 34, 1990, theorem 8.4).
-// The signs are such that -0 stays -0.
-__device__ __forceinline__ float quotient(float x, float scale, float reciprocal) {
-  const float y = __fmul_rn(x, reciprocal);
-  const float residual = __fmaf_rn(y, scale, -x);
-  return __fmaf_rn(-residual, reciprocal, y);
-}
 
 // Four codes in a word.
 template <bool kInt8>
@@ -84,13 +75,36 @@ __device__ __forceinline__ uint32_t pack(float a, float b, float c, float d) {
   }
 }
 
-// kGroupSize / 16 lanes a group. A warp's groups are neighbours as the scales lie in memory: in a
-// row, or, column-major, of one column, so that their scales are stored side by side.
-template <typename T, bool kInt8, int kGroupSize>
-__global__ void __launch_bounds__(512) vector_kernel(const __grid_constant__ VectorArguments a) {
-  constexpr int kLanes = kGroupSize / kLaneElements;
-  constexpr int kWarpGroups = kWarpSize / kLanes;
+template <bool kInt8, typename T>
+__device__ __forceinline__ uint4 lane_codes(const LaneVector<T>& x, float scale, float reciprocal,
+                                            bool finite) {
+  uint32_t codes[4];
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    float y[4];
+#pragma unroll
+    for (int j = 0; j < 4; ++j) y[j] = quotient(x.element(4 * i + j), scale, reciprocal);
+    codes[i] = pack<kInt8>(y[0], y[1], y[2], y[3]);
+    if (kInt8 && !finite) codes[i] = 0;
+  }
+  return make_uint4(codes[0], codes[1], codes[2], codes[3]);
+}
+
+// Column-major, a warp takes up to 8 tokens of a group: their float32 scales fill a sector. If that
+// leaves room, it takes more groups, not more tokens, which would be read in smaller pieces.
+template <int kLanes>
+struct WarpTile {
   static_assert(kLanes >= 1 && kLanes <= kWarpSize, "a group is quantized within a warp");
+  static constexpr int kGroups = kWarpSize / kLanes;
+  static constexpr int kTokens = kGroups < 8 ? kGroups : 8;
+  static constexpr int kColumns = kGroups / kTokens;
+};
+
+// kLanes lanes a group, of which the last may be idle: a power of two, for the shuffles. A warp's
+// groups are neighbours as the scales lie in memory: in a row or, column-major, in columns.
+template <typename T, bool kInt8, int kLanes>
+__global__ void __launch_bounds__(512) vector_kernel(const __grid_constant__ VectorArguments a) {
+  using Tile = WarpTile<kLanes>;
   let_next_kernel_start();
   const Problem& p = a.problem;
   const uint32_t warp = (blockIdx.x * blockDim.x + threadIdx.x) / kWarpSize;
@@ -102,16 +116,18 @@ __global__ void __launch_bounds__(512) vector_kernel(const __grid_constant__ Vec
   uint32_t group;
   if (p.column_major) {
     const uint32_t tokens = a.groups.quotient(warp);
-    group = warp - tokens * a.groups.divisor;
-    token = tokens * kWarpGroups + slot;
+    const uint32_t columns = warp - tokens * a.groups.divisor;
+    token = tokens * Tile::kTokens + slot % Tile::kTokens;
+    group = columns * Tile::kColumns + slot / Tile::kTokens;
   } else {
-    const uint32_t index = warp * kWarpGroups + slot;
+    const uint32_t index = warp * Tile::kGroups + slot;
     token = a.groups.quotient(index);
     group = index - token * a.groups.divisor;
   }
+  const uint32_t start = lane % kLanes * kLaneElements;
   // Lanes without work stay for the shuffles.
-  const bool inside = token < p.num_tokens;
-  const uint32_t column = group * kGroupSize + lane % kLanes * kLaneElements;
+  const bool inside = token < p.num_tokens && group < p.num_groups && start < p.group_size;
+  const uint32_t column = group * static_cast<uint32_t>(p.group_size) + start;
   const T* from = static_cast<const T*>(p.x) + token * p.x_token_stride + column;
 
   // Gains the latency of memory where x was not written just now. Not for float32, of which a lane
@@ -128,20 +144,41 @@ __global__ void __launch_bounds__(512) vector_kernel(const __grid_constant__ Vec
   const float scale = group_scale(absmax, p.eps, kInt8 ? kMaxInt8 : kMaxE4m3, p.power_of_two);
   const float reciprocal = __frcp_rn(scale);
 
-  uint32_t codes[4];
-#pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    float y[4];
-#pragma unroll
-    for (int j = 0; j < 4; ++j) y[j] = quotient(x.element(4 * i + j), scale, reciprocal);
-    codes[i] = pack<kInt8>(y[0], y[1], y[2], y[3]);
-    if (kInt8 && !is_finite(absmax)) codes[i] = 0;
-  }
+  const uint4 codes = lane_codes<kInt8>(x, scale, reciprocal, is_finite(absmax));
   if (!inside) return;
-  const int64_t hidden_dim = int64_t{a.groups.divisor} * kGroupSize;
-  *reinterpret_cast<uint4*>(p.q + token * hidden_dim + column) =
-      make_uint4(codes[0], codes[1], codes[2], codes[3]);
+  const int64_t hidden_dim = p.num_groups * p.group_size;
+  *reinterpret_cast<uint4*>(p.q + token * hidden_dim + column) = codes;
   if (lane % kLanes == 0) store_scale(p, token, group, scale);
+}
+
+// A block a group: any multiple of 16 elements, in aligned rows. What is read twice is in the
+// cache.
+template <typename T, bool kInt8>
+__global__ void __launch_bounds__(512) wide_kernel(const __grid_constant__ Problem p) {
+  let_next_kernel_start();
+  const int64_t token = blockIdx.x / p.num_groups;
+  const int64_t group = blockIdx.x - token * p.num_groups;
+  const T* const x = static_cast<const T*>(p.x) + token * p.x_token_stride + group * p.group_size;
+  uint8_t* const q = p.q + blockIdx.x * p.group_size;
+  const int64_t begin = threadIdx.x * kLaneElements;
+  const int64_t step = blockDim.x * kLaneElements;
+
+  wait_for_previous_kernel();
+  LaneVector<T> vector;
+  uint32_t absmax = 0;
+  for (int64_t i = begin; i < p.group_size; i += step) {
+    vector.load(x + i);
+    absmax = max(absmax, vector.absmax_bits());
+  }
+  absmax = max_of_block(absmax);
+  const float scale = group_scale(absmax, p.eps, kInt8 ? kMaxInt8 : kMaxE4m3, p.power_of_two);
+  const float reciprocal = __frcp_rn(scale);
+  if (threadIdx.x == 0) store_scale(p, token, group, scale);
+  for (int64_t i = begin; i < p.group_size; i += step) {
+    vector.load(x + i);
+    *reinterpret_cast<uint4*>(q + i) =
+        lane_codes<kInt8>(vector, scale, reciprocal, is_finite(absmax));
+  }
 }
 
 }  // namespace ptgq
