@@ -206,7 +206,9 @@ class Compiled:
         self.names, self.launches = names, []
 
     def __getitem__(self, grid):
-        def launch(*arguments, num_warps=None, enable_fp_fusion=None, stream=None, **constants):
+        def launch(*arguments, stream=None, **constants):
+            for option in ("num_warps", "enable_fp_fusion", "launch_pdl"):
+                constants.pop(option, None)
             values = [getattr(a, "data_ptr", lambda a=a: a)() for a in arguments]
             self.launches.append((grid, *values, *constants.values()))
             if constants:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import torch
 import triton
 import triton.language as tl
+from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 from ptgq.backends.reference import QMAX
 from ptgq.extension import prepare
@@ -24,8 +25,11 @@ from ptgq.scales import ScaleFormat
 _INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 # Elements of a group that a program holds at a time; larger groups are read twice.
 _MAX_BLOCK = 4096
-# Elements a program quantizes: 16 for each of its 64 threads.
-_TILE = 1024
+# Elements a program quantizes: 32 for each of its 128 threads.
+_TILE = 4096
+_WARPS = 4
+# Column-major, tokens of a tile: their float32 scales of a group fill a sector of 32 bytes.
+_TOKENS = 8
 
 
 @triton.jit
@@ -45,10 +49,10 @@ def e4m3_code(y):
 
 
 @triton.jit
-def int8_code(y):
-    """float32 to INT8, half to even: the last bits of y + 1.5 * 2^23. NaN is 0."""
+def int8_code(y, scale):
+    """float32 to INT8, half to even: the last bits of y + 1.5 * 2^23. Of a NaN scale, 0."""
     bits = (y + 12582912.0).to(tl.int32, bitcast=True)
-    return tl.where(y == y, bits, 0).to(tl.int8)
+    return (bits & tl.where(scale == scale, -1, 0)).to(tl.int8)
 
 
 @triton.jit
@@ -82,7 +86,7 @@ def codes_of(x, scale, INT8: tl.constexpr, HARDWARE_E4M3: tl.constexpr):
     residual = tl.fma(y, tl.zeros_like(y) + scale[:, None], -x)
     y = tl.fma(residual, tl.zeros_like(y) - reciprocal, y)
     if INT8:
-        return int8_code(y)
+        return int8_code(y, scale[:, None])
     elif HARDWARE_E4M3:
         return y.to(tl.float8e4nv).to(tl.uint8, bitcast=True)
     else:
@@ -100,6 +104,7 @@ def per_token_group_quant_kernel(
     x_token_stride,
     eps,
     GROUP_SIZE: tl.constexpr,
+    TOKENS: tl.constexpr,
     GROUPS: tl.constexpr,
     BLOCK: tl.constexpr,
     CONTIGUOUS: tl.constexpr,
@@ -109,18 +114,23 @@ def per_token_group_quant_kernel(
     POWER_OF_TWO: tl.constexpr,
     E8M0: tl.constexpr,
     HARDWARE_E4M3: tl.constexpr,
+    DEPENDENT: tl.constexpr,
 ):
-    """Quantize GROUPS groups: neighbours in a row, or in a column, as the scales lie in memory."""
+    """Quantize a tile of groups: neighbours in a row or, column-major, GROUPS of each of TOKENS."""
+    if DEPENDENT:  # programmatic dependent launch: the next kernel may start, and waits in its turn
+        gdc_launch_dependents()
     program = tl.program_id(0).to(tl.int64)
+    slot = tl.arange(0, TOKENS * GROUPS)
     if COLUMN_MAJOR:
-        token = program // num_groups * GROUPS + tl.arange(0, GROUPS)
-        group = program % num_groups
+        tiles = tl.cdiv(num_groups, GROUPS)
+        token = program // tiles * TOKENS + slot % TOKENS
+        group = program % tiles * GROUPS + slot // TOKENS
         index = token * num_groups + group
-        inside = token < num_tokens
+        inside = (token < num_tokens) & (group < num_groups)
         x_start = token * x_token_stride + group * GROUP_SIZE
         s_ptrs = s_ptr + group * num_tokens + token
     else:
-        index = program * GROUPS + tl.arange(0, GROUPS)
+        index = program * GROUPS + slot
         inside = index < num_tokens.to(tl.int64) * num_groups
         if CONTIGUOUS:
             x_start = index * GROUP_SIZE
@@ -133,6 +143,8 @@ def per_token_group_quant_kernel(
     q_ptrs = q_ptr + (index * GROUP_SIZE)[:, None] + columns
     inside_tile = inside[:, None]
 
+    if DEPENDENT:
+        gdc_wait()
     if GROUP_SIZE <= BLOCK:
         if GROUP_SIZE < BLOCK:
             inside_tile = inside_tile & (columns < GROUP_SIZE)
@@ -141,7 +153,7 @@ def per_token_group_quant_kernel(
         scale = group_scale(absmax_bits, eps, QMAX, POWER_OF_TWO)
         tl.store(q_ptrs, codes_of(x, scale, INT8, HARDWARE_E4M3), mask=inside_tile)
     else:
-        running = tl.zeros((GROUPS, BLOCK), tl.int32)
+        running = tl.zeros((TOKENS * GROUPS, BLOCK), tl.int32)
         for start in range(0, GROUP_SIZE, BLOCK):
             mask = inside_tile & (start + columns < GROUP_SIZE)
             running = tl.maximum(running, absolute_bits(tl.load(x_ptrs + start, mask, other=0.0)))
@@ -161,7 +173,7 @@ class Launch(NamedTuple):
     """A compiled kernel, and what its launches have in common."""
 
     kernel: Any
-    groups: int
+    tile: tuple[int, int]
     constants: tuple[Any, ...]
 
 
@@ -186,9 +198,19 @@ def _key(
     return device, dtypes, strides, group_size, column_major, power_of_two
 
 
-def _grid(num_tokens: int, num_groups: int, groups: int, column_major: bool) -> tuple[int, ...]:
+def _tile(group_size: int, column_major: bool) -> tuple[int, int]:
+    """The tokens, and the groups of each, that a program quantizes."""
+    groups = max(1, _TILE // triton.next_power_of_2(group_size))
+    tokens = min(_TOKENS, groups) if column_major else 1
+    return tokens, groups // tokens
+
+
+def _grid(
+    num_tokens: int, num_groups: int, tile: tuple[int, int], column_major: bool
+) -> tuple[int, ...]:
+    tokens, groups = tile
     if column_major:
-        return -(-num_tokens // groups) * num_groups, 1, 1
+        return -(-num_tokens // tokens) * -(-num_groups // groups), 1, 1
     return -(-num_tokens * num_groups // groups), 1, 1
 
 
@@ -209,10 +231,12 @@ def per_token_group_quant(
     int8 = q.dtype is torch.int8
     e8m0 = s.dtype is torch.float8_e8m0fnu
     block = min(triton.next_power_of_2(group_size), _MAX_BLOCK)
-    groups = max(1, _TILE // block)
+    tile = _tile(group_size, column_major)
+    capability = (0, 0) if _INTERPRETED else torch.cuda.get_device_capability(x.device)
     constants = {
         "GROUP_SIZE": group_size,
-        "GROUPS": groups,
+        "TOKENS": tile[0],
+        "GROUPS": tile[1],
         "BLOCK": block,
         "CONTIGUOUS": contiguous,
         "COLUMN_MAJOR": column_major,
@@ -220,26 +244,26 @@ def per_token_group_quant(
         "INT8": int8,
         "POWER_OF_TWO": power_of_two,
         "E8M0": e8m0,
-        "HARDWARE_E4M3": not _INTERPRETED and torch.cuda.get_device_capability(x.device) >= (8, 9),
+        "HARDWARE_E4M3": capability >= (8, 9),
+        "DEPENDENT": capability >= (9, 0),
     }
     with torch.cuda.device_of(x):
-        compiled = per_token_group_quant_kernel[
-            _grid(num_tokens, num_groups, groups, column_major)
-        ](
+        compiled = per_token_group_quant_kernel[_grid(num_tokens, num_groups, tile, column_major)](
             x,
             q if int8 else q.view(torch.uint8),
             s.view(torch.uint8) if e8m0 else s,
             *sizes,
             float(eps),
             **constants,
-            num_warps=2,
+            num_warps=_WARPS,
             enable_fp_fusion=False,
+            launch_pdl=capability >= (9, 0),
         )
     pointers = x.data_ptr(), q.data_ptr(), s.data_ptr()
     dtypes = x.dtype, q.dtype, s.dtype
     key = _key(x.get_device(), dtypes, pointers, sizes, group_size, column_major, power_of_two)
     if compiled is not None and key is not None:
-        _launches[key] = Launch(compiled, groups, tuple(constants.values()))
+        _launches[key] = Launch(compiled, tile, tuple(constants.values()))
 
 
 def quantize_directly(
@@ -262,6 +286,6 @@ def quantize_directly(
     launch = _launches.get(key)
     if launch is None:
         return None
-    grid = _grid(sizes[0], sizes[1], launch.groups, column_major)
+    grid = _grid(sizes[0], sizes[1], launch.tile, column_major)
     launch.kernel[grid](*pointers, *sizes, eps, *launch.constants, stream=stream)
     return results
