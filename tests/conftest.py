@@ -43,3 +43,12 @@ def pytest_collection_modifyitems(items):
 def backend_on(request):
     """A backend and the device type it runs on."""
     return request.param
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """Chromium: one a session, as its driver allows no second."""
+    import browser
+
+    with browser.launch() as started:
+        yield started

@@ -1,0 +1,45 @@
+"""A published site of made-up results, and a page on it that may not leave it."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("asv", reason="asv is not installed")
+
+import browser as browsers
+import pages
+import synthetic_results
+
+
+@pytest.fixture(scope="session")
+def published(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("site") / "record"
+    synthetic_results.write_results(folder, pages.COMMITS, len(pages.MACHINES), None)
+    pages.publish(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def address(published):
+    with browsers.serve(published / "html") as url:
+        yield url
+
+
+@pytest.fixture
+def context(chromium):
+    context = chromium.new_context(viewport={"width": 1280, "height": 900}, color_scheme="light")
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def watch(context, address):
+    """Fail the test if its page left 127.0.0.1, lost a request or wrote to the console."""
+    watch = browsers.Watch(context, address)
+    yield watch
+    assert watch.wrong == []
+
+
+@pytest.fixture
+def page(watch):
+    return watch.page

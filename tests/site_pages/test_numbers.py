@@ -1,0 +1,165 @@
+"""What the pages show is what is stored."""
+
+from __future__ import annotations
+
+import math
+
+import browser as browsers
+import pytest
+from pages import (
+    CALL,
+    COMMITS,
+    ERROR,
+    H200,
+    KERNEL,
+    MACHINES,
+    TWO_CORE,
+    cells,
+    open_front,
+    row,
+    stored,
+    wait_for_history,
+)
+
+
+def test_table_shows_the_stored_numbers_and_their_ratio(page, address, published):
+    open_front(page, address)
+    values = [
+        stored(published, H200, CALL, backend, 32, 128, "int8") for backend in ("cuda", "triton")
+    ]
+    kernel = [
+        stored(published, H200, KERNEL, backend, "cold", 32, 128, "int8")
+        for backend in ("cuda", "triton")
+    ]
+    shown = cells(row(page, "speedup", "32 × 128", "128", "int8"))
+    assert shown[3:9] == [
+        f"{1e6 * values[0]:.2f}", f"{1e6 * values[1]:.1f}", f"×{values[1] / values[0]:.2f}",
+        f"{1e6 * kernel[0]:.3f}", f"{1e6 * kernel[1]:.2f}", f"×{kernel[1] / kernel[0]:.2f}",
+    ]  # fmt: skip
+    assert page.locator("#speedup tbody tr").count() == 30
+
+
+def test_hot_kernel_times_are_other_numbers(page, address, published):
+    open_front(page, address)
+    page.locator("#speedup select").select_option("hot")
+    hot = stored(published, H200, KERNEL, "cuda", "hot", 16, 64, "fp8_row_float32")
+    shown = cells(row(page, "speedup", "16 × 512", "64", "fp8_row_float32"))
+    assert shown[6] == f"{1e6 * hot:.3f}"
+
+
+@pytest.mark.parametrize(
+    ("format_name", "scale"), [("fp8_row_float32", 4), ("fp8_column_ue8m0", 1)]
+)
+def test_bandwidth_is_derived_from_the_bytes(page, address, published, format_name, scale):
+    open_front(page, address)
+    page.locator("#bandwidth select").nth(1).select_option(format_name)
+    time = stored(published, H200, "kernel_time.KernelTime.track_serving", "cuda", "cold", 8192,
+                  7168, 128, format_name)  # fmt: skip
+    ratio = stored(published, H200, "copy_distance.DistanceToCopy.track_serving", "cuda", 8192,
+                   7168, 128, format_name)  # fmt: skip
+    moved = 8192 * 7168 * (2 + 1) + 8192 * 7168 // 128 * scale
+    shown = cells(row(page, "bandwidth", "8192 × 7168"))
+    assert shown[1:4] == [
+        f"{1e6 * time:.1f}", f"{moved / time / 1e9:,.0f}", f"{100 / ratio:.0f} %",
+    ]  # fmt: skip
+
+
+def test_footprint_is_exact_and_says_what_was_before(page, address):
+    open_front(page, address)
+    assert "1,859,408" in page.locator("#footprint").inner_text()
+    assert cells(row(page, "footprint", "quantize<128, row>"))[1] == "42 (was 40)"
+
+
+def test_accuracy_is_shown_in_decibel_too(page, address, published):
+    open_front(page, address)
+    error = stored(published, H200, ERROR, "normal", 64, "int8")
+    shown = cells(row(page, "accuracy", "int8", "64"))
+    assert shown[2:4] == [f"{error:#.3g}", f"{-20 * math.log10(error):.1f} dB"]
+    identity = cells(row(page, "identity", "CUDA"))
+    assert identity[1:4] == ["30 of 30", "0", "0"]
+
+
+@pytest.mark.parametrize(
+    ("series", "verdict"),
+    [
+        ("Call latency: cuda, 64, 128, int8", "slower"),
+        ("Call latency: cuda, 64, 64, int8", "faster"),
+        ("Kernel time, table's shapes: triton, cold, 32, 64, int8", "undecided"),
+        ("Kernel time, table's shapes: triton, cold, 16, 64, int8", "same"),
+        ("footprint.Kernels.track_registers: quantize<128, row>", "worse"),
+        ("Call latency: cuda, 16, 64, int8", "failed"),
+    ],
+)
+def test_changes_have_a_verdict(page, address, series, verdict):
+    open_front(page, address)
+    if verdict == "same":
+        for name in ("failed", "slower", "faster", "undecided", "same"):
+            page.locator("#changes button[aria-pressed]", has_text=name).click()
+        while (more := page.get_by_text("Show more")).count():
+            more.click()
+    shown = cells(row(page, "changes", series))
+    assert shown[5] == verdict
+
+
+def test_failed_and_not_applicable_say_so(page, address):
+    open_front(page, address)
+    line = row(page, "speedup", "16 × 512", "64", "int8")
+    assert cells(line)[3:6] == ["failed", "failed", "–"]
+    open_front(page, address, TWO_CORE)
+    assert "this machine has no GPU" in page.locator("#speedup p").inner_text()
+    assert "no GPU on this machine" in row(page, "identity", "CUDA").inner_text()
+    assert page.locator("#bandwidth").count() == 0
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_cell_leads_to_its_graph(page, address, published, machine):
+    backend = "cpu" if machine == TWO_CORE else "cuda"
+    open_front(page, address, machine)
+    row(page, "speedup", "32 × 128", "128", "int8").locator("td a").first.click()
+    page.wait_for_selector("#main-graph canvas")
+    browsers.wait_until(page, "jQuery('#main-graph').data('plot')?.getData().length === 1")
+    points = page.evaluate("jQuery('#main-graph').data('plot').getData()[0].data")
+    assert len(points) == COMMITS
+    assert points[-1][1] == stored(published, machine, CALL, backend, 32, 128, "int8")
+    # Something other than the background is painted.
+    assert page.evaluate("""() => {
+        const canvas = document.querySelector('#main-graph canvas');
+        const pixels = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
+        return new Set(new Uint32Array(pixels.data.buffer)).size > 2;
+    }""")
+
+
+def test_history_draws_the_series_and_lists_its_numbers(page, address, published):
+    open_front(page, address)
+    row(page, "speedup", "16 × 512", "64", "int8").get_by_role("button").click()
+    page.locator("dialog").get_by_role("button", name="History").first.click()
+    wait_for_history(page, "Call latency, tokens 16, group 64, format int8")
+    page.locator("#history summary").click()
+    page.wait_for_selector("#history details tbody tr")
+    lines = page.locator("#history details tbody tr")
+    assert lines.count() == COMMITS
+    assert cells(lines.first)[1:] == ["failed"] * 4
+    assert cells(lines.nth(1))[1].endswith("µs")
+    page.locator("#history select").first.select_option("footprint.Startup.track_import")
+    wait_for_history(page, "footprint.Startup.track_import")
+    value = stored(published, H200, "footprint.Startup.track_import")
+    assert cells(lines.first)[1] == f"{value:.2f} s"
+
+
+def test_history_paints_an_interval_band(page, address):
+    open_front(page, address)
+    page.wait_for_selector("#history canvas")
+    page.locator("#history select").nth(2).select_option("32")
+    page.locator("#history select").nth(4).select_option("int8")
+    wait_for_history(page, "tokens 32, group 64, format int8")
+    # A band is the line's colour at 22 % over the card: count pixels that are neither, nor grey.
+    tinted = page.evaluate("""() => {
+        const canvas = document.querySelector('#history canvas');
+        const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
+        let count = 0;
+        for (let i = 0; i < data.length; i += 4)
+            if (data[i + 3] > 30 && data[i + 3] < 90 && Math.abs(data[i] - data[i + 2]) > 40)
+                count++;
+        return count;
+    }""")
+    assert tinted > 5000

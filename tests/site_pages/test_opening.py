@@ -1,0 +1,121 @@
+"""Pages open without a word on the console, and nothing leaves 127.0.0.1."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import browser as browsers
+import pytest
+from pages import (
+    CALL,
+    ERROR,
+    HOSTILE,
+    KERNEL,
+    MACHINES,
+    open_front,
+    publish,
+)
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_front_page_opens_clean(page, address, machine):
+    open_front(page, address, machine)
+    pressed = page.locator("#machines button[aria-pressed=true]")
+    assert pressed.inner_text().startswith(machine)
+    page.wait_for_selector("#history canvas")
+    page.wait_for_load_state("networkidle")
+
+
+@pytest.mark.parametrize(
+    ("place", "selector"),
+    [
+        ("#/", "#summarygrid-display .benchmark-container"),
+        ("#/summarylist", "#summarylist-body tbody tr"),
+        ("#/regressions", "#regressions-body tbody tr"),
+        (f"#{CALL}", "#main-graph canvas"),
+    ],
+)
+def test_asv_pages_open_clean(page, address, place, selector):
+    page.goto(f"{address}asv.html{place}")
+    page.wait_for_selector(selector)
+    page.wait_for_load_state("networkidle")
+
+
+def test_pages_lead_to_each_other(page, address):
+    open_front(page, address)
+    page.get_by_role("link", name="Regressions").click()
+    page.wait_for_selector("#regressions-body tbody tr")
+    page.get_by_role("link", name="CUDA vs Triton").click()
+    browsers.wait_until(page, browsers.READY)
+
+
+def test_addresses_of_asv_front_page_still_lead_to_it(page, address):
+    page.goto(f"{address}index.html#/regressions")
+    page.wait_for_url("**/asv.html#/regressions")
+    page.wait_for_selector("#regressions-body tbody tr")
+
+
+@pytest.mark.parametrize("kept", [(ERROR,), (ERROR, KERNEL)])
+def test_what_was_not_measured_is_said_not_tabulated(context, published, tmp_path, kept):
+    # The same machine's results without the calls, or any times: an older measurement, say.
+    folder = Path(shutil.copytree(published, tmp_path / "record"))
+    shutil.rmtree(folder / "html")
+    for path in (folder / "results").glob("*/*-*.json"):
+        content = json.loads(path.read_text())
+        content["results"] = {name: content["results"][name] for name in kept}
+        path.write_text(json.dumps(content))
+    publish(folder)
+    with browsers.serve(folder / "html") as address:
+        watch = browsers.Watch(context, address)
+        open_front(watch.page, address)
+        assert "not measured" in watch.page.locator("#speedup .na").first.inner_text()
+        assert watch.page.locator("#speedup table").count() == (KERNEL in kept)
+        assert watch.page.locator("#accuracy tbody tr").count() == 10
+        assert watch.wrong == []
+
+
+def test_without_results_the_page_says_so(context, published, tmp_path):
+    folder = Path(shutil.copytree(published, tmp_path / "record"))
+    shutil.rmtree(folder / "html")
+    for path in (folder / "results").glob("*/*-*.json"):
+        path.unlink()
+    publish(folder)
+    with browsers.serve(folder / "html") as address:
+        watch = browsers.Watch(context, address)
+        open_front(watch.page, address)
+        assert "No results of main's commits" in watch.page.locator("#sections").inner_text()
+        assert watch.wrong == []
+
+
+def test_markup_in_results_and_commits_is_inert(context, address):
+    watch = browsers.Watch(context, address)
+    page = watch.page
+    open_front(page, address, HOSTILE)
+    page.wait_for_load_state("networkidle")
+    assert "<script>window.hacked = 1</script>" in page.locator("#machine").inner_text()
+    assert page.locator("main script, main img").count() == 0
+    assert page.evaluate("window.hacked") is None
+    assert watch.wrong == []
+    # asv itself puts the machine's facts into a tooltip as markup: its page's policy stops them.
+    page.goto(f"{address}asv.html#{CALL}")
+    page.wait_for_selector("#main-graph canvas")
+    page.get_by_text(HOSTILE, exact=True).hover()
+    page.wait_for_selector(".tooltip")
+    page.wait_for_timeout(300)
+    assert page.evaluate("window.hacked") is None
+
+
+def test_policy_allows_nothing_from_elsewhere(page, address):
+    open_front(page, address)
+    policy = page.locator("meta[http-equiv=Content-Security-Policy]").get_attribute("content")
+    sources = {source for rule in policy.split(";") for source in rule.split()[1:]}
+    assert sources == {"'none'", "'self'"}
+    assert page.locator("script:not([src])").count() == 0
+
+
+def test_opens_from_a_file(page, published):
+    page.goto((published / "html" / "index.html").as_uri())
+    browsers.wait_until(page, browsers.READY)
+    page.wait_for_selector("#history canvas")
