@@ -51,6 +51,10 @@ bool is_column_major(const TensorView& s, int64_t num_tokens) {
   return (s.sizes[last] <= 1 || s.strides[last] == num_tokens) && are_packed(s, last, 1);
 }
 
+bool is_aligned(const TensorView& t, size_t element_size) {
+  return reinterpret_cast<uintptr_t>(t.data) % element_size == 0;
+}
+
 bool same_device(const TensorView& a, const TensorView& b) {
   return a.device_type == b.device_type && a.device_index == b.device_index;
 }
@@ -71,6 +75,8 @@ Problem check_input(const TensorView& x, const Options& options) {
   const bool packed = p.num_tokens == 0 || is_contiguous(x);
   require(packed || (x.dim == 2 && (x.strides[1] == 1 || hidden_dim == 1)),
           "x must be contiguous, or two-dimensional with contiguous rows");
+  require(p.num_tokens == 0 || is_aligned(x, p.x_type == InputType::kFloat32 ? 4 : 2),
+          "x must be aligned to its elements");
   // Not `eps < ...`: NaN must fail. The bound keeps eps / 448 and its residuals normal.
   require(options.eps >= 1e-24 && options.eps <= 3.4028234663852886e38,
           "eps must lie between 1e-24 and 3.4028235e38, got ", options.eps);
@@ -102,6 +108,7 @@ Problem check_outputs(Problem p, const TensorView& x, const TensorView& q, const
   require(
       p.num_tokens == 0 || (p.column_major ? is_column_major(s, p.num_tokens) : is_contiguous(s)),
       "s must be contiguous, or its transpose with column_major_scales");
+  require(p.num_tokens == 0 || p.e8m0 || is_aligned(s, 4), "s must be aligned to its elements");
   p.q = static_cast<uint8_t*>(q.data);
   p.s = s.data;
   return p;

@@ -167,6 +167,7 @@ def _quantize(
     _check_group_size(group_size, x.shape, "x")
     if x.stride(-1) != 1 and x.shape[-1] > 1:
         raise ValueError(f"x must be contiguous in its last dimension, got strides {x.stride()}")
+    _check_aligned("x", x)
     _check_eps(eps)
     check_backend(backend)
     chosen = "reference" if x.is_meta else choose_backend(backend, x.device)
@@ -248,6 +249,9 @@ def _check_out(
             raise ValueError(f"{name} must be on x's device {x.device}, got {tensor.device}")
         if tensor.requires_grad:
             raise ValueError(f"{name} must not require gradients, got requires_grad=True")
+        if _has_address(tensor) and tensor.is_neg():
+            raise ValueError(f"{name} must not be a negated view, got is_neg()=True")
+        _check_aligned(name, tensor)
     for name, tensor, other_name, other in (
         ("out[0]", q, "x", x),
         ("out[1]", s, "x", x),
@@ -258,11 +262,30 @@ def _check_out(
     return q, s
 
 
+def _has_address(tensor: torch.Tensor) -> bool:
+    """Whether a tensor is memory: not while compiling, not a fake one or one within torch.func."""
+    return (
+        not torch.compiler.is_compiling()
+        and type(tensor) in (torch.Tensor, torch.nn.Parameter)
+        and not tensor.is_meta
+        and tensor.numel() > 0
+        and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+    )
+
+
+def _check_aligned(name: str, tensor: torch.Tensor) -> None:
+    """Raise if a tensor, made of foreign memory, does not start at a multiple of its elements."""
+    size = tensor.element_size()
+    if size > 1 and _has_address(tensor) and tensor.data_ptr() % size:
+        raise ValueError(
+            f"{name} must be aligned to its elements of {size} bytes, got the address "
+            f"0x{tensor.data_ptr():x}"
+        )
+
+
 def _overlap(a: torch.Tensor, b: torch.Tensor) -> bool:
-    """Whether the address ranges of two tensors meet (unknown, so False, while compiling)."""
-    if torch.compiler.is_compiling() or a.is_meta or a.numel() == 0 or b.numel() == 0:
-        return False
-    if type(a) is not torch.Tensor or type(b) is not torch.Tensor:
+    """Whether the address ranges of two tensors meet (False where there are none)."""
+    if not (_has_address(a) and _has_address(b)):
         return False
 
     def end(t: torch.Tensor) -> int:

@@ -12,6 +12,12 @@ def bits(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.detach().cpu().contiguous().view(_BITS[tensor.element_size()])
 
 
+def memory(tensor: torch.Tensor) -> bytes:
+    """All of a tensor's storage, what lies beside the tensor too."""
+    storage = tensor.untyped_storage()
+    return torch.empty(0, dtype=torch.uint8).set_(storage).numpy().tobytes()
+
+
 def assert_same_bytes(actual: torch.Tensor, expected: torch.Tensor, name: str) -> None:
     """Assert equal dtype, shape, strides (where a size fixes them) and bytes."""
     assert actual.dtype == expected.dtype, f"{name}: {actual.dtype} != {expected.dtype}"

@@ -1,0 +1,224 @@
+"""Arguments that nobody chose: the public functions, and the op that trusts no caller.
+
+Either one exception, and nothing is written, or the reference's bytes. ``PTGQ_FUZZ_SECONDS`` is the
+budget of each test; ``nox -s sanitize`` runs them with every access to memory checked.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+
+import numeric
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import ptgq
+
+SECONDS = float(os.environ.get("PTGQ_FUZZ_SECONDS", "5"))
+DTYPES = [
+    torch.bfloat16, torch.float16, torch.float32, torch.float64, torch.int8, torch.uint8,
+    torch.int16, torch.float8_e4m3fn, torch.float8_e5m2, torch.float8_e8m0fnu, torch.complex64,
+]  # fmt: skip
+sizes = st.sampled_from([1, 2, 3, 4, 8, 16, 17, 31, 64, 100, 0])
+group_sizes = st.sampled_from([1, 2, 3, 4, 8, 16, 64, 0, -1, 2**31, 2**62, 2**63 - 1, -(2**63)])
+flags = st.booleans()
+often = st.integers(0, 19).map(bool)
+epsilons = st.one_of(*[st.sampled_from([1e-10, 1e-24, 1.0, 3e38])] * 4, st.floats())
+# Small: what the op does between calls should not cost more than the call.
+torch.set_num_threads(1)
+
+
+@st.composite
+def tensors(draw, shape=None, dtypes=DTYPES):
+    """Memory of random bytes, seen with any shape, strides and offset that fit in it."""
+    dtype = draw(st.sampled_from(dtypes))
+    if shape is None:
+        shape = tuple(
+            draw(
+                st.lists(sizes, min_size=1, max_size=2)
+                if draw(often)
+                else st.lists(st.integers(0, 3), max_size=6)
+            )
+        )
+    kind = draw(st.sampled_from(["contiguous"] * 4 + ["column", "padded", "any", "offset"]))
+    strides = list(torch.empty(shape, device="meta").stride())
+    if kind == "column" and len(shape) > 1:
+        strides = [*torch.empty(shape[:-1], device="meta").stride(), math.prod(shape[:-1])]
+    elif kind == "padded" and len(shape) > 1:
+        strides[0] += draw(st.integers(0, 9))
+    elif kind == "any":
+        strides = [draw(st.integers(0, 12)) for _ in shape]
+    offset = draw(st.integers(0, 5)) if kind == "offset" else 0
+    last = sum((n - 1) * step for n, step in zip(shape, strides, strict=True))
+    count = 0 if 0 in shape else last + 1
+    seed = draw(st.integers(0, 2**16))
+    generator = torch.Generator().manual_seed(seed)
+    size = (offset + count) * dtype.itemsize
+    memory = torch.randint(0, 256, (size,), dtype=torch.uint8, generator=generator)
+    if draw(st.booleans()):
+        # Ordinary numbers: random bytes hold a NaN in most groups.
+        memory = memory & 0xB7
+    return memory.view(dtype).as_strided(shape, strides, offset)
+
+
+def related(draw, x):
+    """``q`` and ``s`` as they should be for some group size, or whatever."""
+    divisors = [n for n in (1, 4, 16, 17, 31, 64) if x.dim() and x.shape[-1] % n == 0]
+    group_size = draw(st.sampled_from(divisors) if divisors and draw(often) else group_sizes)
+    fits = x.dim() > 0 and group_size > 0 and x.shape[-1] % group_size == 0
+    q_shape = x.shape if draw(often) else None
+    s_shape = (*x.shape[:-1], x.shape[-1] // group_size) if fits else None
+    likely = [torch.float8_e4m3fn, torch.int8, torch.uint8]
+    q = draw(tensors(q_shape, likely if draw(often) else DTYPES))
+    likely = [torch.float32, torch.float8_e8m0fnu, torch.uint8]
+    s = draw(tensors(s_shape, likely if draw(often) else DTYPES))
+    return q, s, group_size
+
+
+def storages(*tensors_):
+    return [numeric.memory(t) for t in tensors_]
+
+
+def same(a, b):
+    return torch.equal(numeric.bits(a), numeric.bits(b))
+
+
+def for_seconds(check, strategy) -> dict[str, int]:
+    """Run `check` on ever new examples until the budget is spent; return how each one ended."""
+    ends: dict[str, int] = {}
+
+    @settings(max_examples=400, deadline=None, database=None,
+              suppress_health_check=list(HealthCheck))  # fmt: skip
+    @given(strategy)
+    def run(arguments):
+        end = check(arguments)
+        ends[end] = ends.get(end, 0) + 1
+
+    end = time.monotonic() + SECONDS
+    while time.monotonic() < end:
+        run()
+    print(f"{sum(ends.values())} examples: {ends}")
+    return ends
+
+
+@st.composite
+def op_arguments(draw):
+    likely = [torch.bfloat16, torch.float16, torch.float32]
+    x = draw(tensors(dtypes=likely if draw(often) else DTYPES))
+    q, s, group_size = related(draw, x)
+    if not draw(often):
+        q, s = s, q
+    return x, q, s, group_size, draw(epsilons), draw(flags), draw(flags)
+
+
+def run_op(arguments):
+    x, q, s, *options = arguments
+    before = storages(x, q, s)
+    try:
+        torch.ops.ptgq.per_token_group_quant(x, q, s, *options)
+    except (RuntimeError, TypeError):
+        assert storages(x, q, s) == before
+        return "refused"
+    assert storages(x) == before[:1]
+    if x.numel() == 0:
+        return "empty"
+    q2, s2 = torch.empty_like(q), torch.empty_like(s)
+    flat = x if x.dim() < 3 else x.reshape(-1, x.shape[-1])
+    if x.dim() == 1:
+        flat = x.view(1, -1)
+    q2, s2 = (t.view(flat.shape[0], -1) for t in (q2.contiguous(), s2.contiguous()))
+    torch.ops.ptgq.per_token_group_quant_reference(
+        flat, q2, s2, options[0], options[1], False, options[3]
+    )
+    assert same(q2.view(q.shape), q)
+    assert same(s2.view(s.shape), s)
+    return "quantized"
+
+
+def test_the_op_itself():
+    ends = for_seconds(run_op, op_arguments())
+    assert set(ends) == {"refused", "empty", "quantized"}
+
+
+anything = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=3), st.just([1]),
+    st.sampled_from(DTYPES),
+)  # fmt: skip
+
+
+@st.composite
+def function_arguments(draw):
+    x = draw(tensors(dtypes=DTYPES[:3])) if draw(often) else draw(anything)
+    fp8 = draw(flags)
+    known = {"group_size": 16, "eps": draw(epsilons), "backend": "cpu"}
+    if fp8:
+        known |= {"column_major_scales": draw(flags), "use_ue8m0": draw(flags)}
+    if isinstance(x, torch.Tensor):
+        q, s, known["group_size"] = related(draw, x)
+        if draw(st.integers(0, 2)) == 0:
+            known["out"] = (q, s)
+    for name in known:
+        if not (draw(often) or draw(flags)):
+            known[name] = draw(anything)
+    return fp8, x, known
+
+
+def run_function(arguments):
+    fp8, x, known = arguments
+    function = ptgq.per_token_group_quant_fp8 if fp8 else ptgq.per_token_group_quant_int8
+    out = known.get("out")
+    parts = (x, *out) if isinstance(out, tuple) else (x,)
+    given_tensors = [part for part in parts if isinstance(part, torch.Tensor)]
+    before = storages(*given_tensors)
+    try:
+        q, s = function(x, **known)
+    except (TypeError, ValueError, RuntimeError) as error:
+        assert storages(*given_tensors) == before
+        return type(error).__name__
+    if out is not None:
+        assert (q is out[0], s is out[1]) == (True, True)
+    expected = function(x, **{**known, "out": None, "backend": "reference"})
+    assert same(q, expected[0])
+    assert same(s, expected[1])
+    return "quantized"
+
+
+def test_the_public_functions():
+    ends = for_seconds(run_function, function_arguments())
+    assert {"TypeError", "ValueError", "quantized"} <= set(ends)
+
+
+@st.composite
+def dequantize_arguments(draw):
+    q = draw(tensors(dtypes=[torch.int8, torch.float8_e4m3fn]))
+    group_size = draw(group_sizes)
+    fits = q.dim() > 0 and group_size > 0 and q.shape[-1] % group_size == 0
+    s = draw(tensors((*q.shape[:-1], q.shape[-1] // group_size) if fits else None))
+    return q, s, group_size
+
+
+def run_dequantize(arguments):
+    try:
+        x = ptgq.dequantize(*arguments)
+    except (TypeError, ValueError) as error:
+        return type(error).__name__
+    q, s, group_size = arguments
+    expected = q.float() * s.float().repeat_interleave(group_size, -1)
+    assert torch.equal(x.nan_to_num(), expected.nan_to_num())
+    return "dequantized"
+
+
+def test_dequantize():
+    ends = for_seconds(run_dequantize, dequantize_arguments())
+    assert {"TypeError", "ValueError", "dequantized"} <= set(ends)
+
+
+def test_a_wrong_byte_would_be_seen():
+    q = torch.zeros(1, 16, dtype=torch.int8)
+    wrong = q.clone()
+    wrong[0, 3] = 1
+    assert same(q, q.clone())
+    assert not same(q, wrong)
