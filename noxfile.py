@@ -60,6 +60,35 @@ def prove(session):
 
 
 @nox.session
+def sanitize(session):
+    """Run calls and fuzzing with every access to memory checked, on the CPU and on a GPU's."""
+    install(session, "test", project=False)
+    folder = Path(session.create_tmp(), "sanitize")
+    shutil.rmtree(folder, ignore_errors=True)
+    checks = "-fsanitize=address,undefined"
+    flags = f"-g -fno-omit-frame-pointer {checks} -fno-sanitize-recover=undefined"
+    build = {"CFLAGS": flags, "LDFLAGS": checks, "PTGQ_CUDA": "0"}
+    options = ("--no-deps", "--no-build-isolation", "--quiet", "--target", str(folder))
+    session.run("python", "-m", "pip", "install", *options, ".", env=build)
+    compiler = os.environ.get("CXX", "c++")
+    find = [(compiler, f"-print-file-name={name}") for name in ("libasan.so", "libstdc++.so")]
+    paths = [session.run(*command, external=True, silent=True, log=False) for command in find]
+    # Python itself is not built with the checks: their library comes first by hand.
+    checked = {
+        "LD_PRELOAD": ":".join(path.strip() for path in paths),
+        "PYTHONPATH": str(folder),
+        "ASAN_OPTIONS": "detect_leaks=0:exitcode=87",
+    }
+    proofs = ("python", "-m", "proofs", "--device=cpu")
+    # That the checks are on: a read of what is not there ends the process.
+    session.run(*proofs, "--out-of-bounds", env=checked, silent=True, success_codes=[87])
+    session.run(*proofs, "--backend=cpu", "--part=calls", env=checked)
+    session.run("pytest", "-q", "tests/test_fuzz.py", *session.posargs, env=checked)
+    if shutil.which("compute-sanitizer") and shutil.which("nvidia-smi"):
+        session.run("proofs/compute_sanitizer.sh", external=True)
+
+
+@nox.session
 def bench(session):
     """Print the benchmark table of this machine, on its GPU if it has one: [SCRIPT ARGUMENTS]."""
     install(session, "bench")

@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# The four tools of compute-sanitizer, side by side, over calls that reach every kernel at its
+# edges, and a read of what is not there, which must be seen. Reports: the folder given, or a new one.
+set -u
+cd "$(dirname "$0")/.."
+reports=${1:-$(mktemp -d)}
+mkdir -p "$reports"
+# Each tensor an allocation of its own: what lies beside it is no one's.
+export PYTORCH_NO_CUDA_MEMORY_CACHING=1
+
+watch() {  # REPORT TOOL ARGUMENTS
+  timeout 300 compute-sanitizer --tool "$2" --error-exitcode 9 \
+    python -m proofs --device cuda "${@:3}" >"$reports/$1.txt" 2>&1
+}
+
+status=0
+declare -A started
+for tool in memcheck racecheck initcheck synccheck; do
+  watch "$tool" "$tool" --part calls &
+  started[$tool]=$!
+done
+for tool in "${!started[@]}"; do
+  wait "${started[$tool]}"
+  code=$?
+  echo "$tool: status $code: $(grep -E ' SUMMARY|[0-9] checked, ' "$reports/$tool.txt" | xargs)"
+  [ "$code" -eq 0 ] || status=1
+done
+watch planted memcheck --out-of-bounds
+invalid=$(grep -c 'Invalid __global__ read' "$reports/planted.txt")
+echo "planted read out of bounds: seen $invalid times"
+[ "$invalid" -gt 0 ] || status=1
+echo "reports: $reports"
+exit $status
