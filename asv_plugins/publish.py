@@ -15,6 +15,8 @@ from pathlib import Path
 
 from asv.config import Config
 
+from asv_plugins import storage
+
 CONFIGURATION = "asv.conf.json"
 
 
@@ -30,7 +32,7 @@ def serve(folder: Path, port: int) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run ``asv publish`` and say where the site is; return asv's status."""
+    """Run ``asv publish`` and say where the site is; return asv's status, 2 for bad results."""
     parser = argparse.ArgumentParser(prog="site", description=__doc__)
     parser.add_argument("--serve", action="store_true", help="serve it on 127.0.0.1")
     parser.add_argument("--port", type=int, default=8000, help="to serve on (%(default)s)")
@@ -39,10 +41,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"argument --port: must be 0 to 65535, got {options.port}")
     if not Path(CONFIGURATION).is_file():
         parser.error(f"no {CONFIGURATION} here: run it from the repository's root")
+    conf = Config.load(CONFIGURATION)
+    results = Path(conf.results_dir)
+    if wrong := storage.problems(results):
+        print("site: these would be left out; repair them, or move them away:", file=sys.stderr)
+        print("\n".join(wrong), file=sys.stderr)
+        return 2
+    try:
+        for line in storage.unpublished(results, conf.branches[0], conf.repo):
+            print(f"site: {line}", file=sys.stderr)
+    except ValueError as error:
+        # asv says what it needs of the repository.
+        print(f"site: {error}", file=sys.stderr)
     status = subprocess.run([sys.executable, "-m", "asv", "publish"]).returncode
     if status:
         return status
-    folder = Path(Config.load(CONFIGURATION).html_dir).resolve()
+    folder = Path(conf.html_dir).resolve()
     print(f"site: {folder / 'index.html'}")
     if options.serve:
         try:

@@ -51,6 +51,23 @@ GPU_MACHINE = {
 }
 
 
+def stored_results(commit: str, machine: str = "box", values: object = (1.5,)) -> dict:
+    """Return the content of one file of asv's, with one benchmark of one parameter."""
+    return {
+        "commit_hash": commit,
+        "env_name": "env",
+        "date": 0,
+        "params": {"machine": machine},
+        "python": "3.11",
+        "requirements": {},
+        "env_vars": {},
+        "result_columns": ["result", "params"],
+        "results": {"k.track": [list(values), [[repr(v) for v in range(len(values))]]]},
+        "durations": {},
+        "version": 2,
+    }
+
+
 def machines(count: int) -> list[dict[str, str]]:
     """One with a GPU, one without, one whose facts are markup; then more like the first."""
     plain = {**GPU_MACHINE, "gpu": "none", "driver": "none", "cuda": "none"}

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ pytest.importorskip("virtualenv", reason="virtualenv is not installed")
 
 from asv.environment import EnvironmentUnavailable
 
+from asv_plugins import storage
 from asv_plugins.environment import Host, host_packages, host_version
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -44,6 +47,16 @@ class Cached:
         os.kill(os.getpid(), signal.SIGSEGV)
 
     def track_cached(self, cache):
+        return cache
+
+
+class HangingCache:
+    version = "1"
+    def setup_cache(self):
+        time.sleep(60)
+    setup_cache.timeout = 1
+
+    def track_hanging_cache(self, cache):
         return cache
 """
 
@@ -76,7 +89,7 @@ def project(tmp_path_factory):
     )
     conf = json.loads(conf)
     conf.update(project="toy", benchmark_dir="benchmarks", matrix={}, regressions_thresholds={})
-    conf["plugins"] = [".asv_plugins.environment"]
+    conf["plugins"] = [".asv_plugins.environment", ".asv_plugins.storage"]
     (folder / "asv.conf.json").write_text(json.dumps(conf))
     (folder / "benchmarks").mkdir()
     (folder / "benchmarks/__init__.py").touch()
@@ -95,17 +108,14 @@ def project(tmp_path_factory):
     return folder, hashes
 
 
-def asv(folder, *arguments):
+def call(folder, *arguments):
     env = {**os.environ, "HOME": str(folder), "PIP_NO_INDEX": "1"}
     env["PYTHONPATH"] = os.pathsep.join([str(folder / "host"), os.environ.get("PYTHONPATH", "")])
-    return subprocess.run(
-        [sys.executable, "-m", "asv", *arguments],
-        cwd=folder,
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    return {"args": [sys.executable, "-m", "asv", *arguments], "cwd": folder, "env": env}
+
+
+def asv(folder, *arguments):
+    return subprocess.run(**call(folder, *arguments), capture_output=True, text=True, timeout=300)
 
 
 def stored(folder, commit):
@@ -121,7 +131,8 @@ def test_a_range_is_built_and_measured_and_failures_are_on_the_record(project):
     run = asv(folder, "run", "HASHFILE:commits", "--machine", "here")
     assert run.returncode == 2, run.stdout + run.stderr
     # The crash, the hang and the dead cache take nothing with them, and are not missing.
-    failed = {"track_crash": [None], "track_hang": [None], "track_cached": [None]}
+    names = ("track_crash", "track_hang", "track_cached", "track_hanging_cache")
+    failed = {name: [None] for name in names}
     # asv stores a list of failures alone as one null.
     for commit, value in ((hashes[0], [1]), (hashes[2], [3])):
         found = stored(folder, commit)
@@ -137,6 +148,30 @@ def test_a_range_is_built_and_measured_and_failures_are_on_the_record(project):
     assert f"Installing {hashes[0][:8]}" in again.stdout
     assert f"Building {hashes[0][:8]}" not in again.stdout
     assert stored(folder, hashes[2])["track_value"] == [3]
+
+
+def test_a_run_that_is_killed_loses_nothing_and_the_next_one_goes_on(project):
+    folder, hashes = project
+    shutil.rmtree(folder / "results")
+    (folder / "commits").write_text("\n".join((hashes[0], hashes[2])))
+    command = ("run", "HASHFILE:commits", "--machine", "here", "--skip-existing-successful")
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    run = subprocess.Popen(**call(folder, *command), **quiet, start_new_session=True)
+    end = time.monotonic() + 200
+    while not list(folder.glob("results/here/*-*.json")) and time.monotonic() < end:
+        time.sleep(0.05)
+    os.killpg(run.pid, signal.SIGKILL)
+    assert run.wait(60) == -signal.SIGKILL
+    assert storage.problems(folder / "results") == []
+    (first,) = folder.glob("results/here/*-*.json")
+    kept = json.loads(first.read_text())["results"]["value.Value.track_value"]
+
+    again = asv(folder, *command)
+    assert again.returncode == 2, again.stdout + again.stderr
+    assert stored(folder, hashes[0])["track_value"] == [1]
+    assert stored(folder, hashes[2])["track_value"] == [3]
+    # What succeeded before the kill was not measured again.
+    assert json.loads(first.read_text())["results"]["value.Value.track_value"] == kept
 
 
 def test_source_trees_are_no_host_packages(tmp_path):

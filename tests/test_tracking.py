@@ -12,6 +12,8 @@ import pytest
 
 pytest.importorskip("asv", reason="asv is not installed")
 
+from synthetic_results import stored_results
+
 from tracking import commits, compare, machine, track
 from tracking.verdict import Verdict
 
@@ -51,8 +53,10 @@ def history(tmp_path, monkeypatch):
 def store(commit, name="here"):
     folder = Path("results", name)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "machine.json").write_text("{}")
-    (folder / f"{commit[:8]}-env.json").write_text(json.dumps({"commit_hash": commit}))
+    (folder / "machine.json").write_text(json.dumps({"machine": name}))
+    path = folder / f"{commit[:8]}-env.json"
+    path.write_text(json.dumps(stored_results(commit, machine=name)))
+    return path
 
 
 def test_commits_that_touch_code_on_the_first_parent_line(history):
@@ -82,6 +86,17 @@ def test_only_what_came_after_the_last_measured_commit(history):
     assert commits.since_last_measured(Path("results"), "here", code_only=True) == []
     found = commits.since_last_measured(Path("results"), "here", code_only=False)
     assert found == [history["last"]]
+
+
+def test_a_truncated_result_stops_before_measuring(history, monkeypatch, capsys):
+    path = store(history["code"])
+    whole = path.read_text()
+    path.write_text(whole[: len(whole) // 2])
+    assert run_main(monkeypatch) == (2, [])
+    assert str(path) in capsys.readouterr().err
+    assert path.read_text() == whole[: len(whole) // 2]
+    path.write_text(whole)
+    assert run_main(monkeypatch)[0] == 0
 
 
 def call(*arguments, has_gpu=True):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 from pathlib import Path
+
+from asv_plugins import storage
 
 # What can change a number; tests and pages can't.
 CODE = ("csrc", "ptgq", "setup.py", "pyproject.toml")
@@ -31,8 +32,9 @@ def first_parents(revisions: str, *, code_only: bool) -> list[str]:
 
 def measured(results: Path, machine: str) -> set[str]:
     """Return the commits that a machine has results of."""
-    files = (path for path in Path(results, machine).glob("*.json") if path.name != "machine.json")
-    return {json.loads(path.read_text())["commit_hash"] for path in files}
+    folder = Path(results, machine)
+    files = [path for path in storage.result_files(results) if path.parent == folder]
+    return {storage.read(path)["commit_hash"] for path in files}
 
 
 def since_last_measured(results: Path, machine: str, *, code_only: bool) -> list[str]:

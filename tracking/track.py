@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from asv_plugins import storage
 from tracking import commits, machine
 
 RESULTS = Path("results")
@@ -50,6 +51,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
     name, facts = machine.register(options.machine)
     code_only = not options.all
+    # Before the hours that measuring takes: asv would stop at them, or leave them out.
+    wrong = storage.problems(RESULTS)
+    if wrong and not options.quick:
+        print("track: error: repair these, or move them away:", *wrong, sep="\n", file=sys.stderr)
+        return 2
     try:
         if options.range:
             selected = commits.first_parents(options.range, code_only=code_only)
