@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import random
+
 import pytest
 import torch
 
@@ -39,6 +42,24 @@ def test_samples_keep_the_distribution_and_the_order():
     durations = iter([9.0, 1.0, 2.0, 3.0])
     timer = timers.loop_timer(clock.takes(lambda: next(durations)), 1, clock)
     assert timers.sample([timer], 3, warmup=1) == [[1.0, 2.0, 3.0]]
+
+
+def test_a_known_distribution_gives_its_median_and_interval():
+    # What asv stores of 1 to 99, each once: the median, and the 99 % interval of order statistics.
+    statistics = pytest.importorskip("asv_runner.statistics", reason="asv is not installed")
+    clock = FakeClock()
+    durations = [float(n) for n in range(1, 100)]
+    random.Random(0).shuffle(durations)
+    left = iter([1e9, *durations])
+    timer = timers.loop_timer(clock.takes(lambda: next(left)), 1, clock)
+    (samples,) = timers.sample([timer], len(durations))
+    assert samples == durations
+    value, stats = statistics.compute_stats(samples, 1)
+    n = len(samples)
+    # The k-th smallest is above the median of what it was drawn from in this share of all cases.
+    above = [sum(math.comb(n, i) for i in range(k)) / 2**n for k in range(n)]
+    k = max(k for k in range(n) if above[k] <= 0.005)
+    assert (value, stats["ci_99_a"], stats["ci_99_b"]) == (50, k, n + 1 - k)
 
 
 def test_a_drift_falls_on_alternated_timers_alike():

@@ -126,3 +126,14 @@ def test_rows_of_one_commit_are_left_out():
 def test_noise_is_relative():
     assert noise_between([[1.0], [2.0], [4.0]]) == 1.5
     assert noise_between([7]) == noise_between([0, 0]) == 0
+
+
+def test_a_machine_that_slows_down_meanwhile_makes_no_commit_slower():
+    # Equal commits; from the middle on the machine is 1.3 times slower (heat, a neighbour).
+    steps = [rounds(1.0 if step < ROUNDS else 1.3, count=1, seed=step)[0]
+             for step in range(2 * ROUNDS)]  # fmt: skip
+    one_after_the_other = steps[:ROUNDS], steps[ROUNDS:]
+    assert word(*one_after_the_other) == "slower"
+    sides = [side for index in range(ROUNDS) for side in ((0, 1) if index % 2 == 0 else (1, 0))]
+    alternated = [[s for s, side in zip(steps, sides, strict=True) if side == i] for i in (0, 1)]
+    assert word(*alternated) == "undecided"
