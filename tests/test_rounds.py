@@ -54,8 +54,8 @@ def test_the_defaults_match_rows_of_both_kinds_of_machine(suite_of):
     assert not on_gpu.counted
     assert {name: len(indices) for name, indices in on_gpu.timed.items()} == {
         "call_latency.CallLatency.track_call": 120,
-        "kernel_time.KernelTime.track_seed": 120,
-        "kernel_time.KernelTime.track_serving": 40,
+        "kernel_time.KernelTime.track_seed": 60,
+        "kernel_time.KernelTime.track_serving": 20,
     }
     without = suite_of(*compare.WITHOUT_GPU)
     assert set(without.timed) == {
