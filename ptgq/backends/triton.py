@@ -28,8 +28,8 @@ _MAX_BLOCK = 4096
 # Elements a program quantizes: 32 for each of its 128 threads.
 _TILE = 4096
 _WARPS = 4
-# Column-major, tokens of a tile: their float32 scales of a group fill a sector of 32 bytes.
-_TOKENS = 8
+# Column-major, tokens of a tile: their scales of a group, a byte each, fill a sector of 32 bytes.
+_TOKENS = 32
 
 
 @triton.jit
@@ -49,10 +49,9 @@ def e4m3_code(y):
 
 
 @triton.jit
-def int8_code(y, scale):
-    """float32 to INT8, half to even: the last bits of y + 1.5 * 2^23. Of a NaN scale, 0."""
-    bits = (y + 12582912.0).to(tl.int32, bitcast=True)
-    return (bits & tl.where(scale == scale, -1, 0)).to(tl.int8)
+def int8_code(y):
+    """float32 to INT8, half to even: the last bits of y + 1.5 * 2^23; not for NaN."""
+    return (y + 12582912.0).to(tl.int32, bitcast=True).to(tl.int8)
 
 
 @triton.jit
@@ -74,8 +73,8 @@ def absolute_bits(x):
 
 
 @triton.jit
-def codes_of(x, scale, INT8: tl.constexpr, HARDWARE_E4M3: tl.constexpr):
-    """The codes of a tile: ``x`` is ``[GROUPS, BLOCK]`` float32, ``scale`` ``[GROUPS]``.
+def store_codes(q_ptrs, x, scale, inside, INT8: tl.constexpr, HARDWARE_E4M3: tl.constexpr):
+    """Store the codes of a tile: ``x`` is ``[groups, BLOCK]`` float32, ``scale`` ``[groups]``.
 
     With the correctly rounded reciprocal, one residual step gives the IEEE quotient (Markstein,
     IBM J. Res. Dev. 34, 1990, theorem 8.4). The reciprocal is negated, never the residual: Triton's
@@ -86,11 +85,24 @@ def codes_of(x, scale, INT8: tl.constexpr, HARDWARE_E4M3: tl.constexpr):
     residual = tl.fma(y, tl.zeros_like(y) + scale[:, None], -x)
     y = tl.fma(residual, tl.zeros_like(y) - reciprocal, y)
     if INT8:
-        return int8_code(y, scale[:, None])
+        # Two stores, each of some groups: a selection would cost an instruction an element.
+        finite = (scale == scale)[:, None]
+        codes = int8_code(y)
+        tl.store(q_ptrs, codes, mask=inside & finite)
+        tl.store(q_ptrs, tl.zeros_like(codes), mask=inside & (finite == 0))
     elif HARDWARE_E4M3:
-        return y.to(tl.float8e4nv).to(tl.uint8, bitcast=True)
+        tl.store(q_ptrs, y.to(tl.float8e4nv).to(tl.uint8, bitcast=True), mask=inside)
     else:
-        return e4m3_code(y)
+        tl.store(q_ptrs, e4m3_code(y), mask=inside)
+
+
+@triton.jit
+def store_scales(s_ptrs, scale, inside, E8M0: tl.constexpr):
+    """Store the scales of a tile, before its codes: waiting for them is hidden behind those."""
+    if E8M0:
+        tl.store(s_ptrs, (scale.to(tl.int32, bitcast=True) >> 23).to(tl.uint8), mask=inside)
+    else:
+        tl.store(s_ptrs, scale, mask=inside)
 
 
 # Few variants to compile: no others for token or group counts that divide by 16 or equal 1.
@@ -151,22 +163,19 @@ def per_token_group_quant_kernel(
         x = tl.load(x_ptrs, mask=inside_tile, other=0.0).to(tl.float32)
         absmax_bits = tl.max(absolute_bits(x), 1)
         scale = group_scale(absmax_bits, eps, QMAX, POWER_OF_TWO)
-        tl.store(q_ptrs, codes_of(x, scale, INT8, HARDWARE_E4M3), mask=inside_tile)
+        store_scales(s_ptrs, scale, inside, E8M0)
+        store_codes(q_ptrs, x, scale, inside_tile, INT8, HARDWARE_E4M3)
     else:
         running = tl.zeros((TOKENS * GROUPS, BLOCK), tl.int32)
         for start in range(0, GROUP_SIZE, BLOCK):
             mask = inside_tile & (start + columns < GROUP_SIZE)
             running = tl.maximum(running, absolute_bits(tl.load(x_ptrs + start, mask, other=0.0)))
         scale = group_scale(tl.max(running, 1), eps, QMAX, POWER_OF_TWO)
+        store_scales(s_ptrs, scale, inside, E8M0)
         for start in range(0, GROUP_SIZE, BLOCK):
             mask = inside_tile & (start + columns < GROUP_SIZE)
             x = tl.load(x_ptrs + start, mask, other=0.0).to(tl.float32)
-            tl.store(q_ptrs + start, codes_of(x, scale, INT8, HARDWARE_E4M3), mask=mask)
-
-    if E8M0:
-        tl.store(s_ptrs, (scale.to(tl.int32, bitcast=True) >> 23).to(tl.uint8), mask=inside)
-    else:
-        tl.store(s_ptrs, scale, mask=inside)
+            store_codes(q_ptrs + start, x, scale, mask, INT8, HARDWARE_E4M3)
 
 
 class Launch(NamedTuple):
