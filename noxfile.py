@@ -11,15 +11,24 @@ import nox
 nox.options.sessions = ["lint", "typecheck", "tests"]
 nox.options.reuse_venv = "yes"
 
-PROJECT = nox.project.load_toml("pyproject.toml")
 # One release, so that every machine builds and tests with the same; any from 2.11 works.
 TORCH = os.environ.get("PTGQ_TORCH", "torch==2.13.0")
+# CUDA builds of torch bring the release that they need.
+TRITON = "triton>=3.6"
 
 
-def install(session, *groups, project=True):
-    """Install torch, dependency groups and the project; without a venv, the project alone."""
+def pinned(session, name):
+    """Install requirements/NAME.txt, whose hashes pip checks; without a venv nothing."""
     if session.venv_backend != "none":
-        session.install(TORCH, *nox.project.dependency_groups(PROJECT, "build", *groups))
+        session.install("--require-hashes", "-r", f"requirements/{name}.txt")
+
+
+def install(session, name="all", project=True):
+    """Install what is pinned, torch and the project; without a venv, the project alone."""
+    pinned(session, name)
+    if session.venv_backend != "none":
+        # By release alone: each index has its own builds of both. What they require is pinned.
+        session.install(TORCH, *([TRITON] if name == "all" else []))
     if project:
         # Its dependencies are here; an isolated build would fetch another torch.
         options = ("--no-deps", "--no-build-isolation", "--force-reinstall", "--quiet")
@@ -29,8 +38,7 @@ def install(session, *groups, project=True):
 @nox.session
 def lint(session):
     """Check style: ruff for Python, clang-format for csrc."""
-    if session.venv_backend != "none":
-        session.install(*nox.project.dependency_groups(PROJECT, "lint"))
+    pinned(session, "lint")
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     sources = [str(path) for path in sorted(Path("csrc").iterdir())]
@@ -40,14 +48,14 @@ def lint(session):
 @nox.session
 def typecheck(session):
     """Check the types of ptgq."""
-    install(session, "typecheck", project=False)
+    install(session, project=False)
     session.run("mypy")
 
 
 @nox.session
 def tests(session):
     """Run the tests: [PYTEST ARGUMENTS]."""
-    install(session, "test")
+    install(session)
     # Not python -m pytest: that would test the folder ptgq, not the installed package.
     session.run("pytest", "-n", "auto", *session.posargs)
 
@@ -55,14 +63,14 @@ def tests(session):
 @nox.session
 def prove(session):
     """Prove the backends' bytes against integer arithmetic: [PROOFS ARGUMENTS]."""
-    install(session, "bench", "track")
+    install(session)
     session.run("python", "-m", "proofs", *session.posargs)
 
 
 @nox.session
 def sanitize(session):
     """Run calls and fuzzing with every access to memory checked, on the CPU and on a GPU's."""
-    install(session, "test", project=False)
+    install(session, project=False)
     folder = Path(session.create_tmp(), "sanitize")
     shutil.rmtree(folder, ignore_errors=True)
     checks = "-fsanitize=address,undefined"
@@ -102,8 +110,7 @@ def bench(session):
 @nox.session
 def site(session):
     """Publish the stored results as a site: [--serve on 127.0.0.1] [--port PORT]."""
-    if session.venv_backend != "none":
-        session.install(*nox.project.dependency_groups(PROJECT, "site"))
+    pinned(session, "site")
     session.run("python", "-m", "asv_plugins.publish", *session.posargs)
 
 
@@ -121,7 +128,7 @@ def compile_all(session):
 
 def tracking(session, *commands):
     """Run modules one after the other; exit with the first failure's status, not a session's 1."""
-    install(session, "track", project=False)
+    install(session, project=False)
     python = sys.executable if session.venv_backend == "none" else f"{session.bin}/python"
     statuses = [subprocess.run([python, "-m", *command]).returncode for command in commands]
     if any(statuses):

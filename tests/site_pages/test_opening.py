@@ -29,6 +29,38 @@ def test_front_page_opens_clean(page, address, machine):
 
 
 @pytest.mark.parametrize(
+    "place", ["", "asv.html#/", "asv.html#/summarylist", "asv.html#/regressions"]
+)
+def test_markup_of_commits_and_results_stays_text(page, address, place):
+    if place:
+        page.goto(address + place)
+    else:
+        open_front(page, address, HOSTILE)
+        assert "<script>window.hacked = 1</script>" in page.locator("#machine").inner_text()
+    page.wait_for_load_state("networkidle")
+    assert page.evaluate("window.hacked") is None
+    assert page.locator("img[src=x]").count() == 0
+
+
+@pytest.mark.parametrize("place", ["index.html", "asv.html"])
+def test_a_script_that_got_into_a_page_would_not_run(watch, address, place):
+    watch.page.goto(address + place)
+    watch.page.wait_for_load_state("networkidle")
+    assert watch.wrong == []
+    added = """() => {
+        const script = document.createElement("script");
+        script.textContent = "window.hacked = 1";
+        document.head.append(script);
+        return window.hacked ?? null;
+    }"""
+    assert watch.page.evaluate(added) is None
+    browsers.wait_until(watch.page, "true")
+    (message,) = watch.wrong
+    assert "Content Security Policy" in message
+    watch.wrong.clear()
+
+
+@pytest.mark.parametrize(
     ("place", "selector"),
     [
         ("#/", "#summarygrid-display .benchmark-container"),
