@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,10 @@ import pytest
 pytest.importorskip("asv", reason="asv is not installed")
 pytest.importorskip("virtualenv", reason="virtualenv is not installed")
 
-from asv.environment import EnvironmentUnavailable
+from asv.config import Config
+from asv.environment import EnvironmentUnavailable, get_environments
+from asv.repo import get_repo
+from asv.util import ProcessError
 
 from asv_plugins import storage
 from asv_plugins.environment import Host, host_packages, host_version
@@ -172,6 +176,24 @@ def test_a_run_that_is_killed_loses_nothing_and_the_next_one_goes_on(project):
     assert stored(folder, hashes[2])["track_value"] == [3]
     # What succeeded before the kill was not measured again.
     assert json.loads(first.read_text())["results"]["value.Value.track_value"] == kept
+
+
+def test_wheels_are_built_once_and_kept(project, monkeypatch):
+    folder, hashes = project
+    monkeypatch.chdir(folder)
+    conf = Config.load("asv.conf.json")
+    (environment,) = get_environments(conf, None)
+    environment.create()
+    repo = get_repo(conf)
+    wheel = environment.wheel(conf, repo, hashes[2])
+    assert zipfile.ZipFile(wheel).read("toy.py") == b"VALUE = 3\n"
+    built = wheel.stat().st_mtime_ns
+    assert environment.wheel(conf, repo, hashes[2]).stat().st_mtime_ns == built
+    # Installed, but no longer kept.
+    shutil.rmtree(wheel.parent)
+    assert environment.wheel(conf, repo, hashes[2]) == wheel
+    with pytest.raises(ProcessError, match="pip"):
+        environment.wheel(conf, repo, hashes[1])
 
 
 def test_source_trees_are_no_host_packages(tmp_path):
