@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.suite import machine_code
+from benchmarks.suite import footprint, machine_code
 
 ROOT = Path(__file__).resolve().parents[1]
 COMPILE = """
@@ -77,6 +77,36 @@ def test_metrics_of_a_dump(monkeypatch):
         "instructions": 8,
     }
     assert machine_code.main("library.so") == 1  # it spills
+
+
+@pytest.mark.parametrize(
+    ("mangled", "plain"),
+    [
+        ("_ZN4ptgq13vector_kernelI13__nv_bfloat16Lb0ELi16EEEvNS_15VectorArgumentsE",
+         "vector_kernel<bfloat16, 0, 16>"),
+        ("_ZN4ptgq11tile_kernelI6__halfLb1EEEvNS_13TileArgumentsE", "tile_kernel<float16, 1>"),
+        ("_ZN4ptgq28per_token_group_quant_kernelIfEEvNS_15KernelArgumentsE",
+         "per_token_group_quant_kernel<float32>"),
+        ("_ZN4ptgq5emptyEv", "empty"),
+        ("triton_kernel", "triton_kernel"),
+    ],
+)  # fmt: skip
+def test_names_of_kernels_are_readable(mangled, plain):
+    assert machine_code.plain_name(mangled) == plain
+
+
+def test_kernels_that_the_suite_does_not_name_are_told_together(monkeypatch):
+    known = "_ZN4ptgq11tile_kernelI6__halfLb1EEEvNS_13TileArgumentsE"
+    metrics = dict.fromkeys(machine_code.METRICS, 3)
+    found = {(90, known): metrics, (90, "new"): metrics, (90, "newer"): metrics}
+    monkeypatch.setattr(machine_code, "cuobjdump", lambda: "cuobjdump")
+    monkeypatch.setattr(machine_code, "kernels", lambda path: found)
+    monkeypatch.setattr(footprint, "_library", lambda: Path("_C.so"))
+    results = footprint.library_kernels()
+    assert results[90, "tile_kernel<float16, 1>"] == metrics
+    assert results[90, "others"] == {**metrics, "spill_bytes": 6, "instructions": 6}
+    measured = {key for key, value in results.items() if isinstance(value, dict)}
+    assert measured == {(90, "tile_kernel<float16, 1>"), (90, "others")}
 
 
 def test_a_file_that_cannot_be_read_is_an_error(tmp_path, monkeypatch):

@@ -12,8 +12,22 @@ from . import common, machine_code, triton_offline
 
 ARCHITECTURES = (80, 90, 100)
 TRITON_ARCHITECTURES = (90, 100)
-# By which the CUDA kernels are told apart through the history, however they are instantiated.
-INPUTS = {"bfloat16": "__nv_bfloat16", "float16": "__half", "float32": ""}
+INPUTS = ("bfloat16", "float16", "float32")
+# The kernels of the library: input dtype, whether INT8, and what else each is compiled for. What is
+# compiled and not named here, as in older commits, is told together: name new ones.
+OTHERS = "others"
+KERNELS = (
+    *(
+        f"vector_kernel<{x}, {i}, {n}>"
+        for x in INPUTS
+        for i in (0, 1)
+        for n in (1, 2, 4, 8, 16, 32)
+    ),
+    *(f"wide_kernel<{x}, {i}>" for x in INPUTS for i in (0, 1)),
+    *(f"tile_kernel<{x}, {i}>" for x in INPUTS for i in (0, 1)),
+    *(f"per_token_group_quant_kernel<{x}, {n}>" for x in INPUTS for n in (32, 256)),
+    OTHERS,
+)
 
 STARTUP = """
 import time, torch
@@ -37,30 +51,23 @@ def _library() -> Path | None:
 
 
 def library_kernels() -> dict:
-    """Read the machine code of the built library: metrics by architecture and input dtype."""
+    """Read the machine code of the built library: metrics by architecture and kernel."""
     library = _library()
     if library is None or machine_code.cuobjdump() is None:
         reason = "cuobjdump is neither in the toolkit nor in triton" if library else "no library"
         found = common.NotAvailable(reason)
     else:
         found = common.attempt(lambda: machine_code.kernels(library))
-    results = {}
-    for architecture, (name, mark) in itertools.product(ARCHITECTURES, INPUTS.items()):
-        value = found
-        if isinstance(found, dict):
-            family = [
-                metrics
-                for (arch, kernel), metrics in found.items()
-                if arch == architecture
-                and (
-                    mark in kernel if mark else not any(m and m in kernel for m in INPUTS.values())
-                )
-            ]
-            value = common.NotAvailable(f"the library holds no code for sm_{architecture}")
-            if family:
-                value = machine_code.combine(family)
-        results[architecture, name] = value
-    return results
+    keys = list(itertools.product(ARCHITECTURES, KERNELS))
+    if not isinstance(found, dict):
+        return dict.fromkeys(keys, found)
+    families: dict[tuple, list] = {}
+    for (architecture, mangled), metrics in found.items():
+        name = machine_code.plain_name(mangled)
+        key = architecture, name if name in KERNELS else OTHERS
+        families.setdefault(key, []).append(metrics)
+    absent = common.NotAvailable("not in the library")
+    return {k: machine_code.combine(families[k]) if k in families else absent for k in keys}
 
 
 def triton_kernels() -> dict:
@@ -110,23 +117,23 @@ class _Footprint:
         return common.result_of(value[metric] if isinstance(value, dict) else value)
 
     def track_registers(self, results, *key):
-        """The most registers a thread of one kernel."""
+        """Registers a thread."""
         return self._track("registers", results, key)
 
     def track_spill_bytes(self, results, *key):
-        """Bytes that spills store, all kernels."""
+        """Bytes that spills store."""
         return self._track("spill_bytes", results, key)
 
     def track_stack_bytes(self, results, *key):
-        """The largest stack frame."""
+        """The stack frame."""
         return self._track("stack_bytes", results, key)
 
     def track_shared_bytes(self, results, *key):
-        """The most shared memory a block of one kernel."""
+        """Shared memory a block."""
         return self._track("shared_bytes", results, key)
 
     def track_instructions(self, results, *key):
-        """Machine instructions, all kernels."""
+        """Machine instructions."""
         return self._track("instructions", results, key)
 
     track_registers.unit = "registers"
@@ -137,8 +144,9 @@ class _Footprint:
 class Kernels(_Footprint):
     """The CUDA kernels of the built library."""
 
-    params = (ARCHITECTURES, tuple(INPUTS))
-    param_names = ("architecture", "input")
+    version = "2"
+    params = (ARCHITECTURES, KERNELS)
+    param_names = ("architecture", "kernel")
     setup_cache = staticmethod(library_kernels)
 
 

@@ -70,6 +70,24 @@ def kernels(path: Path) -> dict[tuple[int, str], dict[str, int]]:
     return found
 
 
+_TYPES = {"13__nv_bfloat16": "bfloat16", "6__half": "float16", "f": "float32"}
+
+
+def plain_name(mangled: str) -> str:
+    """Return ``vector_kernel<bfloat16, 0, 16>`` for a kernel of ptgq, other names as they are."""
+    match = re.match(r"_ZN4ptgq(\d+)(\w+)", mangled)
+    if match is None:
+        return mangled
+    name, rest = match[2][: int(match[1])], match[2][int(match[1]) :]
+    arguments = []
+    if rest.startswith("I"):
+        rest = rest[1:]
+        while argument := re.match(r"L[a-z](\d+)E|13__nv_bfloat16|6__half|f", rest):
+            arguments.append(argument[1] or _TYPES[argument[0]])
+            rest = rest[argument.end() :]
+    return f"{name}<{', '.join(arguments)}>" if arguments else name
+
+
 def combine(kernels: list[dict[str, int]]) -> dict[str, int]:
     """Return one figure a metric for a family: the largest of what is held, the sum of the rest.
 
