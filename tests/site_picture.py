@@ -1,0 +1,28 @@
+"""Take the README's picture of the published site: ``python tests/site_picture.py docs/front.png``.
+
+Run it after ``nox -s site``, with the groups ``site`` and ``browser``.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import browser as browsers
+from pages import ROOT
+
+
+def main(picture: str) -> None:
+    """Open the front page and write what a screen of 1280 x 900 shows."""
+    with browsers.serve(ROOT / ".asv/html") as address, browsers.launch() as browser:
+        context = browser.new_context(viewport={"width": 1280, "height": 900})
+        watch = browsers.Watch(context, address)
+        watch.page.goto(address)
+        watch.page.wait_for_selector("html[data-ready]", state="attached")
+        watch.page.wait_for_selector("#history canvas")
+        watch.page.screenshot(path=picture)
+        if watch.wrong:
+            raise SystemExit("\n".join(watch.wrong))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
