@@ -19,7 +19,12 @@ if not HAS_GPU:
 
 
 def pytest_collection_modifyitems(items):
-    """Skip what needs a device where there is none."""
+    """Skip what needs a device where there is none, and what takes gigabytes unless asked for."""
+    if not os.environ.get("PTGQ_LARGE"):
+        skip = pytest.mark.skip(reason="takes gigabytes and minutes: PTGQ_LARGE=1")
+        for item in items:
+            if item.get_closest_marker("large"):
+                item.add_marker(skip)
     if not HAS_GPU:
         skip = pytest.mark.skip(reason="needs a CUDA device")
         for item in items:
