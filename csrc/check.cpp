@@ -45,18 +45,46 @@ bool are_packed(const TensorView& t, int64_t end, int64_t stride) {
 
 bool is_contiguous(const TensorView& t) { return are_packed(t, t.dim, 1); }
 
-// Column-major scales lie as [num_groups, num_tokens]: the transpose of a contiguous tensor.
-bool is_column_major(const TensorView& s, int64_t num_tokens) {
-  const int64_t last = s.dim - 1;
-  return (s.sizes[last] <= 1 || s.strides[last] == num_tokens) && are_packed(s, last, 1);
-}
-
 bool is_aligned(const TensorView& t, size_t element_size) {
   return reinterpret_cast<uintptr_t>(t.data) % element_size == 0;
 }
 
 bool same_device(const TensorView& a, const TensorView& b) {
   return a.device_type == b.device_type && a.device_index == b.device_index;
+}
+
+int64_t round_up(int64_t value, int64_t unit) { return (value + unit - 1) / unit * unit; }
+
+// How the scales lie, from their shape; throws if their strides are others.
+void lay_out_scales(Problem& p, const TensorView& s, const Options& options) {
+  require(s.dim >= 1, "s must have at least one dimension");
+  const int64_t last = s.dim - 1;
+  const int64_t columns = p.packed ? round_up(p.num_groups, 4) / 4 : p.num_groups;
+  int64_t tokens = 1;
+  for (int64_t i = 0; i < last; ++i) tokens *= s.sizes[i];
+  require(tokens == p.num_tokens && s.sizes[last] == columns,
+          "s must have the shape of x, with a last dimension of ", columns);
+  require(options.column_major_scales || !(options.tma_aligned_scales || options.per_batch_scales),
+          "tma_aligned_scales and per_batch_scales need column_major_scales");
+  const bool batches = options.per_batch_scales && s.dim >= 2;
+  p.column_tokens = options.per_batch_scales ? (batches ? s.sizes[last - 1] : 1) : p.num_tokens;
+  p.column_length = p.column_tokens;
+  if (options.tma_aligned_scales) {
+    require(p.packed || !p.e8m0, "tma_aligned_scales are float32 or int32");
+    p.column_length = round_up(p.column_tokens, 4);
+  }
+  p.s_token_stride = p.column_major ? 1 : columns;
+  p.s_group_stride = p.column_major ? p.column_length : 1;
+  p.s_batch_stride = columns * p.column_length;
+  p.plain = !p.packed && p.column_tokens == p.num_tokens && p.column_length == p.num_tokens;
+  require(p.plain || !p.int8, "int8 q has scales without words, batches and padding");
+
+  bool right = s.sizes[last] <= 1 || s.strides[last] == p.s_group_stride;
+  right = right && are_packed(s, last - batches, batches ? p.s_batch_stride : p.s_token_stride);
+  right = right && (!batches || s.sizes[last - 1] <= 1 || s.strides[last - 1] == 1);
+  require(right,
+          "s must be contiguous, or have the strides of column_major_scales, "
+          "tma_aligned_scales and per_batch_scales as they are given");
 }
 
 }  // namespace
@@ -86,29 +114,29 @@ Problem check_input(const TensorView& x, const Options& options) {
   p.eps = static_cast<float>(options.eps);
   p.power_of_two = options.use_ue8m0;
   p.column_major = options.column_major_scales;
-  p.s_token_stride = p.column_major ? 1 : p.num_groups;
-  p.s_group_stride = p.column_major ? p.num_tokens : 1;
   return p;
 }
 
-Problem check_outputs(Problem p, const TensorView& x, const TensorView& q, const TensorView& s) {
+Problem check_outputs(Problem p, const Options& options, const TensorView& x, const TensorView& q,
+                      const TensorView& s) {
   p.int8 = q.type == ElementType::kInt8;
   require(p.int8 || q.type == ElementType::kE4m3 || q.type == ElementType::kByte,
           "q must be float8_e4m3fn, its bytes (uint8) or int8");
-  p.e8m0 = s.type == ElementType::kE8m0 || s.type == ElementType::kByte;
+  p.packed = s.type == ElementType::kInt32;
+  p.e8m0 = p.packed || s.type == ElementType::kE8m0 || s.type == ElementType::kByte;
   require(p.e8m0 || s.type == ElementType::kFloat32,
-          "s must be float32, float8_e8m0fnu or its bytes (uint8)");
-  require(p.power_of_two || !p.e8m0, "float8_e8m0fnu scales need use_ue8m0");
+          "s must be float32, int32, float8_e8m0fnu or its bytes (uint8)");
+  require(p.power_of_two || !p.e8m0, "float8_e8m0fnu and int32 scales need use_ue8m0");
   require(same_device(q, x) && same_device(s, x), "x, q and s must be on one device");
   require(same_shape_but_last(q, x) && q.sizes[q.dim - 1] == x.sizes[x.dim - 1],
           "q must have the shape of x");
-  require(same_shape_but_last(s, x) && s.sizes[s.dim - 1] == p.num_groups,
-          "s must have the shape of x, with a last dimension of ", p.num_groups);
   require(p.num_tokens == 0 || is_contiguous(q), "q must be contiguous");
-  require(
-      p.num_tokens == 0 || (p.column_major ? is_column_major(s, p.num_tokens) : is_contiguous(s)),
-      "s must be contiguous, or its transpose with column_major_scales");
-  require(p.num_tokens == 0 || p.e8m0 || is_aligned(s, 4), "s must be aligned to its elements");
+  // Batches are told by the dimensions of s, where those of x may have been joined.
+  require(options.per_batch_scales || same_shape_but_last(s, x),
+          "s must have the shape of x but for the last dimension");
+  if (p.num_tokens > 0) lay_out_scales(p, s, options);
+  require(p.num_tokens == 0 || (p.e8m0 && !p.packed) || is_aligned(s, 4),
+          "s must be aligned to its elements");
   p.q = static_cast<uint8_t*>(q.data);
   p.s = s.data;
   return p;

@@ -15,6 +15,7 @@ enum class ElementType : uint8_t {
   kE4m3,
   kE8m0,
   kInt8,
+  kInt32,
   kByte,
   kOther
 };
@@ -34,6 +35,8 @@ struct Options {
   double eps;
   bool column_major_scales;
   bool use_ue8m0;
+  bool tma_aligned_scales = false;  // and column-major
+  bool per_batch_scales = false;    // and column-major
 };
 
 // Why a call is refused.
@@ -44,6 +47,7 @@ struct Refusal : std::runtime_error {
 // The problem that x and the options state, without its outputs.
 Problem check_input(const TensorView& x, const Options& options);
 // The same with its outputs.
-Problem check_outputs(Problem p, const TensorView& x, const TensorView& q, const TensorView& s);
+Problem check_outputs(Problem p, const Options& options, const TensorView& x, const TensorView& q,
+                      const TensorView& s);
 
 }  // namespace ptgq

@@ -9,6 +9,7 @@
 
 #include "cpu_groups.h"
 #include "cpu_numerics.h"
+#include "scales.h"
 // The instruction set that the compiler assumes without flags.
 #define PTGQ_QUANTIZE_GROUPS quantize_groups_baseline
 #include "cpu_groups.inc"

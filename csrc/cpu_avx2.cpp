@@ -7,6 +7,7 @@
 #pragma GCC target("avx2,fma")
 #include "cpu_groups.h"
 #include "cpu_numerics.h"
+#include "scales.h"
 #define PTGQ_QUANTIZE_GROUPS quantize_groups_avx2
 #include "cpu_groups.inc"
 #endif

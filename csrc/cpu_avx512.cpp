@@ -8,6 +8,7 @@
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,prefer-vector-width=512")
 #include "cpu_groups.h"
 #include "cpu_numerics.h"
+#include "scales.h"
 #define PTGQ_QUANTIZE_GROUPS quantize_groups_avx512
 #include "cpu_groups.inc"
 #endif

@@ -108,7 +108,7 @@ void launch_vector(const Problem& p, Launch how) {
 template <typename T, bool kInt8>
 void launch_tile(Problem p, Launch how) {
   // Row-major, contiguous rows are one.
-  if (!p.column_major && p.x_token_stride == p.num_groups * p.group_size) {
+  if (!p.column_major && p.plain && p.x_token_stride == p.num_groups * p.group_size) {
     p.num_groups *= p.num_tokens;
     p.num_tokens = 1;
   }
@@ -130,8 +130,9 @@ void launch_tile(Problem p, Launch how) {
   // One more than the codes need: they may start at any byte of the first.
   const int64_t words = ceil_div(a.groups * p.group_size, sizeof(uint4)) + 1;
   a.words = divisor_of(static_cast<uint32_t>(words));
-  launch_kernel(tile_kernel<T, kInt8>, ceil_div(p.num_tokens, a.tokens) * tiles, kTileThreads, a,
-                how, a.tokens * words * sizeof(uint4));
+  const auto kernel = kInt8 || p.plain ? tile_kernel<T, kInt8, true> : tile_kernel<T, kInt8, kInt8>;
+  launch_kernel(kernel, ceil_div(p.num_tokens, a.tokens) * tiles, kTileThreads, a, how,
+                a.tokens * words * sizeof(uint4));
 }
 
 template <typename T, bool kInt8>

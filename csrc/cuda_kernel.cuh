@@ -7,6 +7,7 @@
 
 #include "numerics.h"
 #include "problem.h"
+#include "scales.h"
 
 namespace ptgq {
 
@@ -30,16 +31,6 @@ __device__ __forceinline__ float quotient(float x, float scale, float reciprocal
 __device__ __forceinline__ uint8_t code_of(float y, bool int8) {
   if (int8) return static_cast<uint8_t>(__float2int_rn(y));
   return __nv_cvt_float_to_fp8(y, __NV_SATFINITE, __NV_E4M3);
-}
-
-__device__ __forceinline__ void store_scale(const Problem& p, int64_t token, int64_t group,
-                                            float scale) {
-  const int64_t at = token * p.s_token_stride + group * p.s_group_stride;
-  if (p.e8m0) {
-    static_cast<uint8_t*>(p.s)[at] = e8m0_of(scale);
-  } else {
-    static_cast<float*>(p.s)[at] = scale;
-  }
 }
 
 // Programmatic dependent launch: the next kernel's blocks may start when there is room, and wait

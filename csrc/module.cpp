@@ -22,6 +22,7 @@ Arguments arguments(PyObject* const* args) {
 struct Input {
   TensorView x;
   int device;
+  Options options;
   Problem problem;
 };
 
@@ -39,7 +40,7 @@ Input read_input(const Arguments& a) {
   PyErr_Clear();  // a group_size that doesn't fit is -1
   const Problem problem = check_input(x, options);
   refuse_unless(problem.num_tokens > 0);
-  return {x, device_of(x), problem};
+  return {x, device_of(x), options, problem};
 }
 
 int64_t element_size(ElementType type) {
@@ -63,7 +64,9 @@ Owned given_outputs(PyObject* out) {
 }
 
 // Completes the problem; returns (q, s).
-Owned read_outputs(const Arguments& a, const TensorView& x, Problem& problem) {
+Owned read_outputs(const Arguments& a, Input& in) {
+  const TensorView& x = in.x;
+  Problem& problem = in.problem;
   const bool given = a.out != Py_None;
   PyObject* s_dtype =
       a.scale_dtype == Py_None ? default_scale_dtype(problem.power_of_two) : a.scale_dtype;
@@ -79,7 +82,7 @@ Owned read_outputs(const Arguments& a, const TensorView& x, Problem& problem) {
   PyObject* s_object = PyTuple_GetItem(outputs.get(), 1);
   const TensorView q = view(q_object), s = view(s_object);
   refuse_unless(q.type == output_type(a.q_dtype) && s.type == output_type(s_dtype));
-  problem = check_outputs(problem, x, q, s);
+  problem = check_outputs(problem, in.options, x, q, s);
   if (given) {
     refuse_unless(!overlap(q, x) && !overlap(s, x) && !overlap(s, q));
     // Of the outputs' types, float32 alone can be negated or require gradients.
@@ -130,7 +133,7 @@ PyObject* quantize(PyObject*, PyObject* const* args, Py_ssize_t count) {
     const Arguments a = arguments(args + 1);
     Input in = read_input(a);
     refuse_unless(is_served(in.device) && fits(args[0], in.device));
-    Owned outputs = read_outputs(a, in.x, in.problem);
+    Owned outputs = read_outputs(a, in);
     run(in.problem, in.device);
     return outputs.release();
   });
@@ -142,7 +145,7 @@ PyObject* prepare(PyObject*, PyObject* const* args, Py_ssize_t count) {
     refuse_unless(count == kArguments);
     const Arguments a = arguments(args);
     Input in = read_input(a);
-    const Owned outputs = read_outputs(a, in.x, in.problem);
+    const Owned outputs = read_outputs(a, in);
     const Problem& p = in.problem;
     using Address = unsigned long long;
     void* stream = in.device == kCpu ? nullptr : current_stream(in.device);

@@ -1,9 +1,11 @@
 // torch.ops.ptgq.per_token_group_quant for CPU and CUDA tensors: from the dispatcher's tensors to a
 // Problem. The schema is in ptgq/extension.py.
+#include <torch/csrc/inductor/aoti_torch/c/shim.h>
 #include <torch/csrc/stable/accelerator.h>
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/tensor.h>
 #include <torch/headeronly/core/ScalarType.h>
+#include <torch/headeronly/util/Exception.h>
 
 #include "check.h"
 #include "stream.h"
@@ -28,6 +30,8 @@ ElementType element_type(ScalarType type) {
       return ElementType::kE8m0;
     case ScalarType::Char:
       return ElementType::kInt8;
+    case ScalarType::Int:
+      return ElementType::kInt32;
     case ScalarType::Byte:
       return ElementType::kByte;
     default:
@@ -47,21 +51,40 @@ TensorView view(const Tensor& t, void* data) {
           element_type(t.scalar_type())};
 }
 
+// The memory of TMA-aligned scales must hold the padding of the last column: it is written.
+void check_padding(const Tensor& s, const Problem& p) {
+  int64_t bytes = 0;
+  int64_t offset = 0;
+  STD_TORCH_CHECK(aoti_torch_get_storage_size(s.get(), &bytes) == AOTI_TORCH_SUCCESS &&
+                      aoti_torch_get_storage_offset(s.get(), &offset) == AOTI_TORCH_SUCCESS,
+                  "s has no memory");
+  const int64_t end = offset + p.num_tokens / p.column_tokens * p.s_batch_stride;
+  STD_TORCH_CHECK(end * 4 <= bytes, "s must own the padding of its last column");
+}
+
 Problem problem(const Tensor& x, const Tensor& q, const Tensor& s, const Options& options) {
   const TensorView x_view = view(x, const_cast<void*>(x.const_data_ptr()));
-  return check_outputs(check_input(x_view, options), x_view, view(q, q.mutable_data_ptr()),
-                       view(s, s.mutable_data_ptr()));
+  const Problem p = check_outputs(check_input(x_view, options), options, x_view,
+                                  view(q, q.mutable_data_ptr()), view(s, s.mutable_data_ptr()));
+  if (options.tma_aligned_scales && p.num_tokens > 0) check_padding(s, p);
+  return p;
 }
 
 void on_cpu(const Tensor& x, const Tensor& q, const Tensor& s, int64_t group_size, double eps,
-            bool column_major_scales, bool use_ue8m0) {
-  quantize_cpu(problem(x, q, s, {group_size, eps, column_major_scales, use_ue8m0}));
+            bool column_major_scales, bool use_ue8m0, bool tma_aligned_scales,
+            bool per_batch_scales) {
+  quantize_cpu(problem(
+      x, q, s,
+      {group_size, eps, column_major_scales, use_ue8m0, tma_aligned_scales, per_batch_scales}));
 }
 
 #ifdef PTGQ_WITH_CUDA
 void on_cuda(const Tensor& x, const Tensor& q, const Tensor& s, int64_t group_size, double eps,
-             bool column_major_scales, bool use_ue8m0) {
-  const Problem p = problem(x, q, s, {group_size, eps, column_major_scales, use_ue8m0});
+             bool column_major_scales, bool use_ue8m0, bool tma_aligned_scales,
+             bool per_batch_scales) {
+  const Problem p = problem(
+      x, q, s,
+      {group_size, eps, column_major_scales, use_ue8m0, tma_aligned_scales, per_batch_scales});
   const int device = x.get_device_index();
   const torch::stable::accelerator::DeviceGuard guard(device);
   quantize_cuda(p, device, current_stream(device));

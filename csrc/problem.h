@@ -15,12 +15,17 @@ struct Problem {
   int64_t num_groups;  // a token's
   int64_t group_size;
   int64_t x_token_stride;  // in elements; q is contiguous
-  int64_t s_token_stride;
-  int64_t s_group_stride;
+  int64_t s_token_stride;  // of s in its elements, in words where it is packed
+  int64_t s_group_stride;  // of four groups where it is packed
+  int64_t s_batch_stride;
+  int64_t column_tokens;  // after which a column of scales ends: those of a batch, or all
+  int64_t column_length;  // the same with the column's padding
   float eps;
   InputType x_type;
   bool int8;          // q holds INT8, else E4M3
-  bool e8m0;          // s holds E8M0 bytes, else float32
+  bool e8m0;          // s holds E8M0 bytes, else float32; packed, too
+  bool packed;        // s holds words of four neighbouring groups' E8M0 bytes
+  bool plain;         // the strides alone say where a scale lies: no words, batches, padding
   bool power_of_two;  // scales are rounded up to powers of two
   bool column_major;  // the scales of a group, token after token, lie side by side
 };

@@ -64,8 +64,8 @@ __device__ __forceinline__ uint32_t absmax_of_lanes(const T (&values)[kMaxRun], 
 }
 
 // Each lane holds a run of neighbouring elements. Codes go through shared memory: each stored by
-// itself would be a write of a whole sector.
-template <typename T, bool kInt8>
+// itself would be a write of a whole sector. kPlain: what other scales need takes registers.
+template <typename T, bool kInt8, bool kPlain>
 __global__ void __launch_bounds__(kTileThreads)
     tile_kernel(const __grid_constant__ TileArguments a) {
   extern __shared__ uint4 codes[];
@@ -107,7 +107,14 @@ __global__ void __launch_bounds__(kTileThreads)
     const uint32_t absmax = absmax_of_lanes(values, a.run, a.lanes);
     const float scale = group_scale(absmax, p.eps, kInt8 ? kMaxInt8 : kMaxE4m3, p.power_of_two);
     const float reciprocal = __frcp_rn(scale);
-    if (start == 0 && inside) store_scale(p, first_token + token, first_group + group, scale);
+    if (start == 0 && inside) {
+      const uint32_t row = static_cast<uint32_t>(first_token) + token;
+      if constexpr (kPlain) {
+        store_plain_scale(p, row, first_group + group, scale);
+      } else {
+        store_scale(p, row, first_group + group, scale);
+      }
+    }
 
     const uint32_t row_offset =
         (q_offset + token * static_cast<uint32_t>(hidden_dim)) % sizeof(uint4);

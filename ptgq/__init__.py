@@ -1,5 +1,6 @@
 """Per-token group quantization to 8 bits (FP8 E4M3 and INT8) on CUDA, Triton and CPU."""
 
+from ptgq import scales
 from ptgq.api import dequantize, per_token_group_quant_fp8, per_token_group_quant_int8
 from ptgq.backends import BackendStatus, backends, use_backend
 from ptgq.scales import ScaleFormat
@@ -13,5 +14,6 @@ __all__ = [
     "dequantize",
     "per_token_group_quant_fp8",
     "per_token_group_quant_int8",
+    "scales",
     "use_backend",
 ]

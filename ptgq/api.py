@@ -5,19 +5,13 @@ from __future__ import annotations
 import torch
 from torch.compiler import is_dynamo_compiling
 
+from ptgq import scales
 from ptgq.backends import check_backend, choose_backend, quantize, quantize_directly
-from ptgq.scales import (
-    ScaleFormat,
-    empty_scales,
-    has_strides,
-    scale_format,
-    scale_shape,
-    scale_strides,
-)
+from ptgq.scales import ScaleFormat
 
 _FP8 = torch.float8_e4m3fn
 _INPUT_DTYPES = (torch.bfloat16, torch.float16, torch.float32)
-_SCALE_DTYPES = (torch.float32, torch.float8_e8m0fnu)
+_SCALE_DTYPES = (torch.float32, torch.float8_e8m0fnu, torch.int32)
 
 # Down to here eps / qmax, and every residual of a quotient by it that can change a code, is a
 # normal float32, so flushing subnormals (a GPU compiler's choice) changes nothing.
@@ -33,6 +27,8 @@ def per_token_group_quant_fp8(
     *,
     eps: float = 1e-10,
     scale_dtype: torch.dtype | None = None,
+    tma_aligned_scales: bool = False,
+    scale_format: ScaleFormat | None = None,
     out: tuple[torch.Tensor, torch.Tensor] | None = None,
     backend: str | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -57,7 +53,13 @@ def per_token_group_quant_fp8(
     eps : float
         Lower bound of the absolute maximum, from 1e-24.
     scale_dtype : torch.dtype, optional
-        ``torch.float32`` stores the powers of two of `use_ue8m0` as float32.
+        How `use_ue8m0` stores them instead: ``torch.float32``, or ``torch.int32``, the bytes of
+        four neighbouring groups in a word; bytes past the last group are 0.
+    tma_aligned_scales : bool
+        Start each column of `column_major_scales` at 16 bytes; the memory between them is 0.
+    scale_format : ScaleFormat, optional
+        All of this in one, for example a preset: ``ptgq.ScaleFormat.deep_gemm_hopper()``. Instead
+        of the other options of the scales.
     out : tuple of torch.Tensor, optional
         ``(q, s)`` to write into, exactly as they would be returned.
     backend : {"cuda", "triton", "cpu", "reference"}, optional
@@ -68,26 +70,29 @@ def per_token_group_quant_fp8(
     q : torch.Tensor
         ``[..., hidden_dim]``, ``float8_e4m3fn``, contiguous.
     s : torch.Tensor
-        ``[..., hidden_dim // group_size]``: ``x ≈ q * s`` group by group. A group that holds a
-        NaN or an infinity has the scale NaN and the codes 0x7F.
+        ``[..., hidden_dim // group_size]``: ``x ≈ q * s`` group by group; packed, a quarter of
+        that, rounded up. A group that holds a NaN or an infinity has the scale NaN and the codes
+        0x7F.
 
     Raises
     ------
     TypeError
         For an argument of a wrong type or dtype.
     ValueError
-        For a wrong shape, stride or option.
+        For a wrong shape, stride or option, or for scales that nobody reads.
     RuntimeError
         If the backend is not available.
     """
-    if not is_dynamo_compiling():
+    # Direct calls know the formats that the first two flags name.
+    if not is_dynamo_compiling() and scale_format is None and tma_aligned_scales is False:
         results = quantize_directly(
             backend, x, group_size, _FP8, column_major_scales, use_ue8m0, scale_dtype, eps, out
         )
         if results is not None:
             return results
-    scales = scale_format(column_major_scales, use_ue8m0, scale_dtype)
-    return _quantize(x, group_size, _FP8, scales, eps, out, backend)
+    options = column_major_scales, use_ue8m0, scale_dtype, tma_aligned_scales
+    chosen = _choose_format(options, scale_format)
+    return _quantize(x, group_size, _FP8, chosen, eps, out, backend)
 
 
 def per_token_group_quant_int8(
@@ -110,7 +115,7 @@ def per_token_group_quant_int8(
         )
         if results is not None:
             return results
-    return _quantize(x, group_size, torch.int8, scale_format(), eps, out, backend)
+    return _quantize(x, group_size, torch.int8, scales.scale_format(), eps, out, backend)
 
 
 def dequantize(
@@ -127,7 +132,8 @@ def dequantize(
     q : torch.Tensor
         ``[..., hidden_dim]``, ``float8_e4m3fn`` or ``int8``.
     s : torch.Tensor
-        ``[..., hidden_dim // group_size]``, float32 or ``float8_e8m0fnu``, in any layout.
+        ``[..., hidden_dim // group_size]``, float32 or ``float8_e8m0fnu``, or int32 (packed), of a
+        quarter of that, rounded up; in any layout.
     group_size : int
         Elements that share a scale.
     dtype : torch.dtype
@@ -145,20 +151,39 @@ def dequantize(
     _check_group_size(group_size, q.shape, "q")
     if dtype not in _INPUT_DTYPES:
         raise TypeError(f"dtype must be one of {_names(_INPUT_DTYPES)}, got {dtype!r}")
-    shape = scale_shape(q.shape, group_size)
+    num_groups = q.shape[-1] // group_size
+    shape = (*q.shape[:-1], -(-num_groups // 4) if s.dtype is torch.int32 else num_groups)
     if s.shape != shape:
         raise ValueError(f"s must have shape {shape}, got {tuple(s.shape)}")
     if s.device != q.device:
         raise ValueError(f"s must be on q's device {q.device}, got {s.device}")
-    groups = q.float().unflatten(-1, (s.shape[-1], group_size))
-    return (groups * s.float().unsqueeze(-1)).flatten(-2).to(dtype)
+    groups = q.float().unflatten(-1, (num_groups, group_size))
+    return (groups * scales.to_float32(s, num_groups).unsqueeze(-1)).flatten(-2).to(dtype)
+
+
+_DEFAULTS = (False, False, None, False)
+
+
+def _choose_format(
+    options: tuple[bool, bool, torch.dtype | None, bool], given: ScaleFormat | None
+) -> ScaleFormat:
+    if given is None:
+        return scales.scale_format(*options)
+    if not isinstance(given, ScaleFormat):
+        raise TypeError(f"scale_format must be a ptgq.ScaleFormat, got {given!r}")
+    if options != _DEFAULTS:
+        raise ValueError(
+            "scale_format says all about the scales: column_major_scales, use_ue8m0, scale_dtype "
+            f"and tma_aligned_scales must be left out, got {options}"
+        )
+    return given
 
 
 def _quantize(
     x: torch.Tensor,
     group_size: int,
     q_dtype: torch.dtype,
-    scales: ScaleFormat,
+    scale_format: ScaleFormat,
     eps: float,
     out: tuple[torch.Tensor, torch.Tensor] | None,
     backend: str | None,
@@ -172,22 +197,23 @@ def _quantize(
     check_backend(backend)
     chosen = "reference" if x.is_meta else choose_backend(backend, x.device)
 
-    shape = scale_shape(x.shape, group_size)
+    shape = scales.scale_shape(x.shape, group_size, scale_format)
     if out is None:
         q = torch.empty(x.shape, dtype=q_dtype, device=x.device)
-        s = empty_scales(shape, scales, x.device)
+        s = scales.empty_scales(shape, scale_format, x.device)
     else:
-        q, s = _check_out(out, x, q_dtype, shape, scales)
+        q, s = _check_out(out, x, q_dtype, shape, scale_format)
     if x.numel() == 0 or x.is_meta:
         return q, s
 
     if x.is_contiguous():
-        quantize(chosen, x, q, s, group_size, eps, scales)
+        quantize(chosen, x, q, s, group_size, eps, scale_format)
     else:
         # Rows with one stride between them are viewed, others copied.
         rows = x.resolve_neg().reshape(-1, x.shape[-1])
-        q_rows, s_rows = q.view(-1, q.shape[-1]), s.view(-1, s.shape[-1])
-        quantize(chosen, rows, q_rows, s_rows, group_size, eps, scales)
+        q_rows = q.view(-1, q.shape[-1])
+        s_rows = s if scale_format.per_batch else s.view(-1, s.shape[-1])
+        quantize(chosen, rows, q_rows, s_rows, group_size, eps, scale_format)
     return q, s
 
 
@@ -230,20 +256,21 @@ def _check_out(
     x: torch.Tensor,
     q_dtype: torch.dtype,
     shape: tuple[int, ...],
-    scales: ScaleFormat,
+    scale_format: ScaleFormat,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     if not isinstance(out, (tuple, list)) or len(out) != 2:
         raise TypeError(f"out must be a tuple (q, s), got {out!r:.80}")
     q, s = out
+    contiguous = scales.scale_strides(x.shape, scales.scale_format())
     expected = (
-        ("out[0]", q, q_dtype, tuple(x.shape), scale_strides(x.shape, "row_major")),
-        ("out[1]", s, scales.dtype, shape, scale_strides(shape, scales.layout)),
+        ("out[0]", q, q_dtype, tuple(x.shape), contiguous),
+        ("out[1]", s, scale_format.dtype, shape, scales.scale_strides(shape, scale_format)),
     )
     for name, tensor, dtype, size, strides in expected:
         _check_tensor(name, tensor, (dtype,))
         if tensor.shape != size:
             raise ValueError(f"{name} must have shape {size}, got {tuple(tensor.shape)}")
-        if not has_strides(tensor, strides):
+        if not scales.has_strides(tensor, strides):
             raise ValueError(f"{name} must have strides {strides}, got {tensor.stride()}")
         if tensor.device != x.device:
             raise ValueError(f"{name} must be on x's device {x.device}, got {tensor.device}")
@@ -252,10 +279,14 @@ def _check_out(
         if _has_address(tensor) and tensor.is_neg():
             raise ValueError(f"{name} must not be a negated view, got is_neg()=True")
         _check_aligned(name, tensor)
+    memory = s
+    if scale_format.tma_aligned and not torch.compiler.is_compiling():
+        scales.check_memory(s, scale_format, "out[1]")
+        memory = scales.memory_of(s, scale_format)
     for name, tensor, other_name, other in (
         ("out[0]", q, "x", x),
-        ("out[1]", s, "x", x),
-        ("out[1]", s, "out[0]", q),
+        ("out[1]", memory, "x", x),
+        ("out[1]", memory, "out[0]", q),
     ):
         if _overlap(tensor, other):
             raise ValueError(f"{name} must not overlap {other_name} in memory, got the same memory")

@@ -23,18 +23,22 @@ for backends written in Python.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from importlib import import_module
 from typing import Any
 
 import torch
 from torch.utils._device import DeviceContext
 
-from ptgq.scales import scale_format
+from ptgq.scales import check_memory, scale_format
 
-# q is float8_e4m3fn (or its bytes as uint8) or int8; s is float32 or float8_e8m0fnu (or its bytes).
+# q is float8_e4m3fn (or its bytes as uint8) or int8; s is float32, int32 or float8_e8m0fnu (or its
+# bytes), its leading dimensions those of x where per_batch_scales tells batches by them. Padding of
+# tma_aligned_scales lies behind s, in the same memory, and is written, too.
 _SCHEMA = (
     "(Tensor x, Tensor(a!) q, Tensor(b!) s, int group_size, float eps, "
-    "bool column_major_scales, bool use_ue8m0) -> ()"
+    "bool column_major_scales, bool use_ue8m0, bool tma_aligned_scales=False, "
+    "bool per_batch_scales=False) -> ()"
 )
 
 
@@ -51,11 +55,17 @@ def _register_python_backend(backend: str) -> None:
         eps: float,
         column_major_scales: bool,
         use_ue8m0: bool,
+        tma_aligned_scales: bool = False,
+        per_batch_scales: bool = False,
     ) -> None:
         module = import_module(f"ptgq.backends.{backend}")
         q = q.view(torch.float8_e4m3fn) if q.dtype is torch.uint8 else q
         s = s.view(torch.float8_e8m0fnu) if s.dtype is torch.uint8 else s
-        scales = scale_format(column_major_scales, use_ue8m0, s.dtype)
+        scales = scale_format(column_major_scales, use_ue8m0, s.dtype, tma_aligned_scales)
+        if per_batch_scales:
+            scales = replace(scales, per_batch=True)
+        if scales.tma_aligned:
+            check_memory(s, scales)
         module.per_token_group_quant(x, q, s, group_size, eps, scales)
 
     name = f"ptgq::per_token_group_quant_{backend}"

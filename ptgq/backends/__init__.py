@@ -2,7 +2,8 @@
 
 A backend is a module with one function,
 ``per_token_group_quant(x, q, s, group_size, eps, scale_format)``: it writes every element of `q`
-and `s`, and trusts what :mod:`ptgq.api` checked. Modules are imported at first use.
+and `s`, and the padding of `s`, and trusts what :mod:`ptgq.api` checked. Modules are imported at
+first use.
 """
 
 from __future__ import annotations
@@ -193,7 +194,9 @@ def quantize(
         # As bytes: torch's compiler can't functionalize a mutation of float8_e8m0fnu.
         q, s = as_bytes(q), as_bytes(s)
     op = getattr(torch.ops.ptgq, _OPS[backend])
-    op(x, q, s, group_size, eps, scale_format.column_major, scale_format.power_of_two)
+    f = scale_format
+    layout = f.column_major, f.power_of_two, f.tma_aligned, f.per_batch
+    op(x, q, s, group_size, eps, *layout)
 
 
 def as_bytes(tensor: torch.Tensor) -> torch.Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ptgq.scales import ScaleFormat
+from ptgq.scales import ScaleFormat, store_scales
 
 QMAX = {torch.float8_e4m3fn: 448.0, torch.int8: 127.0}
 
@@ -21,41 +21,33 @@ def per_token_group_quant(
     eps: float,
     scale_format: ScaleFormat,
 ) -> None:
-    """Quantize `x` ``[num_tokens, hidden_dim]`` into `q` and `s`, by the numerics contract."""
+    """Quantize `x` ``[..., hidden_dim]`` into `q` and `s`, by the numerics contract."""
+    x, q = x.view(-1, x.shape[-1]), q.view(-1, q.shape[-1])
+    num_groups = x.shape[-1] // group_size
+    scales = torch.empty((x.shape[0], num_groups), dtype=torch.float32, device=x.device)
     step = max(1, _CHUNK // max(1, x.shape[-1]))
     for start in range(0, x.shape[0], step):
         rows = slice(start, start + step)
-        _quantize_rows(x[rows], q[rows], s[rows], group_size, eps, scale_format)
+        groups = x[rows].float().unflatten(-1, (num_groups, group_size))
+        scales[rows] = _scales_of(groups, QMAX[q.dtype], eps, scale_format.power_of_two)
+        q[rows] = _codes_of(groups, scales[rows], q.dtype).flatten(-2)
+    store_scales(scales, s, scale_format)
 
 
-def _quantize_rows(
-    x: torch.Tensor,
-    q: torch.Tensor,
-    s: torch.Tensor,
-    group_size: int,
-    eps: float,
-    scale_format: ScaleFormat,
-) -> None:
+def _scales_of(groups: torch.Tensor, qmax: float, eps: float, power_of_two: bool) -> torch.Tensor:
     # Constants are tensors: on CUDA, tensor / python_scalar multiplies by the reciprocal.
-    qmax = torch.tensor(QMAX[q.dtype], device=x.device)
-    floor = torch.tensor(eps, dtype=torch.float32, device=x.device)
-
-    groups = x.float().unflatten(-1, (s.shape[-1], group_size))
+    floor = torch.tensor(eps, dtype=torch.float32, device=groups.device)
     absmax = groups.abs().amax(-1).maximum(floor)
-    scale = absmax / qmax
-    if scale_format.power_of_two:
+    scale = absmax / torch.tensor(qmax, device=groups.device)
+    if power_of_two:
         scale = ((scale.view(torch.int32) + 0x7FFFFF) & 0x7F800000).view(torch.float32)
-    scale = torch.where(absmax.isfinite(), scale, torch.nan)
+    return torch.where(absmax.isfinite(), scale, torch.nan)
 
+
+def _codes_of(groups: torch.Tensor, scale: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     y = groups / scale.unsqueeze(-1)
-    if q.dtype is torch.int8:
-        codes = y.round().clamp(-128, 127).nan_to_num(0.0).to(torch.int8)
-    else:
-        # Unlike the contract, PyTorch's cast does not saturate, and it keeps the sign of a NaN.
-        codes = y.clamp(-qmax, qmax).to(torch.float8_e4m3fn).view(torch.uint8)
-        codes = codes.where(y.isfinite(), 0x7F).view(torch.float8_e4m3fn)
-    q.copy_(codes.flatten(-2))
-    if scale_format.dtype is torch.float32:
-        s.copy_(scale)
-    else:
-        s.view(torch.uint8).copy_(scale.view(torch.int32) >> 23)
+    if dtype is torch.int8:
+        return y.round().clamp(-128, 127).nan_to_num(0.0).to(torch.int8)
+    # Unlike the contract, PyTorch's cast does not saturate, and it keeps the sign of a NaN.
+    codes = y.clamp(-QMAX[dtype], QMAX[dtype]).to(dtype).view(torch.uint8)
+    return codes.where(y.isfinite(), 0x7F).view(dtype)

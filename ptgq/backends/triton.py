@@ -20,7 +20,7 @@ from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 from ptgq.backends.reference import QMAX
 from ptgq.extension import prepare
-from ptgq.scales import ScaleFormat
+from ptgq.scales import ScaleFormat, column_lengths, memory_of
 
 _INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 # Elements of a group that a program holds at a time; larger groups are read twice.
@@ -97,16 +97,20 @@ def store_codes(q_ptrs, x, scale, inside, INT8: tl.constexpr, HARDWARE_E4M3: tl.
 
 
 @triton.jit
-def store_scales(s_ptrs, scale, inside, E8M0: tl.constexpr):
+def store_scales(s_ptrs, scale, inside, inside_s, PADDED: tl.constexpr, E8M0: tl.constexpr):
     """Store the scales of a tile, before its codes: waiting for them is hidden behind those."""
+    if PADDED:
+        scale = tl.where(inside, scale, 0.0)
     if E8M0:
-        tl.store(s_ptrs, (scale.to(tl.int32, bitcast=True) >> 23).to(tl.uint8), mask=inside)
+        tl.store(s_ptrs, (scale.to(tl.int32, bitcast=True) >> 23).to(tl.uint8), mask=inside_s)
     else:
-        tl.store(s_ptrs, scale, mask=inside)
+        tl.store(s_ptrs, scale, mask=inside_s)
 
 
 # Few variants to compile: no others for token or group counts that divide by 16 or equal 1.
-@triton.jit(do_not_specialize=["num_tokens", "num_groups"])
+@triton.jit(
+    do_not_specialize=["num_tokens", "num_groups", "s_groups", "column_tokens", "column_length"]
+)
 def per_token_group_quant_kernel(
     x_ptr,
     q_ptr,
@@ -114,6 +118,9 @@ def per_token_group_quant_kernel(
     num_tokens,
     num_groups,
     x_token_stride,
+    s_groups,
+    column_tokens,
+    column_length,
     eps,
     GROUP_SIZE: tl.constexpr,
     TOKENS: tl.constexpr,
@@ -121,6 +128,8 @@ def per_token_group_quant_kernel(
     BLOCK: tl.constexpr,
     CONTIGUOUS: tl.constexpr,
     COLUMN_MAJOR: tl.constexpr,
+    PACKED: tl.constexpr,
+    PADDED: tl.constexpr,
     QMAX: tl.constexpr,
     INT8: tl.constexpr,
     POWER_OF_TWO: tl.constexpr,
@@ -128,28 +137,51 @@ def per_token_group_quant_kernel(
     HARDWARE_E4M3: tl.constexpr,
     DEPENDENT: tl.constexpr,
 ):
-    """Quantize a tile of groups: neighbours in a row or, column-major, GROUPS of each of TOKENS."""
+    """Quantize a tile of groups: neighbours in a row or, column-major, GROUPS of each of TOKENS.
+
+    PACKED: `s` is bytes, in columns the four of a word side by side. PADDED: tiles cover batches
+    and the padding of `s`, where zeros go: `s_groups` and `column_length` count it.
+    """
     if DEPENDENT:  # programmatic dependent launch: the next kernel may start, and waits in its turn
         gdc_launch_dependents()
     program = tl.program_id(0).to(tl.int64)
     slot = tl.arange(0, TOKENS * GROUPS)
     if COLUMN_MAJOR:
-        tiles = tl.cdiv(num_groups, GROUPS)
-        token = program // tiles * TOKENS + slot % TOKENS
+        tiles = tl.cdiv(s_groups, GROUPS)
+        row = program // tiles * TOKENS + slot % TOKENS
         group = program % tiles * GROUPS + slot // TOKENS
+        token = row
+        if PADDED:
+            batch = row // column_length
+            place = row - batch * column_length
+            token = batch * column_tokens + place
+            rows = num_tokens // column_tokens * column_length.to(tl.int64)
+            inside_s = (row < rows) & (group < s_groups)
+            inside = inside_s & (place < column_tokens) & (group < num_groups)
+            row += batch * column_length * (s_groups // (4 if PACKED else 1) - 1)
+        else:
+            inside = (token < num_tokens) & (group < num_groups)
+            inside_s = inside
         index = token * num_groups + group
-        inside = (token < num_tokens) & (group < num_groups)
         x_start = token * x_token_stride + group * GROUP_SIZE
-        s_ptrs = s_ptr + group * num_tokens + token
+        if PACKED:
+            s_ptrs = s_ptr + (group // 4 * column_length + row) * 4 + group % 4
+        else:
+            s_ptrs = s_ptr + group * column_length + row
     else:
         index = program * GROUPS + slot
-        inside = index < num_tokens.to(tl.int64) * num_groups
+        s_ptrs = s_ptr + index
+        inside = index < num_tokens.to(tl.int64) * s_groups
+        inside_s = inside
         if CONTIGUOUS:
             x_start = index * GROUP_SIZE
         else:
-            token = index // num_groups
-            x_start = token * x_token_stride + (index - token * num_groups) * GROUP_SIZE
-        s_ptrs = s_ptr + index
+            token = index // s_groups
+            group = index - token * s_groups
+            x_start = token * x_token_stride + group * GROUP_SIZE
+            if PADDED:
+                index = token * num_groups + group
+                inside = inside & (group < num_groups)
     columns = tl.arange(0, BLOCK)[None, :]
     x_ptrs = x_ptr + x_start[:, None] + columns
     q_ptrs = q_ptr + (index * GROUP_SIZE)[:, None] + columns
@@ -163,7 +195,7 @@ def per_token_group_quant_kernel(
         x = tl.load(x_ptrs, mask=inside_tile, other=0.0).to(tl.float32)
         absmax_bits = tl.max(absolute_bits(x), 1)
         scale = group_scale(absmax_bits, eps, QMAX, POWER_OF_TWO)
-        store_scales(s_ptrs, scale, inside, E8M0)
+        store_scales(s_ptrs, scale, inside, inside_s, PADDED, E8M0)
         store_codes(q_ptrs, x, scale, inside_tile, INT8, HARDWARE_E4M3)
     else:
         running = tl.zeros((TOKENS * GROUPS, BLOCK), tl.int32)
@@ -171,7 +203,7 @@ def per_token_group_quant_kernel(
             mask = inside_tile & (start + columns < GROUP_SIZE)
             running = tl.maximum(running, absolute_bits(tl.load(x_ptrs + start, mask, other=0.0)))
         scale = group_scale(tl.max(running, 1), eps, QMAX, POWER_OF_TWO)
-        store_scales(s_ptrs, scale, inside, E8M0)
+        store_scales(s_ptrs, scale, inside, inside_s, PADDED, E8M0)
         for start in range(0, GROUP_SIZE, BLOCK):
             mask = inside_tile & (start + columns < GROUP_SIZE)
             x = tl.load(x_ptrs + start, mask, other=0.0).to(tl.float32)
@@ -214,13 +246,10 @@ def _tile(group_size: int, column_major: bool) -> tuple[int, int]:
     return tokens, groups // tokens
 
 
-def _grid(
-    num_tokens: int, num_groups: int, tile: tuple[int, int], column_major: bool
-) -> tuple[int, ...]:
-    tokens, groups = tile
+def _grid(rows: int, groups: int, tile: tuple[int, int], column_major: bool) -> tuple[int, ...]:
     if column_major:
-        return -(-num_tokens // tokens) * -(-num_groups // groups), 1, 1
-    return -(-num_tokens * num_groups // groups), 1, 1
+        return -(-rows // tile[0]) * -(-groups // tile[1]), 1, 1
+    return -(-rows * groups // tile[1]), 1, 1
 
 
 def per_token_group_quant(
@@ -238,7 +267,13 @@ def per_token_group_quant(
     sizes = num_tokens, num_groups, x.shape[-1] if contiguous else x.stride(0)
     column_major, power_of_two = scale_format.column_major, scale_format.power_of_two
     int8 = q.dtype is torch.int8
-    e8m0 = s.dtype is torch.float8_e8m0fnu
+    packed = scale_format.packed
+    e8m0 = packed or s.dtype is torch.float8_e8m0fnu
+    s_groups = triton.cdiv(num_groups, 4) * 4 if packed else num_groups
+    column_tokens, column_length = column_lengths(s.shape, scale_format)
+    s_sizes = s_groups, column_tokens, column_length
+    rows = num_tokens // column_tokens * column_length
+    padded = rows > column_tokens or s_groups > num_groups
     block = min(triton.next_power_of_2(group_size), _MAX_BLOCK)
     tile = _tile(group_size, column_major)
     capability = (0, 0) if _INTERPRETED else torch.cuda.get_device_capability(x.device)
@@ -247,8 +282,10 @@ def per_token_group_quant(
         "TOKENS": tile[0],
         "GROUPS": tile[1],
         "BLOCK": block,
-        "CONTIGUOUS": contiguous,
+        "CONTIGUOUS": contiguous and s_groups == num_groups,
         "COLUMN_MAJOR": column_major,
+        "PACKED": packed,
+        "PADDED": padded,
         "QMAX": QMAX[q.dtype],
         "INT8": int8,
         "POWER_OF_TWO": power_of_two,
@@ -257,11 +294,12 @@ def per_token_group_quant(
         "DEPENDENT": capability >= (9, 0),
     }
     with torch.cuda.device_of(x):
-        compiled = per_token_group_quant_kernel[_grid(num_tokens, num_groups, tile, column_major)](
+        compiled = per_token_group_quant_kernel[_grid(rows, s_groups, tile, column_major)](
             x,
             q if int8 else q.view(torch.uint8),
-            s.view(torch.uint8) if e8m0 else s,
+            memory_of(s, scale_format).view(torch.uint8) if e8m0 else s,
             *sizes,
+            *s_sizes,
             float(eps),
             **constants,
             num_warps=_WARPS,
@@ -271,7 +309,7 @@ def per_token_group_quant(
     pointers = x.data_ptr(), q.data_ptr(), s.data_ptr()
     dtypes = x.dtype, q.dtype, s.dtype
     key = _key(x.get_device(), dtypes, pointers, sizes, group_size, column_major, power_of_two)
-    if compiled is not None and key is not None:
+    if compiled is not None and key is not None and not (packed or padded):
         _launches[key] = Launch(compiled, tile, tuple(constants.values()))
 
 
@@ -296,5 +334,6 @@ def quantize_directly(
     if launch is None:
         return None
     grid = _grid(sizes[0], sizes[1], launch.tile, column_major)
-    launch.kernel[grid](*pointers, *sizes, eps, *launch.constants, stream=stream)
+    s_sizes = sizes[1], sizes[0], sizes[0]
+    launch.kernel[grid](*pointers, *sizes, *s_sizes, eps, *launch.constants, stream=stream)
     return results

@@ -1,0 +1,49 @@
+// Where scales lie in memory, for host and device: the one function that stores a scale.
+#pragma once
+
+#include "numerics.h"
+#include "problem.h"
+
+namespace ptgq {
+
+// Stores a scale as element `at` of s; or as byte `at` of s, if it holds bytes or words of them.
+PTGQ_HOST_DEVICE void put_scale(const Problem& p, int64_t at, float scale) {
+  if (p.e8m0) {
+    static_cast<uint8_t*>(p.s)[at] = e8m0_of(scale);
+  } else {
+    static_cast<float*>(p.s)[at] = scale;
+  }
+}
+
+template <typename Index>
+PTGQ_HOST_DEVICE void store_plain_scale(const Problem& p, Index token, int64_t group, float scale) {
+  put_scale(p, token * p.s_token_stride + group * p.s_group_stride, scale);
+}
+
+// Where batches, words or padding are; `row` counts the tokens of a column.
+PTGQ_HOST_DEVICE int64_t place_of(const Problem& p, int64_t batch, int64_t row, int64_t group) {
+  const int64_t column = p.packed ? group / 4 : group;
+  const int64_t at = batch * p.s_batch_stride + row * p.s_token_stride + column * p.s_group_stride;
+  return p.packed ? 4 * at + group % 4 : at;
+}
+
+// Stores the scale of a group. The last token of a column and the last group of a token bring the
+// padding behind them along: zeros. Index: a type that holds the number of tokens.
+template <typename Index>
+PTGQ_HOST_DEVICE void store_scale(const Problem& p, Index token, int64_t group, float scale) {
+  if (p.plain) return store_plain_scale(p, token, group, scale);
+  const auto column_tokens = static_cast<Index>(p.column_tokens);
+  const Index batch = token / column_tokens;
+  const int64_t row = token - batch * column_tokens;
+  put_scale(p, place_of(p, batch, row, group), scale);
+  const int rows = row == p.column_tokens - 1 ? static_cast<int>(p.column_length - row) : 1;
+  const int groups = p.packed && group == p.num_groups - 1 ? static_cast<int>(4 - group % 4) : 1;
+#ifdef __CUDACC__
+#pragma unroll 1  // else it takes half of the registers
+#endif
+  for (int i = 1; i < rows * groups; ++i) {
+    put_scale(p, place_of(p, batch, row + i % rows, group + i / rows), 0.0f);
+  }
+}
+
+}  // namespace ptgq

@@ -1,0 +1,38 @@
+"""The scales of a quantized tensor: numeric kind, storage dtype and layout.
+
+The only Python package that knows where a scale lies in memory. The same layouts for C++ and CUDA
+are in ``csrc/scales.h``.
+"""
+
+from ptgq.scales.conversion import check_scales, convert, to_float32
+from ptgq.scales.formats import Kind, Layout, ScaleFormat, scale_format
+from ptgq.scales.layouts import (
+    check_memory,
+    column_lengths,
+    empty_scales,
+    has_strides,
+    memory_of,
+    num_elements,
+    scale_shape,
+    scale_strides,
+    store_scales,
+)
+
+__all__ = [
+    "Kind",
+    "Layout",
+    "ScaleFormat",
+    "check_memory",
+    "check_scales",
+    "column_lengths",
+    "convert",
+    "empty_scales",
+    "has_strides",
+    "memory_of",
+    "num_elements",
+    "scale_format",
+    "scale_shape",
+    "scale_strides",
+    "store_scales",
+    "to_float32",
+]

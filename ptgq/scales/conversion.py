@@ -1,0 +1,193 @@
+"""From one scale format to another, and what is wrong with scales that are in none."""
+
+from __future__ import annotations
+
+import torch
+
+from ptgq.scales.formats import DTYPES, ScaleFormat
+from ptgq.scales.layouts import (
+    check_memory,
+    column_lengths,
+    empty_scales,
+    memory_of,
+    scale_strides,
+    store_scales,
+)
+
+_NOT_EXPONENT = -0x7F800001  # 0x807FFFFF: the sign and the mantissa
+_NAN = 0x7FC00000
+_SMALLEST = 0x00400000  # 2^-127, the byte 0, is a subnormal float32
+
+
+def to_float32(s: torch.Tensor, num_groups: int | None = None) -> torch.Tensor:
+    """Return scales in any format as float32 ``[..., num_groups]``.
+
+    Parameters
+    ----------
+    s : torch.Tensor
+        float32, ``float8_e8m0fnu`` or int32 (packed), in any layout.
+    num_groups : int, optional
+        Groups of a token. Needed for packed scales, whose last word does not tell how many of its
+        bytes are padding.
+
+    Raises
+    ------
+    TypeError
+        If `s` has another dtype.
+    ValueError
+        If `num_groups` does not fit the last dimension of `s`, or is missing.
+    """
+    _check_dtype(s)
+    size = s.shape[-1]
+    if s.dtype is not torch.int32:
+        if num_groups not in (None, size):
+            raise ValueError(f"num_groups must be the last size of s, {size}, got {num_groups}")
+        return s if s.dtype is torch.float32 else _floats_of(s.view(torch.uint8))
+    if num_groups is None or not max(0, 4 * size - 3) <= num_groups <= 4 * size:
+        raise ValueError(
+            f"num_groups must be given for packed s, between {4 * size - 3} and {4 * size} for "
+            f"{size} words, got {num_groups}"
+        )
+    return _floats_of(_bytes_of(s)[..., :num_groups])
+
+
+def convert(
+    s: torch.Tensor,
+    source: ScaleFormat,
+    target: ScaleFormat,
+    num_groups: int | None = None,
+    *,
+    inexact: bool = False,
+) -> torch.Tensor:
+    """Return scales in another format; all work is done on the device of `s`.
+
+    Parameters
+    ----------
+    s : torch.Tensor
+        Scales in the format `source`.
+    source, target : ScaleFormat
+        What `s` is in, and what is wanted.
+    num_groups : int, optional
+        Groups of a token, needed for packed `s`.
+    inexact : bool
+        From float32 to powers of two: round up what is none, instead of raising. That changes the
+        product ``q * s``, unless `q` is quantized again. It also spares the check, the one step
+        for which the host waits.
+
+    Raises
+    ------
+    TypeError
+        If `s` has not the dtype of `source`.
+    ValueError
+        If `num_groups` does not fit, or if scales are no powers of two (or negative, or infinite)
+        and `target` holds nothing else.
+    """
+    _check_dtype(s, source)
+    scales = to_float32(s, num_groups)
+    if target.power_of_two and not source.power_of_two:
+        bits = scales.view(torch.int32)
+        if inexact:
+            bits = (bits + 0x7FFFFF) & 0x7F800000
+            scales = bits.view(torch.float32).where(scales.isfinite(), torch.nan)
+        else:
+            wrong = _not_powers_of_two(scales)
+            if wrong:
+                raise ValueError(
+                    f"s must hold powers of two to become {target.dtype} without a loss: "
+                    f"{wrong}; inexact=True rounds up"
+                )
+    shape = scales.shape if not target.packed else (*scales.shape[:-1], -(-scales.shape[-1] // 4))
+    out = empty_scales(shape, target, s.device)
+    store_scales(scales, out, target)
+    return out
+
+
+def check_scales(s: torch.Tensor, scale_format: ScaleFormat, num_groups: int | None = None) -> None:
+    """Raise if a consumer of `scale_format` would read something else from `s`; say what.
+
+    Reads the values: on a GPU the host waits for them.
+
+    Parameters
+    ----------
+    s : torch.Tensor
+        The scales.
+    scale_format : ScaleFormat
+        What they should be in.
+    num_groups : int, optional
+        Groups of a token: with it, the padding bytes of packed scales are checked, too.
+
+    Raises
+    ------
+    TypeError
+        If `s` has the wrong dtype.
+    ValueError
+        For wrong strides or alignment, memory that ends before the padding does, padding other than
+        0, or values that are no powers of two; with the first of them.
+    """
+    _check_dtype(s, scale_format)
+    if s.dim() == 0:
+        raise ValueError("s must have at least one dimension, got shape ()")
+    want = scale_strides(s.shape, scale_format)
+    # Consumers compare the stride between columns even where there is one column.
+    last = (True,) if scale_format.tma_aligned else ()
+    fixed = (*(size > 1 for size in s.shape[: s.dim() - len(last)]), *last)
+    if s.numel() and any(f and a != b for f, a, b in zip(fixed, s.stride(), want, strict=True)):
+        tokens, length = column_lengths(s.shape, scale_format)
+        padding = f", {length - tokens} of padding" if length > tokens else ""
+        columns = f": columns of {tokens} tokens{padding}" if scale_format.column_major else ""
+        raise ValueError(
+            f"s must be {scale_format.layout}, with strides {want}{columns}; got {s.stride()}"
+        )
+    if scale_format.tma_aligned and s.numel():
+        check_memory(s, scale_format)
+        tokens, length = column_lengths(s.shape, scale_format)
+        columns = memory_of(s, scale_format).unflatten(0, (-1, length))
+        if (columns[:, tokens:] != 0).any():
+            raise ValueError("s must have 0 as padding behind the tokens of a column, got others")
+    if scale_format.packed and num_groups is not None:
+        to_float32(s, num_groups)  # whether num_groups fits
+        if _bytes_of(s)[..., num_groups:].any():
+            raise ValueError(
+                f"s must have 0 as bytes past group {num_groups} in its last words, got others"
+            )
+    if scale_format.power_of_two and scale_format.dtype is torch.float32:
+        wrong = _not_powers_of_two(s)
+        if wrong:
+            raise ValueError(f"s must hold powers of two: {wrong}")
+
+
+def _floats_of(exponents: torch.Tensor) -> torch.Tensor:
+    # Not float8_e8m0fnu's own conversion, whose NaN depends on the device.
+    bits = exponents.to(torch.int32) << 23
+    bits = bits.masked_fill(exponents == 0, _SMALLEST).masked_fill(exponents == 0xFF, _NAN)
+    return bits.view(torch.float32)
+
+
+def _bytes_of(packed: torch.Tensor) -> torch.Tensor:
+    # Not contiguous(), which leaves the strides of single elements, and those keep from viewing.
+    return (
+        torch.empty(packed.shape, dtype=packed.dtype, device=packed.device)
+        .copy_(packed)
+        .view(torch.uint8)
+    )
+
+
+def _check_dtype(s: torch.Tensor, scale_format: ScaleFormat | None = None) -> None:
+    if not isinstance(s, torch.Tensor):
+        raise TypeError(f"s must be a torch.Tensor, got {type(s).__name__}")
+    accepted = DTYPES if scale_format is None else (scale_format.dtype,)
+    if s.dtype not in accepted:
+        hint = ""
+        if s.dtype in DTYPES:
+            hint = ": the same scales, stored otherwise; ptgq.scales.convert changes that"
+        raise TypeError(f"s must have dtype {' or '.join(map(str, accepted))}, got {s.dtype}{hint}")
+
+
+def _not_powers_of_two(scales: torch.Tensor) -> str | None:
+    bits = scales.view(torch.int32)
+    right = ((bits & _NOT_EXPONENT) == 0) & (bits != 0) & (bits != 0x7F800000)
+    wrong = ~(right | (bits == _SMALLEST) | scales.isnan())
+    if not wrong.any():
+        return None
+    at = tuple(wrong.nonzero()[0].tolist())
+    return f"{int(wrong.sum())} of {scales.numel()} are none, first {scales[at].item()!r} at {at}"

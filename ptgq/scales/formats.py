@@ -1,0 +1,254 @@
+"""What scales are, how they are stored, and which combinations somebody reads."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+Kind = Literal["float32", "power_of_two"]
+Layout = Literal["row_major", "column_major", "tma_aligned"]
+
+DTYPES = (torch.float32, torch.float8_e8m0fnu, torch.int32)
+# TMA, the copy engine of Hopper and later GPUs, reads matrices whose rows (here: columns of
+# scales) start at multiples of so many bytes.
+TMA_BYTES = 16
+
+
+@dataclass(frozen=True)
+class ScaleFormat:
+    """How scales are stored. The presets below name what known consumers read.
+
+    Attributes
+    ----------
+    kind : {"float32", "power_of_two"}
+        What values a scale can have: any, or (UE8M0) powers of two, to which it is rounded up.
+    dtype : torch.dtype
+        ``torch.float32``; ``torch.float8_e8m0fnu``, one byte, value ``2 ** (byte - 127)``, 0xFF is
+        NaN (OCP Microscaling Formats v1.0, section 5.4.1); or ``torch.int32``, four such bytes of
+        neighbouring groups, the first group in the lowest byte. Then the last dimension counts
+        words, ``ceil(num_groups / 4)``, and the bytes of the last word past the last group are 0.
+    layout : {"row_major", "column_major", "tma_aligned"}
+        ``row_major``: contiguous, the groups of a token side by side.
+        ``column_major``: same shape, the storage is ``[num_groups, num_tokens]``, the tokens of a
+        group side by side.
+        ``tma_aligned``: column-major, each column as long as the next multiple of 16 bytes, so
+        that all start at one. The memory past the last token of a column, of the last one too, is
+        0.
+    per_batch : bool
+        Whether each batch of a ``[batch, tokens, hidden_dim]`` input has columns of its own, one
+        after the other: storage ``[batch, num_groups, num_tokens]``. Else a column runs over all
+        leading dimensions of the input.
+
+    Raises
+    ------
+    TypeError
+        If `dtype` is none that scales have.
+    ValueError
+        For a combination that nobody reads, with the reason.
+    """
+
+    kind: Kind
+    dtype: torch.dtype
+    layout: Layout = "row_major"
+    per_batch: bool = False
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("float32", "power_of_two"):
+            raise ValueError(f"kind must be 'float32' or 'power_of_two', got {self.kind!r}")
+        if self.dtype not in DTYPES:
+            raise TypeError(f"dtype must be one of {', '.join(map(str, DTYPES))}, got {self.dtype}")
+        if self.layout not in ("row_major", "column_major", "tma_aligned"):
+            raise ValueError(
+                f"layout must be 'row_major', 'column_major' or 'tma_aligned', got {self.layout!r}"
+            )
+        if not isinstance(self.per_batch, bool):
+            raise TypeError(f"per_batch must be a bool, got {self.per_batch!r}")
+        reason = _why_refused(self)
+        if reason:
+            raise ValueError(f"no such scales: {reason}")
+
+    @property
+    def column_major(self) -> bool:
+        """Whether neighbouring tokens lie side by side."""
+        return self.layout != "row_major"
+
+    @property
+    def tma_aligned(self) -> bool:
+        """Whether columns are padded to 16 bytes."""
+        return self.layout == "tma_aligned"
+
+    @property
+    def power_of_two(self) -> bool:
+        """Whether scales are rounded up to a power of two."""
+        return self.kind == "power_of_two"
+
+    @property
+    def packed(self) -> bool:
+        """Whether an element holds the scales of four groups."""
+        return self.dtype is torch.int32
+
+    @classmethod
+    def deep_gemm_hopper(cls, *, per_batch: bool = False) -> ScaleFormat:
+        """DeepGEMM's FP8 GEMMs on Hopper: float32, TMA-aligned columns; group size 128.
+
+        `per_batch` for its masked grouped GEMM. Source: DeepGEMM, ``check_sf_layout`` in
+        ``csrc/utils/layout.hpp`` and ``get_mn_major_tma_aligned_tensor`` in
+        ``csrc/jit_kernels/impls/smxx_layout.hpp``: strides ``(aligned * groups, 1, aligned)``.
+        Its TMA descriptor covers the padding, whose results are not stored.
+        vLLM: ``column_major_scales=True, tma_aligned_scales=True``; SGLang: ``scale_tma_aligned``.
+        """
+        return cls("float32", torch.float32, "tma_aligned", per_batch)
+
+    @classmethod
+    def deep_gemm_blackwell(cls, *, per_batch: bool = False) -> ScaleFormat:
+        """DeepGEMM's FP8 GEMMs on Blackwell: packed, TMA-aligned columns; group size 32 or 128.
+
+        `per_batch` for its masked grouped GEMM. Source: DeepGEMM, README and
+        ``get_mn_major_tma_aligned_packed_ue8m0_tensor`` in
+        ``csrc/jit_kernels/impls/smxx_layout.hpp``, whose padding bytes are 0 as well. vLLM:
+        ``per_token_group_quant_fp8_packed_for_deepgemm``; SGLang: ``scale_ue8m0``.
+        """
+        return cls("power_of_two", torch.int32, "tma_aligned", per_batch)
+
+    @classmethod
+    def deep_gemm_mega_moe(cls) -> ScaleFormat:
+        """DeepGEMM's fused mixture of experts: packed, row by row; group size 32.
+
+        Source: DeepGEMM, ``x_sf`` ("K-major") in ``csrc/apis/mega.hpp`` and
+        ``per_token_cast_to_fp8(..., use_packed_ue8m0=True)`` in ``deep_gemm/utils/math.py``.
+        """
+        return cls("power_of_two", torch.int32)
+
+    @classmethod
+    def vllm_cutlass(cls) -> ScaleFormat:
+        """VLLM's CUTLASS block-scaled GEMM: float32 columns, no padding; group size 128.
+
+        Source: vLLM, ``cutlass_scaled_mm`` in ``csrc/quantization/w8a8/cutlass``, fed with
+        ``column_major_scales=True`` of ``per_token_group_quant_fp8`` in
+        ``vllm/model_executor/layers/quantization/utils/fp8_utils.py``. On compute capability 10.0
+        it needs a number of tokens that divides by 4.
+        """
+        return cls("float32", torch.float32, "column_major")
+
+    @classmethod
+    def sglang_cutlass(cls) -> ScaleFormat:
+        """SGLang's CUTLASS block-scaled GEMM: float32 columns, no padding; group size 128.
+
+        Source: SGLang, ``fp8_blockwise_scaled_mm`` in
+        ``sgl-kernel/csrc/gemm/fp8_blockwise_gemm_kernel.cu``: "scales_a must be M major". Where the
+        number of tokens does not divide by 4, it pads a copy itself.
+        """
+        return cls("float32", torch.float32, "column_major")
+
+    @classmethod
+    def torch_scaled_mm(cls) -> ScaleFormat:
+        """``torch._scaled_mm``, block-wise 1 × 128 (cuBLAS, Hopper): float32 columns, no padding.
+
+        Source: PyTorch, ``is_blockwise_1x128_scaling`` and ``_scaled_block1x128_block1x128`` in
+        ``aten/src/ATen/native/cuda/ScaledBlas.cpp``: strides ``(1, num_tokens)``; for the second
+        operand pass the transpose. One group a token (``group_size=hidden_dim``) is its row-wise
+        recipe, in any float32 format. Its MX recipe (Blackwell) permutes the bytes of
+        :meth:`ocp_mx` in tiles of 128 × 4, which is not done here.
+        """
+        return cls("float32", torch.float32, "column_major")
+
+    @classmethod
+    def ocp_mx(cls) -> ScaleFormat:
+        """OCP Microscaling (MXFP8): one byte a group, row by row; group size 32.
+
+        Source: OCP Microscaling Formats (MX) Specification v1.0, sections 5.2 and 5.4.1. The
+        specification leaves the conversion open; ptgq rounds the scale up, so nothing saturates.
+        """
+        return cls("power_of_two", torch.float8_e8m0fnu)
+
+
+def _why_refused(f: ScaleFormat) -> str | None:
+    if f.kind == "float32" and f.dtype is not torch.float32:
+        return f"{f.dtype} holds powers of two only, so kind must be 'power_of_two'"
+    if f.dtype is torch.float8_e8m0fnu and f.tma_aligned:
+        return (
+            "TMA-aligned columns are read by DeepGEMM, as float32 or as packed int32, never as "
+            "float8_e8m0fnu"
+        )
+    if f.packed and f.layout == "column_major":
+        return (
+            "packed int32 scales are read by DeepGEMM, from rows or from TMA-aligned columns, "
+            "never from unpadded columns"
+        )
+    if f.per_batch and not f.column_major:
+        return "rows do not cross batches: per_batch is for columns"
+    if f.per_batch and f.dtype is torch.float8_e8m0fnu:
+        return "columns of a batch are read as float32 or as packed int32, never as float8_e8m0fnu"
+    return None
+
+
+def _format_of(
+    column_major: bool, use_ue8m0: bool, dtype: torch.dtype | None, tma_aligned: bool
+) -> ScaleFormat:
+    layout: Layout = "tma_aligned" if tma_aligned else "column_major"
+    return ScaleFormat(
+        "power_of_two" if use_ue8m0 else "float32",
+        dtype or (torch.float8_e8m0fnu if use_ue8m0 else torch.float32),
+        layout if column_major else "row_major",
+    )
+
+
+def _formats() -> dict[tuple[bool, bool, torch.dtype | None, bool], ScaleFormat]:
+    known = {}
+    flags = (False, True)
+    for key in itertools.product(flags, flags, (None, *DTYPES), flags):
+        with contextlib.suppress(ValueError):
+            known[key] = _format_of(*key)
+    return known
+
+
+# Built once: a call looks its format up and allocates nothing for it.
+_FORMATS = _formats()
+
+
+def scale_format(
+    column_major_scales: bool = False,
+    use_ue8m0: bool = False,
+    scale_dtype: torch.dtype | None = None,
+    tma_aligned_scales: bool = False,
+) -> ScaleFormat:
+    """Return the :class:`ScaleFormat` that the public functions' arguments name.
+
+    Raises
+    ------
+    TypeError
+        If a flag is no bool or ``scale_dtype`` no dtype that scales can have.
+    ValueError
+        For a combination that contradicts itself, or that nobody reads.
+    """
+    for name, flag in (
+        ("column_major_scales", column_major_scales),
+        ("use_ue8m0", use_ue8m0),
+        ("tma_aligned_scales", tma_aligned_scales),
+    ):
+        if not isinstance(flag, bool):
+            raise TypeError(f"{name} must be a bool, got {flag!r}")
+    if scale_dtype is not None and scale_dtype not in DTYPES:
+        accepted = ", ".join(map(str, DTYPES))
+        raise TypeError(f"scale_dtype must be None or one of {accepted}, got {scale_dtype!r}")
+    if scale_dtype in (torch.float8_e8m0fnu, torch.int32) and not use_ue8m0:
+        raise ValueError(
+            f"scale_dtype={scale_dtype} holds powers of two only: it needs use_ue8m0=True, "
+            "got use_ue8m0=False"
+        )
+    if tma_aligned_scales and not column_major_scales:
+        raise ValueError(
+            "tma_aligned_scales pads columns: it needs column_major_scales=True, "
+            "got column_major_scales=False"
+        )
+    if tma_aligned_scales and use_ue8m0 and scale_dtype is None:
+        raise ValueError(
+            "tma_aligned_scales with use_ue8m0 needs scale_dtype=torch.int32 (packed) or "
+            "torch.float32, got None, which stands for bytes, and nobody reads those TMA-aligned"
+        )
+    key = column_major_scales, use_ue8m0, scale_dtype, tma_aligned_scales
+    return _FORMATS[key] if key in _FORMATS else _format_of(*key)
