@@ -21,6 +21,8 @@ from ptgq.measure.agreement import check_agreement
 from ptgq.measure.workloads import (
     DTYPES,
     GROUP_SIZES,
+    SCALE_FORMATS,
+    SEED_SCALE_FORMATS,
     SEED_SHAPES,
     SERVING_SHAPES,
     Workload,
@@ -69,6 +71,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--every", action="store_true", help="limits: all configurations of a row, not the worst")
     add("--shape", type=shape, action="append", help="TOKENSxHIDDEN, instead of a preset's")
     add("--group-size", type=positive, action="append", help="by default 64 and 128")
+    add("--scales", choices=SCALE_FORMATS, action="append", help=(
+        "FP8's scale formats (repeat the option); by default the first four"
+    ))  # fmt: skip
     add("--method", choices=("events", "graph"), default="events", help=(
         "events: what a caller waits for, per eager call; "
         "graph: the kernels alone, by CUDA-graph replay, the median of the replays"
@@ -112,7 +117,10 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         for _, hidden in shapes:
             if hidden % group_size:
                 parser.error(f"argument --group-size: must divide {hidden}, got {group_size}")
-    options.workloads = workloads(shapes, group_sizes, dtypes)
+    if options.scales and "fp8" not in dtypes:
+        parser.error("argument --scales: needs --dtype fp8 or both, got --dtype int8")
+    scale_formats = options.scales or SEED_SCALE_FORMATS
+    options.workloads = workloads(shapes, group_sizes, dtypes, scale_formats)
     return options
 
 
@@ -164,6 +172,7 @@ def measure(workload: Workload, options: argparse.Namespace) -> dict[str, object
         "group_size": workload.group_size,
         "column_major_scales": workload.column_major_scales,
         "use_ue8m0": workload.use_ue8m0,
+        "scales": workload.scales,
         "dtype": workload.dtype,
         "bytes": workload.bytes_moved,
     }
@@ -184,6 +193,8 @@ def cells(row: dict[str, object], backends: Sequence[str]) -> list[str]:
         f"col_major={row['column_major_scales']!s:<7}ue8m0={row['use_ue8m0']!s:<7}"
         f"dtype={row['dtype']}"
     )
+    if row["scales"] not in SEED_SCALE_FORMATS:
+        configuration += f" scales={row['scales']}"
     texts = [f"{configuration:<75}"]
     for name in backends:
         text = f"{LABELS[name]} {row[f'{name}_ms']:>8.4f} ms"

@@ -119,6 +119,9 @@ def test_discovery_finds_the_suite_and_imports_neither_torch_nor_ptgq():
         "footprint.Startup.track_import",
         "kernel_time.KernelTime.track_seed",
         "kernel_time.KernelTime.track_serving",
+        "scale_formats.ScaleBytes.track_differing_bytes",
+        "scale_formats.ScaleFormats.track_kernel",
+        "scale_formats.ScaleFormats.track_to_copy",
     } | {
         f"footprint.{family}.track_{metric}"
         for family in ("Kernels", "TritonKernels")
@@ -134,3 +137,12 @@ def test_files_of_the_suite_are_all_discovered(monkeypatch):
     names = {benchmark.name.partition(".")[0] for benchmark in disc_benchmarks(str(SUITE))}
     shared = {"common", "device_time", "machine_code", "triton_offline", "__init__"}
     assert names == {path.stem for path in SUITE.glob("*.py")} - shared
+
+
+def test_bytes_of_scale_formats_are_compared_on_the_cpu():
+    from benchmarks.suite import scale_formats
+
+    results = scale_formats.differing_bytes()
+    on_cpu = [value for (backend, *_), value in results.items() if backend in ("cpu", "reference")]
+    assert len(on_cpu) == 12
+    assert set(on_cpu) == {0}

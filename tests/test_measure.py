@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from ptgq.measure import clocks, machine, rotation, timers
-from ptgq.measure.workloads import SEED, SERVING, SERVING_SHAPES, Workload, workloads
+from ptgq.measure.workloads import SCALE_FORMATS, SEED, SERVING, SERVING_SHAPES, Workload, workloads
+from ptgq.scales import memory_of, scale_format
 
 
 class FakeClock:
@@ -87,10 +88,11 @@ def test_seed_has_the_30_configurations():
 
 
 def test_bytes_moved_are_those_of_the_tensors():
-    for workload in workloads([(6, 256)]):
+    for workload in workloads([(6, 384)], scale_formats=SCALE_FORMATS):
         x = workload.make_input("cpu")
         q, s = workload.call(x, backend="reference")
-        assert workload.bytes_moved == sum(t.numel() * t.element_size() for t in (x, q, s))
+        memory = memory_of(s, scale_format(*workload.scale_options))
+        assert workload.bytes_moved == sum(t.numel() * t.element_size() for t in (x, q, memory))
         q_empty, s_empty = workload.make_output("cpu")
         assert (q_empty.dtype, s_empty.dtype) == (q.dtype, s.dtype)
         assert (q_empty.stride(), s_empty.stride()) == (q.stride(), s.stride())

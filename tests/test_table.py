@@ -48,6 +48,17 @@ def test_header_names_the_machine_and_the_method(table, capsys):
         assert any(line.startswith(f"# {fact}") for line in header), fact
 
 
+def test_scales_select_rows_and_are_named(table, capsys):
+    arguments = [*QUICK, "--shape", "5x384", "--dtype", "fp8", "--group-size", "64"]
+    chosen = ["--scales", "tma_packed", "--scales", "row_float32"]
+    assert table.main([*arguments, *chosen, "--format", "json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    assert [row["scales"] for row in rows] == ["tma_packed", "row_float32"]
+    assert rows[0]["bytes"] == 3 * 5 * 384 + 8 * 2 * 4  # 8 rows of 2 words
+    assert table.main([*arguments, *chosen]) == 0
+    assert capsys.readouterr().out.count(" scales=") == 1
+
+
 @pytest.mark.parametrize(("dtype", "rows"), [("fp8", 24), ("int8", 6)])
 def test_dtype_selects_rows(table, capsys, dtype, rows):
     assert table.main([*QUICK, "--dtype", dtype, "--format", "json"]) == 0
@@ -90,6 +101,7 @@ def test_more_than_two_backends(table, capsys):
         ["--backend", "vulkan"],
         ["--backend", "cpu", "--backend", "cpu"],
         ["--method", "graph", "--device", "cpu"],
+        ["--dtype", "int8", "--scales", "tma_packed"],
         ["--cold"],
         ["--cold", "--hot"],
         ["--unknown"],

@@ -17,7 +17,7 @@ SERVING_REPEAT = 10
 SERVING_SHAPES = tuple(itertools.product(common.SERVING_TOKENS, common.SERVING_HIDDEN))
 
 
-def _sample_kernels(workload, repeat: int) -> dict:
+def sample_kernels(workload, repeat: int, caches=common.CACHES) -> dict:
     """Kernel time of each (backend, cache), and of the cold copy of the same bytes."""
     clocks, rotation, timers = map(common.measuring, ("clocks", "rotation", "timers"))
 
@@ -31,7 +31,7 @@ def _sample_kernels(workload, repeat: int) -> dict:
         return timers.replay_timer(calls, clocks.EventClock(), rotation.flush_for(cache))
 
     to_sample = {("copy", "cold"): common.prepared(common.no_device(), copy)}
-    for backend, cache in itertools.product(BACKENDS, common.CACHES):
+    for backend, cache in itertools.product(BACKENDS, caches):
         build = lambda b=backend, c=cache: kernel(b, c)  # noqa: E731
         to_sample[backend, cache] = common.prepared(common.missing(backend), build)
     return common.take_samples(to_sample, repeat)
@@ -56,7 +56,7 @@ def _sample_calls(workload) -> dict:
 
 
 def _kernel_results(workload, key: tuple, repeat: int) -> dict:
-    rows = _sample_kernels(workload, repeat)
+    rows = sample_kernels(workload, repeat)
     results = {("kernel", *names, *key): rows[names] for names in rows}
     for backend in BACKENDS:
         to_copy = common.ratio(rows[backend, "cold"], rows["copy", "cold"])

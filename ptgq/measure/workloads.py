@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 
@@ -27,7 +28,7 @@ class Workload:
         Elements that share a scale.
     dtype : {"fp8", "int8"}
         What the input is quantized to; INT8 has row-major float32 scales only.
-    column_major_scales, use_ue8m0 : bool
+    column_major_scales, use_ue8m0, scale_dtype, tma_aligned_scales
         As in :func:`ptgq.per_token_group_quant_fp8`.
     input_dtype : torch.dtype
         bfloat16, float16 or float32.
@@ -43,14 +44,42 @@ class Workload:
     use_ue8m0: bool = False
     input_dtype: torch.dtype = torch.bfloat16
     row_stride: int = 0
+    scale_dtype: torch.dtype | None = None
+    tma_aligned_scales: bool = False
+
+    @property
+    def scale_options(self) -> tuple[Any, ...]:
+        """The arguments of the scales, by position."""
+        # The last two only where they are used: commits of before they existed are measured, too.
+        options = self.column_major_scales, self.use_ue8m0
+        if self.scale_dtype is None and not self.tma_aligned_scales:
+            return options
+        return *options, self.scale_dtype, self.tma_aligned_scales
+
+    @property
+    def scale_keywords(self) -> dict[str, Any]:
+        """The same by name."""
+        names = "column_major_scales", "use_ue8m0", "scale_dtype", "tma_aligned_scales"
+        return dict(zip(names, self.scale_options, strict=False))
+
+    @property
+    def scales(self) -> str:
+        """The name in SCALE_FORMATS."""
+        options = self.scale_keywords
+        given = {name: value for name, value in options.items() if value}
+        return next(name for name, its in SCALE_FORMATS.items() if its == given)
 
     @property
     def bytes_moved(self) -> int:
-        """The least bytes a call moves: x read once, q and s written once."""
+        """The least bytes a call moves: x read once, q and s, with its padding, written once."""
         elements = self.tokens * self.hidden
-        scale_bytes = 1 if self.use_ue8m0 else 4
-        element_bytes = self.input_dtype.itemsize + 1
-        return element_bytes * elements + elements // self.group_size * scale_bytes
+        groups = self.hidden // self.group_size
+        tokens = -(-self.tokens // 4) * 4 if self.tma_aligned_scales else self.tokens
+        if self.scale_dtype is torch.int32:
+            row_bytes = -(-groups // 4) * 4
+        else:
+            row_bytes = groups * (1 if self.use_ue8m0 and self.scale_dtype is None else 4)
+        return (self.input_dtype.itemsize + 1) * elements + tokens * row_bytes
 
     def make_input(self, device: str, seed: int = 42, copies: int | None = None) -> torch.Tensor:
         """Return ``randn * 8``; with `copies`, stacked along a first dimension."""
@@ -66,9 +95,10 @@ class Workload:
     def make_output(self, device: str) -> tuple[torch.Tensor, torch.Tensor]:
         """Return uninitialized ``(q, s)``."""
         q_dtype = torch.int8 if self.dtype == "int8" else torch.float8_e4m3fn
-        scales = scale_format(self.column_major_scales, self.use_ue8m0)
+        scales = scale_format(*self.scale_options)
+        packed = (scales,) if self.scale_dtype is torch.int32 else ()
         q = torch.empty((self.tokens, self.hidden), dtype=q_dtype, device=device)
-        return q, empty_scales(scale_shape(q.shape, self.group_size), scales, q.device)
+        return q, empty_scales(scale_shape(q.shape, self.group_size, *packed), scales, q.device)
 
     def call(
         self,
@@ -81,12 +111,7 @@ class Workload:
         if self.dtype == "int8":
             return ptgq.per_token_group_quant_int8(x, self.group_size, out=out, backend=backend)
         return ptgq.per_token_group_quant_fp8(
-            x,
-            self.group_size,
-            self.column_major_scales,
-            self.use_ue8m0,
-            out=out,
-            backend=backend,
+            x, self.group_size, **self.scale_keywords, out=out, backend=backend
         )
 
     def bind(
@@ -100,12 +125,36 @@ class Workload:
         if self.dtype == "int8":
             bound = partial(ptgq.per_token_group_quant_int8, x, self.group_size, backend=backend)
         else:
+            # By position, as most callers do: keywords take longer.
             layout = self.column_major_scales, self.use_ue8m0
+            others = dict(list(self.scale_keywords.items())[2:])
             bound = partial(
-                ptgq.per_token_group_quant_fp8, x, self.group_size, *layout, backend=backend
+                ptgq.per_token_group_quant_fp8,
+                x,
+                self.group_size,
+                *layout,
+                backend=backend,
+                **others,
             )
         return bound if out is None else partial(bound, out=out)
 
+
+# FP8's, by the names of the table. The first four are the seed's.
+SCALE_FORMATS: dict[str, dict[str, Any]] = {
+    "row_float32": {},
+    "row_ue8m0": {"use_ue8m0": True},
+    "column_float32": {"column_major_scales": True},
+    "column_ue8m0": {"column_major_scales": True, "use_ue8m0": True},
+    "row_packed": {"use_ue8m0": True, "scale_dtype": torch.int32},
+    "tma_float32": {"column_major_scales": True, "tma_aligned_scales": True},
+    "tma_packed": {
+        "column_major_scales": True,
+        "use_ue8m0": True,
+        "scale_dtype": torch.int32,
+        "tma_aligned_scales": True,
+    },
+}
+SEED_SCALE_FORMATS = tuple(SCALE_FORMATS)[:4]
 
 SEED_SHAPES = ((32, 128), (64, 256), (16, 512))
 GROUP_SIZES = (64, 128)
@@ -119,13 +168,14 @@ def workloads(
     shapes: Iterable[tuple[int, int]],
     group_sizes: Iterable[int] = GROUP_SIZES,
     dtypes: Iterable[str] = DTYPES,
+    scale_formats: Iterable[str] = SEED_SCALE_FORMATS,
 ) -> list[Workload]:
-    """Return each shape with each group size: FP8 in its four scale formats, INT8 in its one."""
+    """Return each shape with each group size: FP8 in all `scale_formats`, INT8 in its one."""
+    formats = {"fp8": tuple(scale_formats), "int8": ("row_float32",)}
     return [
-        Workload(tokens, hidden, group_size, dtype, column_major, ue8m0)
+        Workload(tokens, hidden, group_size, dtype, **SCALE_FORMATS[name])
         for dtype, (tokens, hidden), group_size in itertools.product(dtypes, shapes, group_sizes)
-        for column_major, ue8m0 in itertools.product((False, True), repeat=2)
-        if dtype == "fp8" or not (column_major or ue8m0)
+        for name in formats[dtype]
     ]
 
 
