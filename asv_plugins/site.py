@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import html
+import itertools
 import json
 import re
 import shutil
@@ -16,6 +17,7 @@ from pathlib import Path
 from string import Template
 
 from asv.console import log
+from asv.graph import Graph
 from asv.publishing import OutputPublisher
 from asv.util import UserError
 
@@ -58,6 +60,7 @@ class FrontPage(OutputPublisher):
             shutil.copytree(SITE / name, target / name, dirs_exist_ok=True)
         shutil.copyfile(SITE / "icon.svg", target / "icon.svg")
 
+        fill(target, benchmarks, [graph.params for _, graph in graphs])
         # asv's graph addresses name what differs between its graphs.
         values: dict[str, set] = {}
         for _, graph in graphs:
@@ -73,6 +76,16 @@ class FrontPage(OutputPublisher):
         (target / "index.html").write_text(
             page.substitute(project=html.escape(conf.project), version=version), encoding="utf-8"
         )
+
+
+def fill(target: Path, benchmarks, params: list[dict]) -> None:
+    """Write an empty graph where a machine has none of a benchmark: asv's pages ask for it."""
+    shown = {tuple(machine.items()): machine for machine in [*params, {"summary": ""}]}
+    for name, machine in itertools.product(benchmarks, shown.values()):
+        path = target / f"{Graph.get_file_path(machine, name)}.json"
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("[]")
 
 
 def localize(page: str, manifest: dict) -> str:

@@ -105,6 +105,10 @@ def test_what_was_not_measured_is_said_not_tabulated(context, published, tmp_pat
         assert "not measured" in watch.page.locator("#speedup .na").first.inner_text()
         assert watch.page.locator("#speedup table").count() == (KERNEL in kept)
         assert watch.page.locator("#accuracy tbody tr").count() == 10
+        # asv's pages ask for graphs that nobody has.
+        for place in ("#/", f"#{CALL}"):
+            watch.page.goto(f"{address}asv.html{place}")
+            watch.page.wait_for_load_state("networkidle")
         assert watch.wrong == []
 
 
