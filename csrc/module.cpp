@@ -70,6 +70,7 @@ Owned read_outputs(const Arguments& a, Input& in) {
   const bool given = a.out != Py_None;
   PyObject* s_dtype =
       a.scale_dtype == Py_None ? default_scale_dtype(problem.power_of_two) : a.scale_dtype;
+  const ElementType s_type = output_type(s_dtype);  // refuses what torch.empty would raise for
   Owned outputs;
   if (given) {
     outputs = given_outputs(a.out);
@@ -81,7 +82,7 @@ Owned read_outputs(const Arguments& a, Input& in) {
   PyObject* q_object = PyTuple_GetItem(outputs.get(), 0);
   PyObject* s_object = PyTuple_GetItem(outputs.get(), 1);
   const TensorView q = view(q_object), s = view(s_object);
-  refuse_unless(q.type == output_type(a.q_dtype) && s.type == output_type(s_dtype));
+  refuse_unless(q.type == output_type(a.q_dtype) && s.type == s_type);
   problem = check_outputs(problem, in.options, x, q, s);
   if (given) {
     refuse_unless(!overlap(q, x) && !overlap(s, x) && !overlap(s, q));

@@ -157,6 +157,8 @@ def dequantize(
         raise ValueError(f"s must have shape {shape}, got {tuple(s.shape)}")
     if s.device != q.device:
         raise ValueError(f"s must be on q's device {q.device}, got {s.device}")
+    if q.numel() == 0:
+        return q.to(dtype)
     groups = q.float().unflatten(-1, (num_groups, group_size))
     return (groups * scales.to_float32(s, num_groups).unsqueeze(-1)).flatten(-2).to(dtype)
 

@@ -93,7 +93,7 @@ BAD_GROUP_SIZE = [
 ]
 NO_BOOL = [
     (value, TypeError, "must be a bool, got ")
-    for value in (None, 0, 1, "True", numpy.True_, torch.tensor(True))
+    for value in (None, 0, 1, "True", numpy.True_, torch.tensor(True), X)
 ]
 BAD_EPS = [
     *(
@@ -106,9 +106,17 @@ BAD_EPS = [
     ),
 ]
 BAD_SCALE_DTYPE = [
-    (value, TypeError, "must be None, torch.float32 or torch.float8_e8m0fnu, got ")
-    for value in ("float32", 32, torch.float16, torch.int8, FP8, [torch.float32])
-] + [(E8M0, ValueError, "needs use_ue8m0=True, got use_ue8m0=False")]
+    *(
+        (value, TypeError, "must be None or one of torch.float32, .*, got ")
+        for value in ("float32", 32, torch.float16, torch.int8, FP8, [torch.float32])
+    ),
+    (E8M0, ValueError, "needs use_ue8m0=True, got use_ue8m0=False"),
+    (torch.int32, ValueError, "needs use_ue8m0=True, got use_ue8m0=False"),
+]
+BAD_SCALE_FORMAT = [
+    (value, TypeError, "must be a ptgq.ScaleFormat, got ")
+    for value in (True, "row_major", torch.float32, ptgq.ScaleFormat, (False, False))
+]
 BAD_BACKEND = [
     ("vulkan", ValueError, "must be None or one of .*, got 'vulkan'"),
     ("", ValueError, "must be None or one of .*, got ''"),
@@ -177,6 +185,8 @@ TABLE = {
             "use_ue8m0": NO_BOOL,
             "eps": BAD_EPS,
             "scale_dtype": BAD_SCALE_DTYPE,
+            "tma_aligned_scales": [*NO_BOOL, (True, ValueError, "needs column_major_scales=True")],
+            "scale_format": BAD_SCALE_FORMAT,
             "out": bad_out(FP8),
             "backend": BAD_BACKEND,
         },
@@ -260,10 +270,12 @@ def test_refused(function, good, argument, value, error, message):
     arguments = {**good, argument: value}
     before = contents(arguments)
     call = enter if function is ptgq.use_backend else function
-    with pytest.raises(error, match=message) as caught:
-        call(**arguments)
-    assert type(caught.value) is error
-    assert argument in str(caught.value)
+    without_out = {name: given for name, given in arguments.items() if name != "out"}
+    for given in [arguments] if argument == "out" else [arguments, without_out]:
+        with pytest.raises(error, match=message) as caught:
+            call(**given)
+        assert type(caught.value) is error
+        assert argument in str(caught.value)
     assert contents(arguments) == before
 
 

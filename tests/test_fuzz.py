@@ -21,6 +21,7 @@ SECONDS = float(os.environ.get("PTGQ_FUZZ_SECONDS", "5"))
 DTYPES = [
     torch.bfloat16, torch.float16, torch.float32, torch.float64, torch.int8, torch.uint8,
     torch.int16, torch.float8_e4m3fn, torch.float8_e5m2, torch.float8_e8m0fnu, torch.complex64,
+    torch.int32,
 ]  # fmt: skip
 sizes = st.sampled_from([1, 2, 3, 4, 8, 16, 17, 31, 64, 100, 0])
 group_sizes = st.sampled_from([1, 2, 3, 4, 8, 16, 64, 0, -1, 2**31, 2**62, 2**63 - 1, -(2**63)])
@@ -64,18 +65,41 @@ def tensors(draw, shape=None, dtypes=DTYPES):
     return memory.view(dtype).as_strided(shape, strides, offset)
 
 
-def related(draw, x):
+def padded(shape, dtype, per_batch):
+    """Scales in columns whose length is a multiple of 16 bytes, with the memory of the last one."""
+    tokens = math.prod(shape[-2:-1]) if per_batch else math.prod(shape[:-1])
+    unit = max(1, 16 // dtype.itemsize)
+    length = -(-tokens // unit) * unit
+    strides, stride = [length], 1
+    for index, size in enumerate(reversed(shape[:-1])):
+        strides.append(stride)
+        stride *= size
+        if per_batch and index == 0:
+            stride = shape[-1] * length
+    count = math.prod(shape) // max(1, tokens) * length * dtype.itemsize
+    # torch aligns its memory to more than 16 bytes.
+    return torch.full((count,), 85, dtype=torch.uint8).view(dtype).as_strided(
+        shape, tuple(reversed(strides)))  # fmt: skip
+
+
+def related(draw, x, aligned=False, per_batch=False):
     """``q`` and ``s`` as they should be for some group size, or whatever."""
     divisors = [n for n in (1, 4, 16, 17, 31, 64) if x.dim() and x.shape[-1] % n == 0]
     group_size = draw(st.sampled_from(divisors) if divisors and draw(often) else group_sizes)
     fits = x.dim() > 0 and group_size > 0 and x.shape[-1] % group_size == 0
     q_shape = x.shape if draw(often) else None
-    s_shape = (*x.shape[:-1], x.shape[-1] // group_size) if fits else None
     likely = [torch.float8_e4m3fn, torch.int8, torch.uint8]
     q = draw(tensors(q_shape, likely if draw(often) else DTYPES))
-    likely = [torch.float32, torch.float8_e8m0fnu, torch.uint8]
-    s = draw(tensors(s_shape, likely if draw(often) else DTYPES))
-    return q, s, group_size
+    likely = [torch.float32, torch.float8_e8m0fnu, torch.uint8, torch.int32]
+    dtype = draw(st.sampled_from(likely if draw(often) else DTYPES))
+    if not fits:
+        return q, draw(tensors(None, [dtype])), group_size
+    num_groups = x.shape[-1] // group_size
+    words = -(-num_groups // 4) if dtype is torch.int32 else num_groups
+    s_shape = (*x.shape[:-1], words)
+    if aligned and draw(often):
+        return q, padded(s_shape, dtype, per_batch), group_size
+    return q, draw(tensors(s_shape, [dtype])), group_size
 
 
 def storages(*tensors_):
@@ -108,39 +132,45 @@ def for_seconds(check, strategy) -> dict[str, int]:
 def op_arguments(draw):
     likely = [torch.bfloat16, torch.float16, torch.float32]
     x = draw(tensors(dtypes=likely if draw(often) else DTYPES))
-    q, s, group_size = related(draw, x)
+    options = [draw(flags) for _ in range(2)] + [not draw(often) or draw(flags), not draw(often)]
+    q, s, group_size = related(draw, x, aligned=options[2], per_batch=options[3])
     if not draw(often):
         q, s = s, q
-    return x, q, s, group_size, draw(epsilons), draw(flags), draw(flags)
+    return x, q, s, group_size, draw(epsilons), *options
+
+
+def copy_of(t):
+    """A copy that lies in a copy of all of its storage."""
+    place = t.storage_offset(), t.size(), t.stride()
+    return torch.empty(0, dtype=t.dtype).set_(t.untyped_storage().clone(), *place)
 
 
 def run_op(arguments):
     x, q, s, *options = arguments
     before = storages(x, q, s)
+    expected = copy_of(q), copy_of(s)
     try:
         torch.ops.ptgq.per_token_group_quant(x, q, s, *options)
     except (RuntimeError, TypeError):
         assert storages(x, q, s) == before
         return "refused"
-    assert storages(x) == before[:1]
     if x.numel() == 0:
+        assert storages(x, q, s) == before
         return "empty"
-    q2, s2 = torch.empty_like(q), torch.empty_like(s)
-    flat = x if x.dim() < 3 else x.reshape(-1, x.shape[-1])
-    if x.dim() == 1:
-        flat = x.view(1, -1)
-    q2, s2 = (t.view(flat.shape[0], -1) for t in (q2.contiguous(), s2.contiguous()))
-    torch.ops.ptgq.per_token_group_quant_reference(
-        flat, q2, s2, options[0], options[1], False, options[3]
-    )
-    assert same(q2.view(q.shape), q)
-    assert same(s2.view(s.shape), s)
-    return "quantized"
+    try:
+        torch.ops.ptgq.per_token_group_quant_reference(x, *expected, *options)
+    except ValueError as error:
+        # Safe, but in no format that the public functions have.
+        assert storages(x) == before[:1]
+        return str(error)[:14]
+    # What lies beside the results, too.
+    assert storages(x, q, s) == [before[0], *storages(*expected)]
+    return "padded" if options[4] else "quantized"
 
 
 def test_the_op_itself():
     ends = for_seconds(run_op, op_arguments())
-    assert set(ends) == {"refused", "empty", "quantized"}
+    assert set(ends) - {"no such scales"} == {"refused", "empty", "quantized", "padded"}
 
 
 anything = st.one_of(
@@ -156,6 +186,8 @@ def function_arguments(draw):
     known = {"group_size": 16, "eps": draw(epsilons), "backend": "cpu"}
     if fp8:
         known |= {"column_major_scales": draw(flags), "use_ue8m0": draw(flags)}
+        known["tma_aligned_scales"] = known["column_major_scales"] and draw(flags)
+        known["scale_dtype"] = draw(st.sampled_from([None, None, torch.float32, torch.int32]))
     if isinstance(x, torch.Tensor):
         q, s, known["group_size"] = related(draw, x)
         if draw(st.integers(0, 2)) == 0:
@@ -188,7 +220,7 @@ def run_function(arguments):
 
 def test_the_public_functions():
     ends = for_seconds(run_function, function_arguments())
-    assert {"TypeError", "ValueError", "quantized"} <= set(ends)
+    assert set(ends) == {"TypeError", "ValueError", "quantized"}
 
 
 @st.composite
@@ -206,6 +238,9 @@ def run_dequantize(arguments):
     except (TypeError, ValueError) as error:
         return type(error).__name__
     q, s, group_size = arguments
+    if s.dtype is torch.int32:
+        packed = torch.empty(s.shape, dtype=s.dtype).copy_(s)
+        s = packed.view(torch.float8_e8m0fnu)[..., : q.shape[-1] // group_size]
     expected = q.float() * s.float().repeat_interleave(group_size, -1)
     assert torch.equal(x.nan_to_num(), expected.nan_to_num())
     return "dequantized"
