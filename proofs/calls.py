@@ -64,7 +64,7 @@ def _compare(
         return f"x {tuple(x.shape)} {x.stride()} {x.dtype}, groups of {group_size}, at {at}"
 
     line.compare("q", q.view(torch.uint8).cpu(), expected_q.view(torch.uint8), describe)
-    line.compare("s", fmt.scale_bits(s).cpu(), fmt.scale_bits(expected_s), describe)
+    line.compare("s", fmt.stored(s).cpu(), fmt.stored(expected_s), describe)
     line.checked += 1
 
 

@@ -51,11 +51,11 @@ def prove_scales(
 
         for fmt in formats:
             bits = oracle.scale_bits(absmax, eps, fmt.codes.qmax, fmt.power_of_two)
-            stored = fmt.expected_scales(bits)[:, None]
+            stored = fmt.expected_scales(bits, 1)
             for backend in backends:
                 _, s = fmt.quantize(x, group_size, eps, backend)
                 line = lines[backend, fmt.name]
-                line.compare("s", fmt.scale_bits(s), stored, describe)
+                line.compare("s", fmt.stored(s), stored, describe)
                 line.checked += mantissas
     report.show(lines)
 
@@ -98,7 +98,7 @@ def prove_decisions(
             x[:, -keys.shape[1] :].neg_()
             negative = fmt.codes.signed(codes, True)
             expected = torch.cat((own_code.expand(padding), codes, negative), 1)
-            stored = fmt.expected_scales(bits)[:, None]
+            stored = fmt.expected_scales(bits, 1)
 
             def describe(
                 at: Sequence[int], absmax: torch.Tensor = absmax, x: torch.Tensor = x
@@ -110,7 +110,7 @@ def prove_decisions(
                 q, s = fmt.quantize(x, group_size, eps, backend)
                 line = lines[backend, fmt.name]
                 line.compare("q", q.view(torch.uint8), expected, describe)
-                line.compare("s", fmt.scale_bits(s), stored, describe)
+                line.compare("s", fmt.stored(s), stored, describe)
                 line.checked += 2 * keys.numel()
     report.show(lines)
 
@@ -140,7 +140,6 @@ def prove_quotients(
     for fmt in formats:
         qmax = oracle.float32_bits(float(fmt.codes.qmax))
         first = oracle.thresholds(one, fmt.codes, FLOAT32)[0].tolist()
-        stored = fmt.expected_scales(one)[:, None]
         for start in range(0, qmax + 1, size * stride):
             stop = min(start + size, qmax + 1)
             keys = torch.arange(start, start + size, dtype=torch.int32, device=device)
@@ -161,7 +160,9 @@ def prove_quotients(
                     q, s = fmt.quantize(x, group_size, eps, backend)
                     line = lines[backend, fmt.name]
                     line.compare("q", q.view(torch.uint8), expected, describe)
-                    line.compare("s", fmt.scale_bits(s), stored.expand(len(x), 1), describe)
+                    line.compare(
+                        "s", fmt.stored(s), fmt.expected_scales(one.expand(len(x)), 1), describe
+                    )
                     line.checked += stop - start
     report.show(lines)
 

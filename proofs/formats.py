@@ -15,8 +15,7 @@ from proofs.oracle import E4M3, INT8, CodeFormat
 class Format:
     """One format of results: how it is called, and what its bytes are.
 
-    A new scale format is one more entry of FORMATS; one whose scales do not lie at
-    ``s[token, group]`` also needs a branch in :meth:`scale_bits`.
+    A new scale format is one more entry of FORMATS.
     """
 
     name: str
@@ -34,21 +33,36 @@ class Format:
             x, group_size, **self.options, eps=eps, backend=backend
         )
 
-    def scale_bits(self, s: torch.Tensor) -> torch.Tensor:
-        """Return the stored scales as integers, ``[tokens, groups]``."""
+    def stored(self, s: torch.Tensor) -> torch.Tensor:
+        """Return scales as they are stored, as integers ``[tokens, groups]``; packed, as bytes."""
+        if s.dtype is torch.int32:
+            # Not contiguous(), which leaves the strides of single elements.
+            return torch.empty(s.shape, dtype=s.dtype, device=s.device).copy_(s).view(torch.uint8)
         return s.view(torch.uint8 if s.element_size() == 1 else torch.int32)
 
-    def expected_scales(self, bits: torch.Tensor) -> torch.Tensor:
-        """Return what is stored of scales given by float32 bits."""
-        stored_as_byte = self.power_of_two and "scale_dtype" not in self.options
-        return (bits >> 23).to(torch.uint8) if stored_as_byte else bits.to(torch.int32)
+    def expected_scales(self, bits: torch.Tensor, groups: int) -> torch.Tensor:
+        """Return what is stored for tokens whose groups all have the same scale, as float32 bits.
+
+        Packed, bytes past the last group are 0.
+        """
+        dtype = self.options.get("scale_dtype", torch.uint8 if self.power_of_two else torch.float32)
+        if dtype is torch.float32:
+            return bits.to(torch.int32)[:, None].expand(-1, groups)
+        exponents = (bits >> 23).to(torch.uint8)[:, None].expand(-1, groups)
+        padding = -groups % 4 if dtype is torch.int32 else 0
+        return torch.nn.functional.pad(exponents, (0, padding))
 
 
+_COLUMNS = {"column_major_scales": True, "tma_aligned_scales": True}
+_PACKED = {"use_ue8m0": True, "scale_dtype": torch.int32}
 FORMATS = (
     Format("fp8_float32", E4M3),
     Format("fp8_column_float32", E4M3, options={"column_major_scales": True}),
     Format("fp8_ue8m0", E4M3, True, {"use_ue8m0": True}),
     Format("fp8_ue8m0_float32", E4M3, True, {"use_ue8m0": True, "scale_dtype": torch.float32}),
+    Format("fp8_tma_float32", E4M3, options=_COLUMNS),
+    Format("fp8_packed", E4M3, True, _PACKED),
+    Format("fp8_tma_packed", E4M3, True, {**_PACKED, **_COLUMNS}),
     Format("int8", INT8),
 )
 

@@ -112,11 +112,11 @@ def prove(
                 if rule not in expected:
                     expected[rule] = block.expected(fmt, eps)
                 codes, scales = expected[rule]
-                stored = fmt.expected_scales(scales)[:, None].expand(-1, block.groups)
+                stored = fmt.expected_scales(scales, block.groups)
                 for backend in backends:
                     line = lines[backend, fmt.name]
                     q, s = fmt.quantize(block.x, group_size, eps, backend)
                     line.compare("q", q.view(torch.uint8), codes, block.describe)
-                    line.compare("s", fmt.scale_bits(s), stored, block.describe)
+                    line.compare("s", fmt.stored(s), stored, block.describe)
                     line.checked += block.pairs
         report.show(lines)
