@@ -27,15 +27,8 @@ PTGQ_HOST_DEVICE int64_t place_of(const Problem& p, int64_t batch, int64_t row, 
   return p.packed ? 4 * at + group % 4 : at;
 }
 
-// Stores the scale of a group. The last token of a column and the last group of a token bring the
-// padding behind them along: zeros. Index: a type that holds the number of tokens.
-template <typename Index>
-PTGQ_HOST_DEVICE void store_scale(const Problem& p, Index token, int64_t group, float scale) {
-  if (p.plain) return store_plain_scale(p, token, group, scale);
-  const auto column_tokens = static_cast<Index>(p.column_tokens);
-  const Index batch = token / column_tokens;
-  const int64_t row = token - batch * column_tokens;
-  put_scale(p, place_of(p, batch, row, group), scale);
+// Zeros behind the last scale of a column, of a token, or of both.
+PTGQ_HOST_DEVICE void store_padding(const Problem& p, int64_t batch, int64_t row, int64_t group) {
   const int rows = row == p.column_tokens - 1 ? static_cast<int>(p.column_length - row) : 1;
   const int groups = p.packed && group == p.num_groups - 1 ? static_cast<int>(4 - group % 4) : 1;
 #ifdef __CUDACC__
@@ -44,6 +37,22 @@ PTGQ_HOST_DEVICE void store_scale(const Problem& p, Index token, int64_t group, 
   for (int i = 1; i < rows * groups; ++i) {
     put_scale(p, place_of(p, batch, row + i % rows, group + i / rows), 0.0f);
   }
+}
+
+// Stores the scale of a group. The last token of a column and the last group of a token bring the
+// padding behind them along: zeros. Index: a type that holds the number of tokens.
+template <typename Index>
+PTGQ_HOST_DEVICE void store_scale(const Problem& p, Index token, int64_t group, float scale) {
+  if (p.plain) return store_plain_scale(p, token, group, scale);
+  const auto column_tokens = static_cast<Index>(p.column_tokens);
+  Index batch = 0;
+  if (token >= column_tokens) {  // most have one batch: no division
+    batch = token / column_tokens;
+    token -= batch * column_tokens;
+  }
+  put_scale(p, place_of(p, batch, token, group), scale);
+  if (token == column_tokens - 1 || group == p.num_groups - 1)
+    store_padding(p, batch, token, group);
 }
 
 }  // namespace ptgq
