@@ -108,3 +108,16 @@ def test_without_a_device_all_is_na(measure, reader, name, monkeypatch):
     monkeypatch.setattr(common, "no_device", lambda: absent)
     monkeypatch.setattr(common, "missing", lambda backend: absent)
     assert all(math.isnan(result) for _, result in read(measure, reader, name))
+
+
+def test_calls_of_all_configurations_alternate(monkeypatch):
+    sampled, take_samples = [], common.take_samples
+
+    def count(timers, repeat):
+        sampled.append(sum(map(callable, timers.values())))
+        return take_samples(timers, repeat)
+
+    monkeypatch.setattr(common, "take_samples", count)
+    device_time.measure_seed()
+    # Kernels and their copy configuration by configuration; a process's noise is the host's.
+    assert sampled == [5] * 30 + [60]

@@ -37,8 +37,12 @@ def sample_kernels(workload, repeat: int, caches=common.CACHES) -> dict:
     return common.take_samples(to_sample, repeat)
 
 
-def _sample_calls(workload) -> dict:
-    """Latency of an eager call, allocation included, of each backend of this machine's device."""
+def _sample_calls(workloads: dict) -> dict:
+    """Latency of an eager call, allocation included, of each (backend, *key of a workload).
+
+    On the backends of this machine's device. One sample of all is taken before the next: what
+    disturbs the host for a while then costs each a sample, and not one all of its.
+    """
     device = "cpu" if common.no_device() else "cuda"
     clock = common.measuring("clocks").clock_for(device)
     other = common.NotAvailable("cpu_time measures the CPU of a machine with a GPU")
@@ -47,11 +51,14 @@ def _sample_calls(workload) -> dict:
         on_cpu = backend not in BACKENDS
         return other if on_cpu and device == "cuda" else common.missing(backend)
 
-    def calls(backend):
+    def calls(workload, backend):
         x = workload.make_input(device)
         return common.call_timer(lambda: workload.call(x, backend=backend), clock)
 
-    to_sample = {b: common.prepared(absent(b), lambda b=b: calls(b)) for b in common.BACKENDS}
+    to_sample = {}
+    for (key, workload), backend in itertools.product(workloads.items(), common.BACKENDS):
+        build = lambda w=workload, b=backend: calls(w, b)  # noqa: E731
+        to_sample[(backend, *key)] = common.prepared(absent(backend), build)
     return common.take_samples(to_sample, SEED_REPEAT)
 
 
@@ -67,16 +74,17 @@ def _kernel_results(workload, key: tuple, repeat: int) -> dict:
 
 def measure_seed() -> dict:
     """Measure the seed's 30 configurations: kernels, and latency of eager calls."""
+    workloads = {
+        (tokens, *format_): common.workload(tokens, common.SEED_HIDDEN[tokens], *format_)
+        for tokens, *format_ in itertools.product(*common.SEED_PARAMS)
+    }
     results = {}
-    for tokens, group, scale_format in itertools.product(
-        common.SEED_HIDDEN, common.GROUPS, common.FORMATS
-    ):
-        key = (tokens, group, scale_format)
-        workload = common.workload(tokens, common.SEED_HIDDEN[tokens], group, scale_format)
+    for key, workload in workloads.items():
         results.update(_kernel_results(workload, key, SEED_REPEAT))
-        calls = _sample_calls(workload)
-        results.update({("call", backend, *key): row for backend, row in calls.items()})
-        results[("call_ratio", *key)] = common.ratio(calls["cuda"], calls["triton"])
+    calls = _sample_calls(workloads)
+    results.update({("call", *names): row for names, row in calls.items()})
+    for key in workloads:
+        results[("call_ratio", *key)] = common.ratio(calls[("cuda", *key)], calls[("triton", *key)])
     return results
 
 
