@@ -93,15 +93,19 @@ Problem check_input(const TensorView& x, const Options& options) {
   Problem p{};
   p.x_type = input_type(x.type);
   require(x.dim >= 1, "x must have at least one dimension");
-  const int64_t hidden_dim = x.sizes[x.dim - 1];
+  const int64_t row = x.sizes[x.dim - 1];
+  p.silu_and_mul = options.silu_and_mul;
+  require(!p.silu_and_mul || row % 2 == 0, "the last dimension of x must be even, got ", row);
+  const int64_t hidden_dim = p.silu_and_mul ? row / 2 : row;
   p.group_size = options.group_size;
   require(p.group_size >= 1 && hidden_dim % p.group_size == 0,
-          "group_size must divide the last dimension of x, ", hidden_dim, ", got ", p.group_size);
+          "group_size must divide the last dimension of ", p.silu_and_mul ? "q" : "x", ", ",
+          hidden_dim, ", got ", p.group_size);
   p.num_groups = hidden_dim / p.group_size;
   p.num_tokens = hidden_dim == 0 ? 0 : 1;
   for (int64_t i = 0; i + 1 < x.dim; ++i) p.num_tokens *= x.sizes[i];
   const bool packed = p.num_tokens == 0 || is_contiguous(x);
-  require(packed || (x.dim == 2 && (x.strides[1] == 1 || hidden_dim == 1)),
+  require(packed || (x.dim == 2 && (x.strides[1] == 1 || row == 1)),
           "x must be contiguous, or two-dimensional with contiguous rows");
   require(p.num_tokens == 0 || is_aligned(x, p.x_type == InputType::kFloat32 ? 4 : 2),
           "x must be aligned to its elements");
@@ -110,7 +114,7 @@ Problem check_input(const TensorView& x, const Options& options) {
           "eps must lie between 1e-24 and 3.4028235e38, got ", options.eps);
 
   p.x = x.data;
-  p.x_token_stride = packed ? hidden_dim : x.strides[0];
+  p.x_token_stride = packed ? row : x.strides[0];
   p.eps = static_cast<float>(options.eps);
   p.power_of_two = options.use_ue8m0;
   p.column_major = options.column_major_scales;
@@ -128,8 +132,10 @@ Problem check_outputs(Problem p, const Options& options, const TensorView& x, co
           "s must be float32, int32, float8_e8m0fnu or its bytes (uint8)");
   require(p.power_of_two || !p.e8m0, "float8_e8m0fnu and int32 scales need use_ue8m0");
   require(same_device(q, x) && same_device(s, x), "x, q and s must be on one device");
-  require(same_shape_but_last(q, x) && q.sizes[q.dim - 1] == x.sizes[x.dim - 1],
-          "q must have the shape of x");
+  require(
+      same_shape_but_last(q, x) && q.sizes[q.dim - 1] == p.num_groups * p.group_size,
+      p.silu_and_mul ? "q must have the shape of x, half as wide" : "q must have the shape of x");
+  require(!(p.silu_and_mul && p.int8), "q of silu_and_mul must be float8_e4m3fn or its bytes");
   require(p.num_tokens == 0 || is_contiguous(q), "q must be contiguous");
   // Batches are told by the dimensions of s, where those of x may have been joined.
   require(options.per_batch_scales || same_shape_but_last(s, x),

@@ -37,6 +37,7 @@ struct Options {
   bool use_ue8m0;
   bool tma_aligned_scales = false;  // and column-major
   bool per_batch_scales = false;    // and column-major
+  bool silu_and_mul = false;
 };
 
 // Why a call is refused.

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 #include "cpu_groups.h"
 #include "cpu_numerics.h"
@@ -13,36 +14,41 @@
 // The instruction set that the compiler assumes without flags.
 #define PTGQ_QUANTIZE_GROUPS quantize_groups_baseline
 #include "cpu_groups.inc"
+#define PTGQ_ACTIVATE activate_baseline
+#include "cpu_silu.inc"
 
 namespace ptgq {
 namespace {
 
 // Elements below which a further thread costs more than it saves.
 constexpr int64_t kThreadElements = 32768;
+// Elements of silu_and_mul that are kept for the groups that follow each other.
+constexpr int64_t kActivatedElements = 4096;
 
 struct InstructionSet {
   const char* name;
   bool supported;
   QuantizeGroups quantize_groups;
+  Activate activate;
 };
 
 // The best instruction set that this processor has, or the one that PTGQ_CPU_ISA names.
-QuantizeGroups choose_instruction_set() {
+InstructionSet choose_instruction_set() {
   const InstructionSet sets[] = {
 #ifdef __x86_64__
       {"avx512",
        __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"),
-       quantize_groups_avx512},
+       quantize_groups_avx512, activate_avx512},
       {"avx2", __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"),
-       quantize_groups_avx2},
+       quantize_groups_avx2, activate_avx2},
 #endif
-      {"baseline", true, quantize_groups_baseline},
+      {"baseline", true, quantize_groups_baseline, activate_baseline},
   };
   const char* wanted = std::getenv("PTGQ_CPU_ISA");
   for (const InstructionSet& set : sets) {
     if (set.supported && (wanted == nullptr || std::strcmp(wanted, set.name) == 0)) {
-      return set.quantize_groups;
+      return set;
     }
   }
   throw std::runtime_error(
@@ -50,13 +56,35 @@ QuantizeGroups choose_instruction_set() {
       std::string(wanted));
 }
 
+// Groups of a token at a time: what they are quantized from stays in the cache.
+void quantize_activated(const InstructionSet& set, const Problem& p, int64_t begin, int64_t end) {
+  const int64_t element_size = p.x_type == InputType::kFloat32 ? 4 : 2;
+  const int64_t most = std::max<int64_t>(1, kActivatedElements / p.group_size);
+  std::vector<uint8_t> y(std::min(most, end - begin) * p.group_size * element_size);
+  while (begin < end) {
+    const int64_t token = begin / p.num_groups;
+    const int64_t group = begin - token * p.num_groups;
+    const int64_t count = std::min({most, end - begin, p.num_groups - group});
+    const int64_t first = group * p.group_size;
+    set.activate(p, token, first, count * p.group_size, y.data());
+    Problem activated = p;
+    activated.x = y.data() - first * element_size;
+    activated.x_token_stride = 0;
+    set.quantize_groups(activated, begin, begin + count);
+    begin += count;
+  }
+}
+
 }  // namespace
 
 void quantize_cpu(const Problem& p) {
-  static const QuantizeGroups quantize_groups = choose_instruction_set();
+  static const InstructionSet set = choose_instruction_set();
   const int64_t grain = std::max<int64_t>(1, kThreadElements / p.group_size);
   torch::stable::parallel_for(0, p.num_tokens * p.num_groups, grain,
-                              [&p](int64_t begin, int64_t end) { quantize_groups(p, begin, end); });
+                              [&p](int64_t begin, int64_t end) {
+                                if (p.silu_and_mul) return quantize_activated(set, p, begin, end);
+                                set.quantize_groups(p, begin, end);
+                              });
 }
 
 }  // namespace ptgq

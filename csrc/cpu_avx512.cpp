@@ -11,4 +11,6 @@
 #include "scales.h"
 #define PTGQ_QUANTIZE_GROUPS quantize_groups_avx512
 #include "cpu_groups.inc"
+#define PTGQ_ACTIVATE activate_avx512
+#include "cpu_silu.inc"
 #endif

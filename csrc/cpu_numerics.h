@@ -35,6 +35,32 @@ PTGQ_HOST_DEVICE float to_float(Float16 x) {
   return float_of(sign | select(magnitude < 0x0400u, bits_of(subnormal), normal));
 }
 
+// float32 to the type of an input, round to nearest even.
+PTGQ_HOST_DEVICE float round_to(float y, float) { return y; }
+
+PTGQ_HOST_DEVICE Bfloat16 round_to(float y, Bfloat16) {
+  const uint32_t bits = bits_of(y);
+  const uint32_t nearest = (bits + 0x7FFF + (bits >> 16 & 1)) >> 16;
+  const bool nan = (bits & 0x7FFFFFFF) > kInfinityBits;
+  return {static_cast<uint16_t>(select(nan, kNanBits >> 16, nearest))};
+}
+
+PTGQ_HOST_DEVICE Float16 round_to(float y, Float16) {
+  constexpr int32_t kMinNormal = 0x38800000;  // 2^-14: below, values are multiples of 2^-24, too
+  constexpr int32_t kInfinite = 0x47800000;   // 2^16: so large, and larger, is infinity
+  const auto bits = static_cast<int32_t>(bits_of(y));
+  const int32_t magnitude = std::min(bits & 0x7FFFFFFF, kInfinite);
+  // As e4m3_of, with 2^13 times the value's power of two.
+  const int32_t exponent = std::max(magnitude, kMinNormal) & 0x7F800000;
+  const int32_t anchor = exponent + (13 << 23);
+  const float sum = float_of(magnitude) + float_of(anchor);
+  const int32_t code =
+      static_cast<int32_t>(bits_of(sum)) - anchor + ((exponent - kMinNormal) >> 13);
+  const bool nan = (bits & 0x7FFFFFFF) > static_cast<int32_t>(kInfinityBits);
+  const uint32_t sign = bits >> 16 & 0x8000;
+  return {static_cast<uint16_t>(sign | select(nan, 0x7E00, static_cast<uint32_t>(code)))};
+}
+
 // float32 to E4M3, round to nearest even. `y` is a quotient by a group's scale, which rounding left
 // at most 1 + 2^-23 times too small, so |y| rounds to 448 at most and nothing saturates.
 PTGQ_HOST_DEVICE uint8_t e4m3_of(float y) {

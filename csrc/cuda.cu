@@ -6,6 +6,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "silu_kernel.cuh"
 #include "tile_kernel.cuh"
 
 namespace ptgq {
@@ -41,7 +42,7 @@ Launch launch_on(int device, cudaStream_t stream) {
   uint32_t blocks = device < 64 ? known[device].load() : 0;
   if (blocks == 0) {
     cudaFuncAttributes attributes{};
-    cudaFuncGetAttributes(&attributes, per_token_group_quant_kernel<float, kWarpSize>);
+    cudaFuncGetAttributes(&attributes, per_token_group_quant_kernel<float, false, kWarpSize>);
     int multiprocessors = 0;
     int threads = 0;
     cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device);
@@ -82,27 +83,27 @@ bool has_small_indices(const Problem& p) {
          p.num_tokens * p.num_groups <= kLast;
 }
 
-template <typename T, bool kInt8, int kLanes>
-void launch_vector(const Problem& p, Launch how) {
+// kLanes: those of a group in the kernel.
+template <int kLanes>
+void launch_warps(void (*kernel)(VectorArguments), const Problem& p, Launch how) {
   using Tile = WarpTile<kLanes>;
   const int64_t groups = p.column_major ? ceil_div(p.num_groups, Tile::kColumns) : p.num_groups;
   const int64_t warps = p.column_major ? ceil_div(p.num_tokens, Tile::kTokens) * groups
                                        : ceil_div(p.num_tokens * p.num_groups, Tile::kGroups);
   const VectorArguments arguments{p, divisor_of(static_cast<uint32_t>(groups)),
                                   static_cast<uint32_t>(warps), how.first_wave};
-  launch_kernel(vector_kernel<T, kInt8, kLanes>, ceil_div(warps, kBlock / kWarpSize), kBlock,
-                arguments, how);
+  launch_kernel(kernel, ceil_div(warps, kBlock / kWarpSize), kBlock, arguments, how);
 }
 
 template <typename T, bool kInt8>
 void launch_vector(const Problem& p, Launch how) {
   const int64_t lanes = p.group_size / kLaneElements;
-  if (lanes <= 1) return launch_vector<T, kInt8, 1>(p, how);
-  if (lanes <= 2) return launch_vector<T, kInt8, 2>(p, how);
-  if (lanes <= 4) return launch_vector<T, kInt8, 4>(p, how);
-  if (lanes <= 8) return launch_vector<T, kInt8, 8>(p, how);
-  if (lanes <= 16) return launch_vector<T, kInt8, 16>(p, how);
-  return launch_vector<T, kInt8, 32>(p, how);
+  if (lanes <= 1) return launch_warps<1>(vector_kernel<T, kInt8, 1>, p, how);
+  if (lanes <= 2) return launch_warps<2>(vector_kernel<T, kInt8, 2>, p, how);
+  if (lanes <= 4) return launch_warps<4>(vector_kernel<T, kInt8, 4>, p, how);
+  if (lanes <= 8) return launch_warps<8>(vector_kernel<T, kInt8, 8>, p, how);
+  if (lanes <= 16) return launch_warps<16>(vector_kernel<T, kInt8, 16>, p, how);
+  return launch_warps<32>(vector_kernel<T, kInt8, 32>, p, how);
 }
 
 template <typename T, bool kInt8>
@@ -135,6 +136,17 @@ void launch_tile(Problem p, Launch how) {
                 a.tokens * words * sizeof(uint4));
 }
 
+template <typename T, bool kSilu>
+void launch_generic(const Problem& p, Launch how) {
+  const int64_t groups = p.num_tokens * p.num_groups;
+  const bool block_a_group = p.group_size > kMaxWarpGroup;
+  const int64_t blocks = block_a_group ? groups : ceil_div(groups, kThreads / kWarpSize);
+  if (blocks > kMaxIndex) throw std::runtime_error("x has too many groups for one launch");
+  launch_kernel(block_a_group ? per_token_group_quant_kernel<T, kSilu, kThreads>
+                              : per_token_group_quant_kernel<T, kSilu, kWarpSize>,
+                blocks, kThreads, p, how);
+}
+
 template <typename T, bool kInt8>
 void launch(const Problem& p, Launch how) {
   const int64_t groups = p.num_tokens * p.num_groups;
@@ -147,12 +159,20 @@ void launch(const Problem& p, Launch how) {
     const auto block = static_cast<int>(std::clamp<int64_t>(threads, 64, 512));
     return launch_kernel(wide_kernel<T, kInt8>, groups, block, p, how);
   }
-  const bool block_a_group = p.group_size > kMaxWarpGroup;
-  const int64_t blocks = block_a_group ? groups : ceil_div(groups, kThreads / kWarpSize);
-  if (blocks > kMaxIndex) throw std::runtime_error("x has too many groups for one launch");
-  launch_kernel(block_a_group ? per_token_group_quant_kernel<T, kThreads>
-                              : per_token_group_quant_kernel<T, kWarpSize>,
-                blocks, kThreads, p, how);
+  launch_generic<T, false>(p, how);
+}
+
+template <typename T>
+void launch_silu_and_mul(const Problem& p, Launch how) {
+  if (p.group_size > kMaxTileGroup || !has_small_indices(p) || !has_whole_lanes<T>(p)) {
+    return launch_generic<T, true>(p, how);
+  }
+  const int64_t lanes = ceil_div(p.group_size, kSiluVectors * kLaneElements);
+  if (lanes <= 1) return launch_warps<1>(silu_and_mul_kernel<T, 1>, p, how);
+  if (lanes <= 2) return launch_warps<2>(silu_and_mul_kernel<T, 2>, p, how);
+  if (lanes <= 4) return launch_warps<4>(silu_and_mul_kernel<T, 4>, p, how);
+  if (lanes <= 8) return launch_warps<8>(silu_and_mul_kernel<T, 8>, p, how);
+  return launch_warps<16>(silu_and_mul_kernel<T, 16>, p, how);
 }
 
 }  // namespace
@@ -161,6 +181,7 @@ void quantize_cuda(const Problem& p, int device, void* stream) {
   if (p.num_tokens == 0) return;
   const Launch how = launch_on(device, static_cast<cudaStream_t>(stream));
   const auto launch_for = [&]<typename T>() {
+    if (p.silu_and_mul) return launch_silu_and_mul<T>(p, how);
     return p.int8 ? launch<T, true>(p, how) : launch<T, false>(p, how);
   };
   switch (p.x_type) {

@@ -8,6 +8,7 @@
 #include "numerics.h"
 #include "problem.h"
 #include "scales.h"
+#include "silu.h"
 
 namespace ptgq {
 
@@ -17,6 +18,25 @@ constexpr int kThreads = 256;
 __device__ __forceinline__ float to_float(float x) { return x; }
 __device__ __forceinline__ float to_float(__nv_bfloat16 x) { return __bfloat162float(x); }
 __device__ __forceinline__ float to_float(__half x) { return __half2float(x); }
+
+__device__ __forceinline__ float round_to(float y, float) { return y; }
+__device__ __forceinline__ __nv_bfloat16 round_to(float y, __nv_bfloat16) {
+  return __float2bfloat16_rn(y);
+}
+__device__ __forceinline__ __half round_to(float y, __half) { return __float2half_rn(y); }
+
+// Four bytes of neighbouring elements, each rounded to nearest: for two, one instruction.
+__device__ __forceinline__ uint32_t rounded_bits(const float (&y)[1], float) {
+  return bits_of(y[0]);
+}
+__device__ __forceinline__ uint32_t rounded_bits(const float (&y)[2], __nv_bfloat16) {
+  const __nv_bfloat162 pair = __floats2bfloat162_rn(y[0], y[1]);
+  return *reinterpret_cast<const uint32_t*>(&pair);
+}
+__device__ __forceinline__ uint32_t rounded_bits(const float (&y)[2], __half) {
+  const __half2 pair = __floats2half2_rn(y[0], y[1]);
+  return *reinterpret_cast<const uint32_t*>(&pair);
+}
 
 // The quotient x / scale, exactly as IEEE division rounds it: with r the correctly rounded
 // reciprocal, one residual step corrects x * r (Markstein, IBM J. Res. Dev. 34, 1990, theorem 8.4).
@@ -64,7 +84,7 @@ __device__ __forceinline__ uint32_t max_of_block(uint32_t value) {
 // For what the faster kernels don't take: any group size, alignment and row stride. A team, a warp
 // or the whole block, quantizes a group. (Not asked to fit more than one block, so that it does not
 // spill registers.)
-template <typename T, int kTeam>
+template <typename T, bool kSilu, int kTeam>
 __global__ void __launch_bounds__(kThreads, 1)
     per_token_group_quant_kernel(const __grid_constant__ Problem p) {
   constexpr int kBatch = 8;
@@ -77,13 +97,18 @@ __global__ void __launch_bounds__(kThreads, 1)
   const T* const x = static_cast<const T*>(p.x) + token * p.x_token_stride + group * p.group_size;
   uint8_t* const q = p.q + index * p.group_size;
 
+  const int64_t hidden_dim = p.num_groups * p.group_size;
+  const auto value = [x, hidden_dim](int64_t i) {
+    if constexpr (!kSilu) return to_float(x[i]);
+    return to_float(round_to(silu_and_mul(to_float(x[i]), to_float(x[i + hidden_dim])), T{}));
+  };
+
   wait_for_previous_kernel();
   uint32_t absmax = 0;
   for (int64_t i = lane; i < p.group_size; i += kBatch * kTeam) {
 #pragma unroll
     for (int k = 0; k < kBatch; ++k) {
-      if (i + k * kTeam < p.group_size)
-        absmax = max(absmax, absolute_bits(to_float(x[i + k * kTeam])));
+      if (i + k * kTeam < p.group_size) absmax = max(absmax, absolute_bits(value(i + k * kTeam)));
     }
   }
   absmax = kTeam == kWarpSize ? __reduce_max_sync(0xFFFFFFFF, absmax) : max_of_block(absmax);
@@ -95,7 +120,7 @@ __global__ void __launch_bounds__(kThreads, 1)
 #pragma unroll
     for (int k = 0; k < kBatch; ++k) {
       const int64_t at = i + k * kTeam;
-      if (at < p.group_size) q[at] = code_of(quotient(to_float(x[at]), scale, reciprocal), p.int8);
+      if (at < p.group_size) q[at] = code_of(quotient(value(at), scale, reciprocal), p.int8);
     }
   }
 }

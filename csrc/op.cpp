@@ -70,21 +70,23 @@ Problem problem(const Tensor& x, const Tensor& q, const Tensor& s, const Options
   return p;
 }
 
+template <bool kSiluAndMul>
 void on_cpu(const Tensor& x, const Tensor& q, const Tensor& s, int64_t group_size, double eps,
             bool column_major_scales, bool use_ue8m0, bool tma_aligned_scales,
             bool per_batch_scales) {
-  quantize_cpu(problem(
-      x, q, s,
-      {group_size, eps, column_major_scales, use_ue8m0, tma_aligned_scales, per_batch_scales}));
+  quantize_cpu(problem(x, q, s,
+                       {group_size, eps, column_major_scales, use_ue8m0, tma_aligned_scales,
+                        per_batch_scales, kSiluAndMul}));
 }
 
 #ifdef PTGQ_WITH_CUDA
+template <bool kSiluAndMul>
 void on_cuda(const Tensor& x, const Tensor& q, const Tensor& s, int64_t group_size, double eps,
              bool column_major_scales, bool use_ue8m0, bool tma_aligned_scales,
              bool per_batch_scales) {
-  const Problem p = problem(
-      x, q, s,
-      {group_size, eps, column_major_scales, use_ue8m0, tma_aligned_scales, per_batch_scales});
+  const Problem p = problem(x, q, s,
+                            {group_size, eps, column_major_scales, use_ue8m0, tma_aligned_scales,
+                             per_batch_scales, kSiluAndMul});
   const int device = x.get_device_index();
   const torch::stable::accelerator::DeviceGuard guard(device);
   quantize_cuda(p, device, current_stream(device));
@@ -93,10 +95,16 @@ void on_cuda(const Tensor& x, const Tensor& q, const Tensor& s, int64_t group_si
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(ptgq, CPU, m) { m.impl("per_token_group_quant", TORCH_BOX(&on_cpu)); }
+STABLE_TORCH_LIBRARY_IMPL(ptgq, CPU, m) {
+  m.impl("per_token_group_quant", TORCH_BOX(&on_cpu<false>));
+  m.impl("silu_and_mul_per_token_group_quant", TORCH_BOX(&on_cpu<true>));
+}
 
 #ifdef PTGQ_WITH_CUDA
-STABLE_TORCH_LIBRARY_IMPL(ptgq, CUDA, m) { m.impl("per_token_group_quant", TORCH_BOX(&on_cuda)); }
+STABLE_TORCH_LIBRARY_IMPL(ptgq, CUDA, m) {
+  m.impl("per_token_group_quant", TORCH_BOX(&on_cuda<false>));
+  m.impl("silu_and_mul_per_token_group_quant", TORCH_BOX(&on_cuda<true>));
+}
 #endif
 
 }  // namespace ptgq

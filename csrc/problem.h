@@ -22,6 +22,7 @@ struct Problem {
   int64_t column_length;  // the same with the column's padding
   float eps;
   InputType x_type;
+  bool silu_and_mul;  // of rows of x of twice the length: gates, then what they let through
   bool int8;          // q holds INT8, else E4M3
   bool e8m0;          // s holds E8M0 bytes, else float32; packed, too
   bool packed;        // s holds words of four neighbouring groups' E8M0 bytes

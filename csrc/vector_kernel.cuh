@@ -1,6 +1,8 @@
 // The fast kernel: groups of 16 to 512 elements, a multiple of 16, in aligned rows.
 #pragma once
 
+#include <type_traits>
+
 #include "cuda_kernel.cuh"
 
 namespace ptgq {
@@ -20,7 +22,27 @@ struct LaneVector {
   }
 
   __device__ __forceinline__ float element(int i) const {
+    if constexpr (std::is_same_v<T, __nv_bfloat16>) {
+      // One instruction: of the high half, to_float would take two.
+      const uint32_t pair = reinterpret_cast<const uint32_t*>(words)[i / 2];
+      return float_of(i % 2 == 0 ? pair << 16 : pair & 0xFFFF0000);
+    }
     return to_float(reinterpret_cast<const T*>(words)[i]);
+  }
+
+  // Becomes silu(this) * up, rounded to T.
+  __device__ __forceinline__ void activate(const LaneVector& up) {
+    uint32_t* const four_bytes = reinterpret_cast<uint32_t*>(words);
+    constexpr int kElements = sizeof(uint32_t) / sizeof(T);
+#pragma unroll
+    for (int i = 0; i < kLaneElements / kElements; ++i) {
+      float y[kElements];
+#pragma unroll
+      for (int j = 0; j < kElements; ++j) {
+        y[j] = silu_and_mul(element(kElements * i + j), up.element(kElements * i + j));
+      }
+      four_bytes[i] = rounded_bits(y, T{});
+    }
   }
 
   // The largest |x| as float32 bits: infinity and NaN lie above all finite values.
@@ -100,30 +122,37 @@ struct WarpTile {
   static constexpr int kColumns = kGroups / kTokens;
 };
 
-// kLanes lanes a group, of which the last may be idle: a power of two, for the shuffles. A warp's
-// groups are neighbours as the scales lie in memory: in a row or, column-major, in columns.
+struct Place {
+  uint32_t token;
+  uint32_t group;
+};
+
+// The group of a lane, of which kLanes have the same. A warp's groups are neighbours as the scales
+// lie in memory: in a row or, column-major, in columns.
+template <int kLanes>
+__device__ __forceinline__ Place place_of(const VectorArguments& a, uint32_t warp, uint32_t lane) {
+  using Tile = WarpTile<kLanes>;
+  const uint32_t slot = lane / kLanes;
+  if (a.problem.column_major) {
+    const uint32_t tokens = a.groups.quotient(warp);
+    const uint32_t columns = warp - tokens * a.groups.divisor;
+    return {tokens * Tile::kTokens + slot % Tile::kTokens,
+            columns * Tile::kColumns + slot / Tile::kTokens};
+  }
+  const uint32_t index = warp * Tile::kGroups + slot;
+  const uint32_t token = a.groups.quotient(index);
+  return {token, index - token * a.groups.divisor};
+}
+
+// kLanes lanes a group, of which the last may be idle: a power of two, for the shuffles.
 template <typename T, bool kInt8, int kLanes>
 __global__ void __launch_bounds__(512) vector_kernel(const __grid_constant__ VectorArguments a) {
-  using Tile = WarpTile<kLanes>;
   let_next_kernel_start();
   const Problem& p = a.problem;
   const uint32_t warp = (blockIdx.x * blockDim.x + threadIdx.x) / kWarpSize;
   if (warp >= a.num_warps) return;
   const uint32_t lane = threadIdx.x % kWarpSize;
-  const uint32_t slot = lane / kLanes;
-
-  uint32_t token;
-  uint32_t group;
-  if (p.column_major) {
-    const uint32_t tokens = a.groups.quotient(warp);
-    const uint32_t columns = warp - tokens * a.groups.divisor;
-    token = tokens * Tile::kTokens + slot % Tile::kTokens;
-    group = columns * Tile::kColumns + slot / Tile::kTokens;
-  } else {
-    const uint32_t index = warp * Tile::kGroups + slot;
-    token = a.groups.quotient(index);
-    group = index - token * a.groups.divisor;
-  }
+  const auto [token, group] = place_of<kLanes>(a, warp, lane);
   const uint32_t start = lane % kLanes * kLaneElements;
   // Lanes without work stay for the shuffles.
   const bool inside = token < p.num_tokens && group < p.num_groups && start < p.group_size;

@@ -1,7 +1,12 @@
 """Per-token group quantization to 8 bits (FP8 E4M3 and INT8) on CUDA, Triton and CPU."""
 
 from ptgq import scales
-from ptgq.api import dequantize, per_token_group_quant_fp8, per_token_group_quant_int8
+from ptgq.api import (
+    dequantize,
+    per_token_group_quant_fp8,
+    per_token_group_quant_int8,
+    silu_and_mul_per_token_group_quant_fp8,
+)
 from ptgq.backends import BackendStatus, backends, use_backend
 from ptgq.scales import ScaleFormat
 
@@ -15,5 +20,6 @@ __all__ = [
     "per_token_group_quant_fp8",
     "per_token_group_quant_int8",
     "scales",
+    "silu_and_mul_per_token_group_quant_fp8",
     "use_backend",
 ]

@@ -35,6 +35,8 @@ from ptgq.scales import check_memory, scale_format
 # q is float8_e4m3fn (or its bytes as uint8) or int8; s is float32, int32 or float8_e8m0fnu (or its
 # bytes), its leading dimensions those of x where per_batch_scales tells batches by them. Padding of
 # tma_aligned_scales lies behind s, in the same memory, and is written, too.
+# The second quantizes silu_and_mul of an x that is twice as wide as q.
+OPS = ("per_token_group_quant", "silu_and_mul_per_token_group_quant")
 _SCHEMA = (
     "(Tensor x, Tensor(a!) q, Tensor(b!) s, int group_size, float eps, "
     "bool column_major_scales, bool use_ue8m0, bool tma_aligned_scales=False, "
@@ -46,7 +48,12 @@ def _fake(*args: object) -> None:
     """Shapes are the caller's: the ops write into tensors that exist."""
 
 
-def _register_python_backend(backend: str) -> None:
+def _register(name: str) -> None:
+    torch.library.define(name, _SCHEMA, tags=torch.Tag.pt2_compliant_tag)
+    torch.library.register_fake(name, _fake)
+
+
+def _register_python_backend(op: str, backend: str) -> None:
     def run(
         x: torch.Tensor,
         q: torch.Tensor,
@@ -66,12 +73,10 @@ def _register_python_backend(backend: str) -> None:
             scales = replace(scales, per_batch=True)
         if scales.tma_aligned:
             check_memory(s, scales)
-        module.per_token_group_quant(x, q, s, group_size, eps, scales)
+        getattr(module, op)(x, q, s, group_size, eps, scales)
 
-    name = f"ptgq::per_token_group_quant_{backend}"
-    torch.library.define(name, _SCHEMA, tags=torch.Tag.pt2_compliant_tag)
-    torch.library.impl(name, "CompositeExplicitAutograd", run)
-    torch.library.register_fake(name, _fake)
+    _register(f"ptgq::{op}_{backend}")
+    torch.library.impl(f"ptgq::{op}_{backend}", "CompositeExplicitAutograd", run)
 
 
 def _allocator(device_type: str) -> Callable[..., torch.Tensor]:
@@ -120,10 +125,10 @@ def _refuse(*call: object) -> None:
     """Serve nothing, where there is no library."""
 
 
-for _backend in ("triton", "reference"):
-    _register_python_backend(_backend)
-torch.library.define("ptgq::per_token_group_quant", _SCHEMA, tags=torch.Tag.pt2_compliant_tag)
-torch.library.register_fake("ptgq::per_token_group_quant", _fake)
+for _op in OPS:
+    _register(f"ptgq::{_op}")
+    for _backend in ("triton", "reference"):
+        _register_python_backend(_op, _backend)
 try:
     # Its ops register as it is loaded.
     import ptgq._C as _C

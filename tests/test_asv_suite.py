@@ -122,6 +122,8 @@ def test_discovery_finds_the_suite_and_imports_neither_torch_nor_ptgq():
         "scale_formats.ScaleBytes.track_differing_bytes",
         "scale_formats.ScaleFormats.track_kernel",
         "scale_formats.ScaleFormats.track_to_copy",
+        "scale_formats.SiluAndMul.track_kernel",
+        "scale_formats.SiluAndMul.track_to_copy",
     } | {
         f"footprint.{family}.track_{metric}"
         for family in ("Kernels", "TritonKernels")

@@ -88,7 +88,8 @@ def test_seed_has_the_30_configurations():
 
 
 def test_bytes_moved_are_those_of_the_tensors():
-    for workload in workloads([(6, 384)], scale_formats=SCALE_FORMATS):
+    fused = Workload(6, 384, 64, silu_and_mul=True)
+    for workload in (*workloads([(6, 384)], scale_formats=SCALE_FORMATS), fused):
         x = workload.make_input("cpu")
         q, s = workload.call(x, backend="reference")
         memory = memory_of(s, scale_format(*workload.scale_options))

@@ -1,4 +1,7 @@
-"""The scale formats of particular consumers: are they right, and do they cost anything."""
+"""What particular consumers need: is it right, and does it cost anything.
+
+The scale formats of some, and the fused SiLU.
+"""
 
 from __future__ import annotations
 
@@ -44,6 +47,28 @@ def kernels() -> dict:
     return results
 
 
+def fused_kernels() -> dict:
+    """Measure the fused SiLU of both backends, alternating with a copy of the same bytes."""
+    import ptgq
+
+    absent = common.no_device()
+    if not hasattr(ptgq, "silu_and_mul_per_token_group_quant_fp8"):
+        absent = common.NotAvailable("this commit has no fused SiLU")
+    results = {}
+    for tokens, group in itertools.product(TOKENS, common.GROUPS):
+        rows = dict.fromkeys((*((b, "cold") for b in BACKENDS), ("copy", "cold")), absent)
+        if not absent:
+            workload = common.measuring("workloads").Workload(
+                tokens, HIDDEN, group, silu_and_mul=True
+            )
+            rows = device_time.sample_kernels(workload, REPEAT, caches=("cold",))
+        for backend in BACKENDS:
+            results["kernel", backend, tokens, group] = rows[backend, "cold"]
+            to_copy = common.ratio(rows[backend, "cold"], rows["copy", "cold"])
+            results["to_copy", backend, tokens, group] = to_copy
+    return results
+
+
 def differing_bytes() -> dict:
     """Compare q and all memory of s, padding too, with the reference on the CPU."""
 
@@ -71,7 +96,7 @@ def differing_bytes() -> dict:
     return results
 
 
-kernels.timeout = differing_bytes.timeout = 600
+kernels.timeout = fused_kernels.timeout = differing_bytes.timeout = 600
 
 
 class ScaleFormats:
@@ -92,6 +117,14 @@ class ScaleFormats:
 
     track_kernel.unit = "seconds"
     track_to_copy.unit = "time / copy time"
+
+
+class SiluAndMul(ScaleFormats):
+    """Kernel time of the fused SiLU, with row-major float32 scales, at 7168 out, cold."""
+
+    params = (BACKENDS, TOKENS, common.GROUPS)
+    param_names = ("backend", "tokens", "group")
+    setup_cache = staticmethod(fused_kernels)
 
 
 class ScaleBytes:

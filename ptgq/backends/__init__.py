@@ -1,9 +1,9 @@
 """The backends: which are available, which one serves a call, and how it is run.
 
-A backend is a module with one function,
-``per_token_group_quant(x, q, s, group_size, eps, scale_format)``: it writes every element of `q`
-and `s`, and the padding of `s`, and trusts what :mod:`ptgq.api` checked. Modules are imported at
-first use.
+A backend is a module with two functions, ``per_token_group_quant`` and
+``silu_and_mul_per_token_group_quant``, of ``(x, q, s, group_size, eps, scale_format)``: they write
+every element of `q` and `s`, and the padding of `s`, and trust what :mod:`ptgq.api` checked.
+Modules are imported at first use.
 """
 
 from __future__ import annotations
@@ -25,12 +25,8 @@ BACKENDS = ("cuda", "triton", "cpu", "reference")
 # Which serve a device unasked, the first available one.
 _PREFERENCE = {"cuda": ("cuda", "triton", "reference"), "cpu": ("cpu", "reference")}
 
-_OPS = {
-    "cuda": "per_token_group_quant",
-    "triton": "per_token_group_quant_triton",
-    "cpu": "per_token_group_quant",
-    "reference": "per_token_group_quant_reference",
-}
+# What the names of a backend's registered ops end in.
+_OPS = {"cuda": "", "triton": "_triton", "cpu": "", "reference": "_reference"}
 
 _forced: ContextVar[str | None] = ContextVar("ptgq_backend", default=None)
 _unavailable: dict[tuple[str, torch.device], str | None] = {}
@@ -184,19 +180,20 @@ def quantize(
     group_size: int,
     eps: float,
     scale_format: ScaleFormat,
+    op: str = "per_token_group_quant",
 ) -> None:
-    """Run `backend`: eagerly, or as its registered op in a graph and on fake tensors."""
+    """Run `op` of `backend`: eagerly, or as registered in a graph and on fake tensors."""
     in_eager = type(x) is torch.Tensor and not torch.compiler.is_compiling()
     if in_eager and backend in ("triton", "reference"):
-        load(backend).per_token_group_quant(x, q, s, group_size, eps, scale_format)
+        getattr(load(backend), op)(x, q, s, group_size, eps, scale_format)
         return
     if not in_eager:
         # As bytes: torch's compiler can't functionalize a mutation of float8_e8m0fnu.
         q, s = as_bytes(q), as_bytes(s)
-    op = getattr(torch.ops.ptgq, _OPS[backend])
+    run = getattr(torch.ops.ptgq, op + _OPS[backend])
     f = scale_format
     layout = f.column_major, f.power_of_two, f.tma_aligned, f.per_batch
-    op(x, q, s, group_size, eps, *layout)
+    run(x, q, s, group_size, eps, *layout)
 
 
 def as_bytes(tensor: torch.Tensor) -> torch.Tensor:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 
+from ptgq.backends.activation import silu_and_mul
 from ptgq.scales import ScaleFormat, store_scales
 
 QMAX = {torch.float8_e4m3fn: 448.0, torch.int8: 127.0}
@@ -22,13 +25,38 @@ def per_token_group_quant(
     scale_format: ScaleFormat,
 ) -> None:
     """Quantize `x` ``[..., hidden_dim]`` into `q` and `s`, by the numerics contract."""
+    _quantize(x, q, s, group_size, eps, scale_format, lambda rows: rows)
+
+
+@torch.no_grad()
+def silu_and_mul_per_token_group_quant(
+    x: torch.Tensor,
+    q: torch.Tensor,
+    s: torch.Tensor,
+    group_size: int,
+    eps: float,
+    scale_format: ScaleFormat,
+) -> None:
+    """The same of :func:`silu_and_mul` of `x` ``[..., 2 * hidden_dim]``."""
+    _quantize(x, q, s, group_size, eps, scale_format, silu_and_mul)
+
+
+def _quantize(
+    x: torch.Tensor,
+    q: torch.Tensor,
+    s: torch.Tensor,
+    group_size: int,
+    eps: float,
+    scale_format: ScaleFormat,
+    activation: Callable[[torch.Tensor], torch.Tensor],
+) -> None:
     x, q = x.view(-1, x.shape[-1]), q.view(-1, q.shape[-1])
-    num_groups = x.shape[-1] // group_size
+    num_groups = q.shape[-1] // group_size
     scales = torch.empty((x.shape[0], num_groups), dtype=torch.float32, device=x.device)
     step = max(1, _CHUNK // max(1, x.shape[-1]))
     for start in range(0, x.shape[0], step):
         rows = slice(start, start + step)
-        groups = x[rows].float().unflatten(-1, (num_groups, group_size))
+        groups = activation(x[rows]).float().unflatten(-1, (num_groups, group_size))
         scales[rows] = _scales_of(groups, QMAX[q.dtype], eps, scale_format.power_of_two)
         q[rows] = _codes_of(groups, scales[rows], q.dtype).flatten(-2)
     store_scales(scales, s, scale_format)

@@ -107,6 +107,54 @@ def store_scales(s_ptrs, scale, inside, inside_s, PADDED: tl.constexpr, E8M0: tl
         tl.store(s_ptrs, scale, mask=inside_s)
 
 
+@triton.jit
+def fused_multiply_add(a, b, c, INTERPRETED: tl.constexpr):
+    """A * b + c, rounded once. The interpreter's fma rounds twice: there, by float64."""
+    if INTERPRETED:
+        return (a.to(tl.float64) * b + c).to(tl.float32)
+    else:
+        return tl.fma(a, tl.zeros_like(a) + b, tl.zeros_like(a) + c)
+
+
+@triton.jit
+def silu_and_mul(gate, up, INTERPRETED: tl.constexpr):
+    """SiLU(gate) * up in float32, operation by operation as in backends/activation.py."""
+    x = tl.minimum(tl.maximum(gate, -87.0), 87.0)
+    shifted = fused_multiply_add(x, -1.4426950216293335, 12582912.0, INTERPRETED)
+    f = fused_multiply_add(x, -1.4426950216293335, 12582912.0 - shifted, INTERPRETED)
+    f = fused_multiply_add(x, -1.925963033500011e-08, f, INTERPRETED)
+    power = fused_multiply_add(f, 0.001326472731307149, 0.009671512991189957, INTERPRETED)
+    power = fused_multiply_add(power, f, 0.05550733581185341, INTERPRETED)
+    power = fused_multiply_add(power, f, 0.24022242426872253, INTERPRETED)
+    power = fused_multiply_add(power, f, 0.6931470036506653, INTERPRETED)
+    power = fused_multiply_add(power, f, 1.0, INTERPRETED)
+    bits = power.to(tl.int32, bitcast=True) + (shifted.to(tl.int32, bitcast=True) << 23)
+    below = 1.0 + bits.to(tl.float32, bitcast=True)
+    return gate * tl.div_rn(tl.full(below.shape, 1.0, tl.float32), below) * up
+
+
+@triton.jit
+def rounded(y, like, INTERPRETED: tl.constexpr):
+    """Float32 rounded to the dtype of `like`, as float32. The interpreter cuts bfloat16 off."""
+    if INTERPRETED and like.dtype == tl.bfloat16:
+        bits = y.to(tl.int32, bitcast=True)
+        nearest = (bits + 0x7FFF + ((bits >> 16) & 1)) & -65536
+        return tl.where(y == y, nearest, 0x7FC00000).to(tl.float32, bitcast=True)
+    else:
+        return y.to(like.dtype).to(tl.float32)
+
+
+@triton.jit
+def load_values(x_ptrs, up_offset, mask, SILU: tl.constexpr, INTERPRETED: tl.constexpr):
+    """What is quantized, in float32: x, or SILU of it, rounded to its dtype."""
+    x = tl.load(x_ptrs, mask=mask, other=0.0)
+    values = x.to(tl.float32)
+    if SILU:
+        up = tl.load(x_ptrs + up_offset, mask=mask, other=0.0).to(tl.float32)
+        values = rounded(silu_and_mul(values, up, INTERPRETED), x, INTERPRETED)
+    return values
+
+
 # Few variants to compile: no others for token or group counts that divide by 16 or equal 1.
 @triton.jit(
     do_not_specialize=["num_tokens", "num_groups", "s_groups", "column_tokens", "column_length"]
@@ -136,6 +184,8 @@ def per_token_group_quant_kernel(
     E8M0: tl.constexpr,
     HARDWARE_E4M3: tl.constexpr,
     DEPENDENT: tl.constexpr,
+    SILU: tl.constexpr,
+    INTERPRETED: tl.constexpr,
 ):
     """Quantize a tile of groups: neighbours in a row or, column-major, GROUPS of each of TOKENS.
 
@@ -186,13 +236,14 @@ def per_token_group_quant_kernel(
     x_ptrs = x_ptr + x_start[:, None] + columns
     q_ptrs = q_ptr + (index * GROUP_SIZE)[:, None] + columns
     inside_tile = inside[:, None]
+    up_offset = num_groups.to(tl.int64) * GROUP_SIZE
 
     if DEPENDENT:
         gdc_wait()
     if GROUP_SIZE <= BLOCK:
         if GROUP_SIZE < BLOCK:
             inside_tile = inside_tile & (columns < GROUP_SIZE)
-        x = tl.load(x_ptrs, mask=inside_tile, other=0.0).to(tl.float32)
+        x = load_values(x_ptrs, up_offset, inside_tile, SILU, INTERPRETED)
         absmax_bits = tl.max(absolute_bits(x), 1)
         scale = group_scale(absmax_bits, eps, QMAX, POWER_OF_TWO)
         store_scales(s_ptrs, scale, inside, inside_s, PADDED, E8M0)
@@ -201,12 +252,13 @@ def per_token_group_quant_kernel(
         running = tl.zeros((TOKENS * GROUPS, BLOCK), tl.int32)
         for start in range(0, GROUP_SIZE, BLOCK):
             mask = inside_tile & (start + columns < GROUP_SIZE)
-            running = tl.maximum(running, absolute_bits(tl.load(x_ptrs + start, mask, other=0.0)))
+            x = load_values(x_ptrs + start, up_offset, mask, SILU, INTERPRETED)
+            running = tl.maximum(running, absolute_bits(x))
         scale = group_scale(tl.max(running, 1), eps, QMAX, POWER_OF_TWO)
         store_scales(s_ptrs, scale, inside, inside_s, PADDED, E8M0)
         for start in range(0, GROUP_SIZE, BLOCK):
             mask = inside_tile & (start + columns < GROUP_SIZE)
-            x = tl.load(x_ptrs + start, mask, other=0.0).to(tl.float32)
+            x = load_values(x_ptrs + start, up_offset, mask, SILU, INTERPRETED)
             store_codes(q_ptrs + start, x, scale, mask, INT8, HARDWARE_E4M3)
 
 
@@ -252,7 +304,7 @@ def _grid(rows: int, groups: int, tile: tuple[int, int], column_major: bool) -> 
     return -(-rows * groups // tile[1]), 1, 1
 
 
-def per_token_group_quant(
+def silu_and_mul_per_token_group_quant(
     x: torch.Tensor,
     q: torch.Tensor,
     s: torch.Tensor,
@@ -260,8 +312,21 @@ def per_token_group_quant(
     eps: float,
     scale_format: ScaleFormat,
 ) -> None:
+    """Quantize silu_and_mul of `x`, of rows twice as long as those of `q`."""
+    per_token_group_quant(x, q, s, group_size, eps, scale_format, silu=True)
+
+
+def per_token_group_quant(
+    x: torch.Tensor,
+    q: torch.Tensor,
+    s: torch.Tensor,
+    group_size: int,
+    eps: float,
+    scale_format: ScaleFormat,
+    silu: bool = False,
+) -> None:
     """Quantize `x`, contiguous or ``[num_tokens, hidden_dim]``, into `q` and `s`."""
-    num_groups = x.shape[-1] // group_size
+    num_groups = q.shape[-1] // group_size
     num_tokens = x.numel() // x.shape[-1]
     contiguous = x.is_contiguous()
     sizes = num_tokens, num_groups, x.shape[-1] if contiguous else x.stride(0)
@@ -282,7 +347,7 @@ def per_token_group_quant(
         "TOKENS": tile[0],
         "GROUPS": tile[1],
         "BLOCK": block,
-        "CONTIGUOUS": contiguous and s_groups == num_groups,
+        "CONTIGUOUS": contiguous and s_groups == num_groups and not silu,
         "COLUMN_MAJOR": column_major,
         "PACKED": packed,
         "PADDED": padded,
@@ -292,6 +357,8 @@ def per_token_group_quant(
         "E8M0": e8m0,
         "HARDWARE_E4M3": capability >= (8, 9),
         "DEPENDENT": capability >= (9, 0),
+        "SILU": silu,
+        "INTERPRETED": _INTERPRETED,
     }
     with torch.cuda.device_of(x):
         compiled = per_token_group_quant_kernel[_grid(rows, s_groups, tile, column_major)](
@@ -309,7 +376,7 @@ def per_token_group_quant(
     pointers = x.data_ptr(), q.data_ptr(), s.data_ptr()
     dtypes = x.dtype, q.dtype, s.dtype
     key = _key(x.get_device(), dtypes, pointers, sizes, group_size, column_major, power_of_two)
-    if compiled is not None and key is not None and not (packed or padded):
+    if compiled is not None and key is not None and not (packed or padded or silu):
         _launches[key] = Launch(compiled, tile, tuple(constants.values()))
 
 

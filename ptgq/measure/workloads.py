@@ -28,6 +28,8 @@ class Workload:
         Elements that share a scale.
     dtype : {"fp8", "int8"}
         What the input is quantized to; INT8 has row-major float32 scales only.
+    silu_and_mul : bool
+        Whether the input is ``[tokens, 2 * hidden]``, for the fused function.
     column_major_scales, use_ue8m0, scale_dtype, tma_aligned_scales
         As in :func:`ptgq.per_token_group_quant_fp8`.
     input_dtype : torch.dtype
@@ -46,6 +48,17 @@ class Workload:
     row_stride: int = 0
     scale_dtype: torch.dtype | None = None
     tma_aligned_scales: bool = False
+    silu_and_mul: bool = False
+
+    @property
+    def _function(self) -> Callable[..., tuple[torch.Tensor, torch.Tensor]]:
+        if self.silu_and_mul:
+            return ptgq.silu_and_mul_per_token_group_quant_fp8
+        return ptgq.per_token_group_quant_fp8
+
+    @property
+    def _width(self) -> int:
+        return 2 * self.hidden if self.silu_and_mul else self.hidden
 
     @property
     def scale_options(self) -> tuple[Any, ...]:
@@ -79,18 +92,19 @@ class Workload:
             row_bytes = -(-groups // 4) * 4
         else:
             row_bytes = groups * (1 if self.use_ue8m0 and self.scale_dtype is None else 4)
-        return (self.input_dtype.itemsize + 1) * elements + tokens * row_bytes
+        input_bytes = self.input_dtype.itemsize * self.tokens * self._width
+        return input_bytes + elements + tokens * row_bytes
 
     def make_input(self, device: str, seed: int = 42, copies: int | None = None) -> torch.Tensor:
         """Return ``randn * 8``; with `copies`, stacked along a first dimension."""
         generator = torch.Generator(device).manual_seed(seed)
-        rows = (self.tokens, self.row_stride or self.hidden)
+        rows = (self.tokens, self.row_stride or self._width)
         shape = rows if copies is None else (copies, *rows)
         x = torch.empty(shape, dtype=self.input_dtype, device=device)
         # Drawn part by part: no float32 copy of a rotation of several gigabytes.
         for part in x.unsqueeze(0) if copies is None else x:
             part.normal_(generator=generator).mul_(8)
-        return x[..., : self.hidden]
+        return x[..., : self._width]
 
     def make_output(self, device: str) -> tuple[torch.Tensor, torch.Tensor]:
         """Return uninitialized ``(q, s)``."""
@@ -110,9 +124,7 @@ class Workload:
         """Quantize `x` with the public function."""
         if self.dtype == "int8":
             return ptgq.per_token_group_quant_int8(x, self.group_size, out=out, backend=backend)
-        return ptgq.per_token_group_quant_fp8(
-            x, self.group_size, **self.scale_keywords, out=out, backend=backend
-        )
+        return self._function(x, self.group_size, **self.scale_keywords, out=out, backend=backend)
 
     def bind(
         self,
@@ -129,7 +141,7 @@ class Workload:
             layout = self.column_major_scales, self.use_ue8m0
             others = dict(list(self.scale_keywords.items())[2:])
             bound = partial(
-                ptgq.per_token_group_quant_fp8,
+                self._function,
                 x,
                 self.group_size,
                 *layout,

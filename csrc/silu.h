@@ -1,0 +1,50 @@
+// SiLU(gate) * up in float32, for host and device: the same bits on all, see
+// ptgq/backends/activation.py for what it computes.
+#pragma once
+
+#include "numerics.h"
+
+namespace ptgq {
+
+PTGQ_HOST_DEVICE float fused_multiply_add(float a, float b, float c) {
+#ifdef __CUDA_ARCH__
+  return __fmaf_rn(a, b, c);
+#else
+  return __builtin_fmaf(a, b, c);
+#endif
+}
+
+// 1 / x, rounded to nearest, for 1 <= x < 2^126.
+PTGQ_HOST_DEVICE float reciprocal_of(float x) {
+#ifdef __CUDA_ARCH__
+  // What __frcp_rn does in this range, without asking whether x is in it.
+  float y;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return __fmaf_rn(__fmaf_rn(-x, y, 1.0f), y, y);
+#else
+  return 1.0f / x;
+#endif
+}
+
+// exp(-x) for |x| <= 87: 2^n * 2^f with n the integer nearest to -x * log2(e).
+PTGQ_HOST_DEVICE float exp_of_minus(float x) {
+  const float shifted = fused_multiply_add(x, -0x1.715476p+0f, 0x1.8p23f);  // n in the last bits
+  const float n = shifted - 0x1.8p23f;
+  float f = fused_multiply_add(x, -0x1.715476p+0f, -n);
+  f = fused_multiply_add(x, -0x1.4ae0cp-26f, f);
+  float power = 0x1.5bba14p-10f;
+  power = fused_multiply_add(power, f, 0x1.3cea88p-7f);
+  power = fused_multiply_add(power, f, 0x1.c6b752p-5f);
+  power = fused_multiply_add(power, f, 0x1.ebf9bcp-3f);
+  power = fused_multiply_add(power, f, 0x1.62e42ap-1f);
+  power = fused_multiply_add(power, f, 1.0f);
+  return float_of(bits_of(power) + (bits_of(shifted) << 23));
+}
+
+PTGQ_HOST_DEVICE float silu_and_mul(float gate, float up) {
+  const float at_least = gate < -87.0f ? -87.0f : gate;
+  const float inside = at_least > 87.0f ? 87.0f : at_least;
+  return gate * reciprocal_of(1.0f + exp_of_minus(inside)) * up;
+}
+
+}  // namespace ptgq

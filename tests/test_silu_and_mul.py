@@ -1,0 +1,196 @@
+"""The fused SiLU: its arithmetic, and the bytes of the unfused composition on every backend."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+import pytest
+import torch
+from numeric import assert_same_results, bits
+from values import DTYPES, random_input
+
+import ptgq
+from ptgq import ScaleFormat, scales
+from ptgq.backends import activation
+
+FUSED = ptgq.silu_and_mul_per_token_group_quant_fp8
+FORMATS = {
+    "row_float32": ScaleFormat("float32", torch.float32),
+    "column_float32": ScaleFormat.torch_scaled_mm(),
+    "tma_float32": ScaleFormat.deep_gemm_hopper(),
+    "row_packed": ScaleFormat.deep_gemm_mega_moe(),
+    "tma_packed_per_batch": ScaleFormat.deep_gemm_blackwell(per_batch=True),
+    "bytes": ScaleFormat.ocp_mx(),
+}
+every_format = pytest.mark.parametrize("f", FORMATS.values(), ids=FORMATS)
+HALF = Fraction(1, 2)
+
+
+def check(x, group_size, f, backend_on):
+    """Compare with quantizing the reference's activation by itself."""
+    backend, device = backend_on
+    on_device = torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device=device).copy_(x)
+    actual = FUSED(on_device, group_size, scale_format=f, backend=backend)
+    activated = activation.silu_and_mul(x)
+    expected = ptgq.per_token_group_quant_fp8(
+        activated, group_size, scale_format=f, backend="reference"
+    )
+    assert_same_results(actual, expected)
+    memory = [scales.memory_of(s, f).cpu().view(torch.uint8) for s in (actual[1], expected[1])]
+    assert torch.equal(*memory)
+
+
+@every_format
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize(
+    ("shape", "group_size"),
+    [
+        ((2, 5, 2 * 6 * 64), 64),
+        ((7, 2 * 5 * 32), 32),
+        ((3, 2 * 7 * 128), 128),
+        ((5, 2 * 3 * 512), 512),
+        ((9, 2 * 3 * 16), 16),
+        ((4, 2 * 7 * 48), 48),
+        ((6, 2 * 63), 7),
+        ((2, 2 * 5000), 5000),
+        ((2 * 64,), 64),
+        ((0, 128), 64),
+    ],
+    ids=str,
+)
+def test_bytes_are_those_of_the_composition(backend_on, shape, group_size, dtype, f):
+    check(random_input(shape, dtype), group_size, f, backend_on)
+
+
+# The interpreter's arithmetic is numpy's, which warns of what gives NaN or infinity.
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_every_bfloat16_gate(backend_on):
+    patterns = torch.arange(2**16, dtype=torch.int32).to(torch.int16).view(torch.bfloat16)
+    gates = torch.cat([patterns, patterns.new_zeros(-len(patterns) % 4096)]).view(-1, 4096)
+    for up in (1.0, 300.0):
+        x = torch.cat([gates, torch.full_like(gates, up)], -1)
+        check(x, 16, FORMATS["row_float32"], backend_on)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize(
+    "view",
+    [lambda x: x[:, :384], lambda x: x[:, 3:387], lambda x: x.unflatten(0, (4, 5))[..., :64]],
+)
+def test_strided_input(backend_on, view, dtype):
+    backend, device = backend_on
+    x = random_input((20, 517), dtype)
+    actual = FUSED(view(x.to(device)), 32, backend=backend)
+    expected = FUSED(view(x).contiguous(), 32, backend="reference")
+    assert_same_results(actual, expected)
+
+
+def test_out_and_nothing_beyond(backend_on):
+    backend, device = backend_on
+    x = random_input((5, 2 * 384), torch.bfloat16)
+    expected = FUSED(x, 128, backend="reference")
+    arena = torch.full((5 * 384 + 64,), 0xA5, dtype=torch.uint8, device=device)
+    q = arena[32:-32].view(torch.float8_e4m3fn).view(5, 384)
+    out = q, torch.empty(5, 3, device=device)
+    assert FUSED(x.to(device), 128, backend=backend, out=out)[0] is q
+    assert_same_results(out, expected)
+    assert (arena[:32] == 0xA5).all()
+    assert (arena[-32:] == 0xA5).all()
+
+
+def test_non_finite_groups_are_marked(backend_on):
+    x = torch.ones(4, 2 * 64, dtype=torch.bfloat16)
+    x[0, 3], x[1, 70], x[2, 5] = math.nan, math.inf, -math.inf
+    backend, device = backend_on
+    q, s = FUSED(x.to(device), 32, backend=backend)
+    assert s.isnan().tolist() == [[True, False]] * 3 + [[False, False]]
+    assert (bits(q)[:3, :32] == 0x7F).all()
+    check(x, 32, FORMATS["row_float32"], backend_on)
+
+
+@every_format
+def test_compiled(backend_on, f):
+    backend, device = backend_on
+    torch._dynamo.reset()
+    x = random_input((2, 5, 2 * 64), torch.bfloat16).to(device)
+    run = torch.compile(lambda x: FUSED(x, 32, scale_format=f, backend=backend), fullgraph=True)
+    assert_same_results(run(x), FUSED(x, 32, scale_format=f, backend=backend))
+
+
+def test_multiply_add_rounds_once():
+    # By exact rational arithmetic, among them sums that lie next to the middle of two float32.
+    generator = torch.Generator().manual_seed(0)
+    a, b = (torch.randn(2000, generator=generator) for _ in range(2))
+    c = -(a * b) * (1 + torch.randn(2000, generator=generator) * 2.0**-20)
+    c[::4] = torch.randn(500, generator=generator) * 2.0**30
+    a[:8], b[:8] = 1 + 2.0**-12, 1 + 2.0**-12
+    c[:8] = torch.tensor([2.0**25, -(2.0**25), 2.0**60, 2.0**-60, -1, -(2.0**-60), 2.0**24, 0])
+    result = activation._multiply_add(a, b, c)
+    for values in zip(*(t.tolist() for t in (a, b, c, result)), strict=True):
+        x, y, z, got = map(Fraction, values)
+        exact = x * y + z
+        near = torch.tensor(float(got))
+        below, above = (
+            Fraction(torch.nextafter(near, torch.tensor(limit)).item())
+            for limit in (-math.inf, math.inf)
+        )
+        assert got - (got - below) * HALF <= exact <= got + (above - got) * HALF
+
+
+def test_activation_is_that_of_torch_within_one_unit_in_the_last_place():
+    for dtype, rarely in ((torch.bfloat16, 1e-4), (torch.float16, 1e-3)):
+        x = random_input((1024, 2048), dtype)
+        gate, up = x.float().chunk(2, -1)
+        expected = (torch.nn.functional.silu(gate) * up).to(dtype)
+        apart = (bits(activation.silu_and_mul(x)) - bits(expected).int()).abs()
+        assert apart.max() <= 1
+        assert (apart > 0).double().mean() < rarely
+    x = torch.linspace(-87, 87, 200001)
+    y = activation.silu_and_mul(torch.stack([x, torch.ones_like(x)], -1)).double()[:, 0]
+    exact = torch.nn.functional.silu(x.double())
+    assert ((y - exact).abs() <= exact.abs() * 2.0**-21.8).all()
+
+
+@pytest.mark.parametrize(
+    ("x", "options", "message"),
+    [
+        (torch.ones(2, 129), {}, "x must have an even last dimension, got 129"),
+        (torch.ones(2, 130), {}, "group_size must divide the last dimension of half of x, 65"),
+        (
+            torch.ones(2, 128),
+            {"out": (torch.empty(2, 128, dtype=torch.float8_e4m3fn), torch.empty(2, 1))},
+            r"out\[0\] must have shape \(2, 64\), got \(2, 128\)",
+        ),
+        (torch.ones(2, 128), {"tma_aligned_scales": True}, "it needs column_major_scales=True"),
+    ],
+)
+def test_wrong_arguments(x, options, message):
+    with pytest.raises(ValueError, match=message):
+        FUSED(x, 64, **options)
+
+
+@pytest.mark.parametrize(
+    ("x", "q", "message"),
+    [
+        (torch.ones(2, 129), torch.int8, "last dimension of x must be even, got 129"),
+        (torch.ones(2, 256), torch.int8, "q must have the shape of x, half as wide"),
+        (torch.ones(2, 128), torch.int8, "q of silu_and_mul must be float8_e4m3fn"),
+    ],
+)
+def test_op_refuses(x, q, message):
+    q = torch.empty(2, 64, dtype=q)
+    with pytest.raises(RuntimeError, match=message):
+        torch.ops.ptgq.silu_and_mul_per_token_group_quant(
+            x, q, torch.empty(2, 1), 64, 1e-10, False, False
+        )
+
+
+@pytest.mark.parametrize("suffix", ["", "_reference"])
+def test_opcheck(suffix):
+    op = getattr(torch.ops.ptgq, "silu_and_mul_per_token_group_quant" + suffix).default
+    # As bytes: opcheck compares tensors, which torch does not do for 8-bit floating point.
+    q, s = torch.zeros(6, 64, dtype=torch.uint8), torch.zeros(6, 2)
+    torch.library.opcheck(
+        op, (random_input((6, 128), torch.bfloat16), q, s, 32, 1e-10, False, False)
+    )
