@@ -90,12 +90,18 @@ def run_in_process(method, device, shape):
     return child.exitcode, None if queue.empty() else queue.get()
 
 
+# Of Python 3.12: a process with threads should not fork. What happens if it does is the question.
+FORKS = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+
+
+@FORKS
 @pytest.mark.parametrize("shape", [(4, 128), (512, 4096)])
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_child_processes(method, shape):
     assert run_in_process(method, "cpu", shape) == (0, "the same")
 
 
+@FORKS
 @pytest.mark.gpu
 def test_a_spawned_process_has_the_gpu_and_a_forked_one_is_refused():
     assert run_in_process("spawn", "cuda", (64, 512)) == (0, "the same")
