@@ -65,16 +65,15 @@ PTGQ_HOST_DEVICE Float16 round_to(float y, Float16) {
 // at most 1 + 2^-23 times too small, so |y| rounds to 448 at most and nothing saturates.
 PTGQ_HOST_DEVICE uint8_t e4m3_of(float y) {
   constexpr int32_t kMinNormal = 0x3C800000;  // 2^-6: below, codes are multiples of 2^-9, too
-  const auto bits = static_cast<int32_t>(bits_of(y));
-  const int32_t magnitude = bits & 0x7FFFFFFF;
-  // A power of two 2^20 times the value's: its float32 spacing is that of the codes, so the sum is
-  // rounded to codes, and its last bits count the code spacings in the value: 8 to 16, or 0 to 8.
-  const int32_t exponent = std::max(magnitude, kMinNormal) & 0x7F800000;
-  const int32_t anchor = exponent + (20 << 23);
-  const float sum = float_of(magnitude) + float_of(anchor);
-  const int32_t spacings = static_cast<int32_t>(bits_of(sum)) - anchor;
-  const int32_t code = spacings + ((exponent - kMinNormal) >> 20);
-  return static_cast<uint8_t>((bits >> 24 & 0x80) | code);
+  const uint32_t bits = bits_of(y);
+  const uint32_t magnitude = bits & 0x7FFFFFFF;
+  // The power of two below |y|: its float32 spacing is 2^-20 times that of the codes there. So the
+  // sum is rounded to codes, and its last bits count the code spacings in |y|: 8 to 16, or 0 to 8.
+  const int32_t power = std::max(static_cast<int32_t>(magnitude & 0x7F800000), kMinNormal);
+  const uint32_t sum = bits_of(float_of(magnitude) * 0x1p-20f + float_of(power));
+  // 8 codes a power of two; only the last byte counts.
+  const uint32_t code = sum + (sum >> 20) - (kMinNormal >> 20);
+  return static_cast<uint8_t>((bits >> 24 & 0x80) | (code & 0x7F));
 }
 
 // float32 to INT8: half to even. |y| <= 127.5: the sum's last bits are the rounded integer.
