@@ -119,5 +119,4 @@ def test_calls_of_all_configurations_alternate(monkeypatch):
 
     monkeypatch.setattr(common, "take_samples", count)
     device_time.measure_seed()
-    # Kernels and their copy configuration by configuration; a process's noise is the host's.
     assert sampled == [5] * 30 + [60]
