@@ -46,6 +46,7 @@ def quietly(make):
 
 
 X = normal(ROWS, HIDDEN)
+GATED = normal(ROWS, 2 * HIDDEN)
 # No tensor, a tensor of the wrong kind: for x, q, s and both parts of out alike.
 NO_TENSOR = [
     (None, TypeError, "must be a torch.Tensor, got NoneType"),
@@ -76,10 +77,11 @@ BAD_X = [
     (normal(ROWS, 512)[:, ::2], ValueError, r"in its last dimension, got strides \(512, 2\)"),
     (normal(ROWS, 1).expand(-1, HIDDEN), ValueError, r"last dimension, got strides \(1, 0\)"),
     (normal(ROWS, HIDDEN, dtype=torch.complex64).imag, ValueError, r"got strides \(512, 2\)"),
-    (X[:, :255], ValueError, "group_size must divide the last dimension of x, 255, got 128"),
     (misaligned(torch.float32, ROWS, HIDDEN), ValueError, "aligned to its elements of 4 bytes"),
     (misaligned(torch.bfloat16, ROWS, HIDDEN), ValueError, "aligned to its elements of 2 bytes"),
 ]
+NOT_DIVIDED = (X[:, :255], ValueError, "group_size must divide the last .* of x, 255, got 128")
+NOT_EVEN = (X[:, :255], ValueError, "x must have an even last dimension, got 255")
 NO_INT = [
     (value, TypeError, "must be an int, got ")
     for value in (None, True, 128.0, "128", [128], numpy.int64(128), torch.tensor(128), 1j)
@@ -136,10 +138,10 @@ def s_of(dtype: torch.dtype = torch.float32) -> torch.Tensor:
     return torch.full((ROWS, 2), 7.0).to(dtype)
 
 
-def bad_out(q_dtype: torch.dtype) -> list:
+def bad_out(q_dtype: torch.dtype, x: torch.Tensor = X) -> list:
     q, s = q_of(q_dtype), s_of()
     other = INT8 if q_dtype is FP8 else FP8
-    inside_x = X.view(torch.uint8).view(-1)[: X.numel()].view(ROWS, HIDDEN).view(q_dtype)
+    inside_x = x.view(torch.uint8).view(-1)[: ROWS * HIDDEN].view(ROWS, HIDDEN).view(q_dtype)
     cases = [(value, TypeError, r"out must be a tuple \(q, s\), got ")
              for value in (q, (q,), (q, s, s), {"q": q}, "qs", iter((q, s)), 1, ())]  # fmt: skip
     cases += [((value, s), error, rf"out\[0\] {text}") for value, error, text in NO_TENSOR]
@@ -165,7 +167,7 @@ def bad_out(q_dtype: torch.dtype) -> list:
         (s.clone().requires_grad_(), ValueError, "must not require gradients"),
         (torch._neg_view(s), ValueError, "must not be a negated view"),
         (misaligned(torch.float32, ROWS, 2), ValueError, "aligned to its elements of 4 bytes"),
-        (X[:, :2].as_strided((4, 2), (2, 1)), ValueError, "must not overlap x in memory"),
+        (x[:, :2].as_strided((4, 2), (2, 1)), ValueError, "must not overlap x in memory"),
         (q.view(torch.float32).view(-1)[:8].view(4, 2), ValueError, r"not overlap out\[0\]"),
     ]
     cases += [((value, s), error, rf"out\[0\] {text}") for value, error, text in bad_q]
@@ -173,28 +175,31 @@ def bad_out(q_dtype: torch.dtype) -> list:
     return cases
 
 
+SCALES = {
+    "column_major_scales": NO_BOOL,
+    "use_ue8m0": NO_BOOL,
+    "eps": BAD_EPS,
+    "scale_dtype": BAD_SCALE_DTYPE,
+    "tma_aligned_scales": [*NO_BOOL, (True, ValueError, "needs column_major_scales=True")],
+    "scale_format": BAD_SCALE_FORMAT,
+    "group_size": BAD_GROUP_SIZE,
+    "backend": BAD_BACKEND,
+}
 # Of each function: what it takes, and what each argument does not.
 Q, S = q_of(INT8), s_of()
 TABLE = {
     ptgq.per_token_group_quant_fp8: (
         {"x": X, "group_size": GROUP, "out": (q_of(FP8), s_of())},
-        {
-            "x": BAD_X,
-            "group_size": BAD_GROUP_SIZE,
-            "column_major_scales": NO_BOOL,
-            "use_ue8m0": NO_BOOL,
-            "eps": BAD_EPS,
-            "scale_dtype": BAD_SCALE_DTYPE,
-            "tma_aligned_scales": [*NO_BOOL, (True, ValueError, "needs column_major_scales=True")],
-            "scale_format": BAD_SCALE_FORMAT,
-            "out": bad_out(FP8),
-            "backend": BAD_BACKEND,
-        },
+        {"x": [*BAD_X, NOT_DIVIDED], "out": bad_out(FP8), **SCALES},
+    ),
+    ptgq.silu_and_mul_per_token_group_quant_fp8: (
+        {"x": GATED, "group_size": GROUP, "out": (q_of(FP8), s_of())},
+        {"x": [*BAD_X, NOT_EVEN], "out": bad_out(FP8, GATED), **SCALES},
     ),
     ptgq.per_token_group_quant_int8: (
         {"x": X, "group_size": GROUP, "out": (q_of(INT8), s_of())},
         {
-            "x": BAD_X,
+            "x": [*BAD_X, NOT_DIVIDED],
             "group_size": BAD_GROUP_SIZE,
             "eps": BAD_EPS,
             "out": bad_out(INT8),

@@ -44,7 +44,7 @@ def tensors(draw, shape=None, dtypes=DTYPES):
                 else st.lists(st.integers(0, 3), max_size=6)
             )
         )
-    kind = draw(st.sampled_from(["contiguous"] * 4 + ["column", "padded", "any", "offset"]))
+    kind = draw(st.sampled_from(["contiguous"] * 12 + ["column", "padded", "any", "offset"]))
     strides = list(torch.empty(shape, device="meta").stride())
     if kind == "column" and len(shape) > 1:
         strides = [*torch.empty(shape[:-1], device="meta").stride(), math.prod(shape[:-1])]
@@ -82,7 +82,7 @@ def padded(shape, dtype, per_batch):
         shape, tuple(reversed(strides)))  # fmt: skip
 
 
-def related(draw, x, aligned=False, per_batch=False):
+def related(draw, x, column_major=False, aligned=False, per_batch=False):
     """``q`` and ``s`` as they should be for some group size, or whatever."""
     divisors = [n for n in (1, 4, 16, 17, 31, 64) if x.dim() and x.shape[-1] % n == 0]
     group_size = draw(st.sampled_from(divisors) if divisors and draw(often) else group_sizes)
@@ -99,6 +99,11 @@ def related(draw, x, aligned=False, per_batch=False):
     s_shape = (*x.shape[:-1], words)
     if aligned and draw(often):
         return q, padded(s_shape, dtype, per_batch), group_size
+    if column_major and draw(often):
+        memory = draw(tensors((words, math.prod(x.shape[:-1])), [dtype]))
+        if memory.is_contiguous():
+            return q, memory.t().reshape(s_shape) if x.dim() == 1 else memory.t().unflatten(
+                0, x.shape[:-1]), group_size  # fmt: skip
     return q, draw(tensors(s_shape, [dtype])), group_size
 
 
@@ -132,11 +137,15 @@ def for_seconds(check, strategy) -> dict[str, int]:
 def op_arguments(draw):
     likely = [torch.bfloat16, torch.float16, torch.float32]
     x = draw(tensors(dtypes=likely if draw(often) else DTYPES))
-    options = [draw(flags) for _ in range(2)] + [not draw(often) or draw(flags), not draw(often)]
-    q, s, group_size = related(draw, x, aligned=options[2], per_batch=options[3])
+    column_major = draw(flags)
+    aligned = (column_major or not draw(often)) and draw(flags)
+    options = [column_major, draw(flags), aligned, aligned and draw(flags)]
+    op = draw(st.sampled_from(["per_token_group_quant", "silu_and_mul_per_token_group_quant"]))
+    quantized = x[..., ::2] if op.startswith("silu") and x.dim() else x
+    q, s, group_size = related(draw, quantized, column_major, aligned, options[3])
     if not draw(often):
         q, s = s, q
-    return x, q, s, group_size, draw(epsilons), *options
+    return op, x, q, s, group_size, draw(epsilons), *options
 
 
 def copy_of(t):
@@ -146,11 +155,11 @@ def copy_of(t):
 
 
 def run_op(arguments):
-    x, q, s, *options = arguments
+    op, x, q, s, *options = arguments
     before = storages(x, q, s)
     expected = copy_of(q), copy_of(s)
     try:
-        torch.ops.ptgq.per_token_group_quant(x, q, s, *options)
+        getattr(torch.ops.ptgq, op)(x, q, s, *options)
     except (RuntimeError, TypeError):
         assert storages(x, q, s) == before
         return "refused"
@@ -158,19 +167,20 @@ def run_op(arguments):
         assert storages(x, q, s) == before
         return "empty"
     try:
-        torch.ops.ptgq.per_token_group_quant_reference(x, *expected, *options)
+        getattr(torch.ops.ptgq, f"{op}_reference")(x, *expected, *options)
     except ValueError as error:
         # Safe, but in no format that the public functions have.
         assert storages(x) == before[:1]
         return str(error)[:14]
     # What lies beside the results, too.
     assert storages(x, q, s) == [before[0], *storages(*expected)]
-    return "padded" if options[4] else "quantized"
+    return f"{op}, padded" if options[4] else op
 
 
-def test_the_op_itself():
+def test_the_ops_themselves():
     ends = for_seconds(run_op, op_arguments())
-    assert set(ends) - {"no such scales"} == {"refused", "empty", "quantized", "padded"}
+    names = ("per_token_group_quant", "silu_and_mul_per_token_group_quant")
+    assert {"refused", "empty", *names} <= set(ends)
 
 
 anything = st.one_of(
@@ -238,6 +248,9 @@ def run_dequantize(arguments):
     except (TypeError, ValueError) as error:
         return type(error).__name__
     q, s, group_size = arguments
+    if q.numel() == 0:
+        assert x.shape == q.shape
+        return "empty"
     if s.dtype is torch.int32:
         packed = torch.empty(s.shape, dtype=s.dtype).copy_(s)
         s = packed.view(torch.float8_e8m0fnu)[..., : q.shape[-1] // group_size]
