@@ -96,17 +96,17 @@ def test_names_of_kernels_are_readable(mangled, plain):
 
 
 def test_kernels_that_the_suite_does_not_name_are_told_together(monkeypatch):
-    known = "_ZN4ptgq11tile_kernelI6__halfLb1EEEvNS_13TileArgumentsE"
+    known = "_ZN4ptgq11tile_kernelI6__halfLb1ELb1EEEvNS_13TileArgumentsE"
     metrics = dict.fromkeys(machine_code.METRICS, 3)
     found = {(90, known): metrics, (90, "new"): metrics, (90, "newer"): metrics}
     monkeypatch.setattr(machine_code, "cuobjdump", lambda: "cuobjdump")
     monkeypatch.setattr(machine_code, "kernels", lambda path: found)
     monkeypatch.setattr(footprint, "_library", lambda: Path("_C.so"))
     results = footprint.library_kernels()
-    assert results[90, "tile_kernel<float16, 1>"] == metrics
+    assert results[90, "tile_kernel<float16, 1, 1>"] == metrics
     assert results[90, "others"] == {**metrics, "spill_bytes": 6, "instructions": 6}
     measured = {key for key, value in results.items() if isinstance(value, dict)}
-    assert measured == {(90, "tile_kernel<float16, 1>"), (90, "others")}
+    assert measured == {(90, "tile_kernel<float16, 1, 1>"), (90, "others")}
 
 
 def test_a_file_that_cannot_be_read_is_an_error(tmp_path, monkeypatch):

@@ -13,8 +13,8 @@ from . import common, machine_code, triton_offline
 ARCHITECTURES = (80, 90, 100)
 TRITON_ARCHITECTURES = (90, 100)
 INPUTS = ("bfloat16", "float16", "float32")
-# The kernels of the library: input dtype, whether INT8, and what else each is compiled for. What is
-# compiled and not named here, as in older commits, is told together: name new ones.
+# The kernels of the library with their template arguments: input dtype, whether INT8, and so on.
+# What is compiled and not named here, as in older commits, is told together: name new ones.
 OTHERS = "others"
 KERNELS = (
     *(
@@ -24,8 +24,14 @@ KERNELS = (
         for n in (1, 2, 4, 8, 16, 32)
     ),
     *(f"wide_kernel<{x}, {i}>" for x in INPUTS for i in (0, 1)),
-    *(f"tile_kernel<{x}, {i}>" for x in INPUTS for i in (0, 1)),
-    *(f"per_token_group_quant_kernel<{x}, {n}>" for x in INPUTS for n in (32, 256)),
+    *(f"tile_kernel<{x}, {flags}>" for x in INPUTS for flags in ("0, 0", "0, 1", "1, 1")),
+    *(
+        f"per_token_group_quant_kernel<{x}, {i}, {n}>"
+        for x in INPUTS
+        for i in (0, 1)
+        for n in (32, 256)
+    ),
+    *(f"silu_and_mul_kernel<{x}, {2**n}>" for x in INPUTS for n in range(5)),
     OTHERS,
 )
 
