@@ -114,7 +114,7 @@ __global__ void __launch_bounds__(kThreads, 1)
   absmax = kTeam == kWarpSize ? __reduce_max_sync(0xFFFFFFFF, absmax) : max_of_block(absmax);
 
   const float scale = group_scale(absmax, p.eps, p.int8 ? kMaxInt8 : kMaxE4m3, p.power_of_two);
-  const float reciprocal = __frcp_rn(scale);
+  const float reciprocal = reciprocal_of(scale);
   if (lane == 0) store_scale(p, token, group, scale);
   for (int64_t i = lane; i < p.group_size; i += kBatch * kTeam) {
 #pragma unroll

@@ -41,11 +41,35 @@ PTGQ_HOST_DEVICE float round_up_to_power_of_two(float positive) {
   return float_of((bits_of(positive) + 0x7FFFFF) & 0x7F800000);
 }
 
-// IEEE division: neither --use_fast_math nor -ffast-math may be set.
+// absmax / qmax as IEEE division rounds it: neither --use_fast_math nor -ffast-math may be set.
+PTGQ_HOST_DEVICE float quotient_by_qmax(float absmax, float qmax) {
+#ifdef __CUDA_ARCH__
+  // The correctly rounded reciprocal, a constant, and one residual step, as in quotient() of
+  // cuda_kernel.cuh. A division would look for subnormals, and none can be here: eps >= 1e-24.
+  const float reciprocal = qmax == kMaxInt8 ? 1.0f / kMaxInt8 : 1.0f / kMaxE4m3;
+  const float y = __fmul_rn(absmax, reciprocal);
+  return __fmaf_rn(__fmaf_rn(-y, qmax, absmax), reciprocal, y);
+#else
+  return absmax / qmax;
+#endif
+}
+
+// 1 / x, rounded to nearest, for 2^-126 <= x < 2^126; NaN of NaN.
+PTGQ_HOST_DEVICE float reciprocal_of(float x) {
+#ifdef __CUDA_ARCH__
+  // What __frcp_rn does in this range, without asking whether x is in it.
+  float y;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return __fmaf_rn(__fmaf_rn(-x, y, 1.0f), y, y);
+#else
+  return 1.0f / x;
+#endif
+}
+
 PTGQ_HOST_DEVICE float group_scale(uint32_t absmax_bits, float eps, float qmax, bool power_of_two) {
   if (!is_finite(absmax_bits)) return float_of(kNanBits);
   const float absmax = float_of(absmax_bits);
-  const float scale = (absmax > eps ? absmax : eps) / qmax;
+  const float scale = quotient_by_qmax(absmax > eps ? absmax : eps, qmax);
   return power_of_two ? round_up_to_power_of_two(scale) : scale;
 }
 

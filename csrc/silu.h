@@ -14,18 +14,6 @@ PTGQ_HOST_DEVICE float fused_multiply_add(float a, float b, float c) {
 #endif
 }
 
-// 1 / x, rounded to nearest, for 1 <= x < 2^126.
-PTGQ_HOST_DEVICE float reciprocal_of(float x) {
-#ifdef __CUDA_ARCH__
-  // What __frcp_rn does in this range, without asking whether x is in it.
-  float y;
-  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return __fmaf_rn(__fmaf_rn(-x, y, 1.0f), y, y);
-#else
-  return 1.0f / x;
-#endif
-}
-
 // exp(-x) for |x| <= 87: 2^n * 2^f with n the integer nearest to -x * log2(e).
 PTGQ_HOST_DEVICE float exp_of_minus(float x) {
   const float shifted = fused_multiply_add(x, -0x1.715476p+0f, 0x1.8p23f);  // n in the last bits

@@ -48,7 +48,7 @@ __global__ void __launch_bounds__(512)
     absmax = max(absmax, __shfl_xor_sync(0xFFFFFFFF, absmax, offset));
   }
   const float scale = group_scale(absmax, p.eps, kMaxE4m3, p.power_of_two);
-  const float reciprocal = __frcp_rn(scale);
+  const float reciprocal = reciprocal_of(scale);
   if (!has_group) return;
   uint8_t* const q = p.q + token * hidden_dim + column;
 #pragma unroll

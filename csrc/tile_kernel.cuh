@@ -106,7 +106,7 @@ __global__ void __launch_bounds__(kTileThreads)
     }
     const uint32_t absmax = absmax_of_lanes(values, a.run, a.lanes);
     const float scale = group_scale(absmax, p.eps, kInt8 ? kMaxInt8 : kMaxE4m3, p.power_of_two);
-    const float reciprocal = __frcp_rn(scale);
+    const float reciprocal = reciprocal_of(scale);
     if (start == 0 && inside) {
       const uint32_t row = static_cast<uint32_t>(first_token) + token;
       if constexpr (kPlain) {

@@ -171,7 +171,7 @@ __global__ void __launch_bounds__(512) vector_kernel(const __grid_constant__ Vec
     absmax = max(absmax, __shfl_xor_sync(0xFFFFFFFF, absmax, offset));
   }
   const float scale = group_scale(absmax, p.eps, kInt8 ? kMaxInt8 : kMaxE4m3, p.power_of_two);
-  const float reciprocal = __frcp_rn(scale);
+  const float reciprocal = reciprocal_of(scale);
 
   const uint4 codes = lane_codes<kInt8>(x, scale, reciprocal, is_finite(absmax));
   if (!inside) return;
@@ -201,7 +201,7 @@ __global__ void __launch_bounds__(512) wide_kernel(const __grid_constant__ Probl
   }
   absmax = max_of_block(absmax);
   const float scale = group_scale(absmax, p.eps, kInt8 ? kMaxInt8 : kMaxE4m3, p.power_of_two);
-  const float reciprocal = __frcp_rn(scale);
+  const float reciprocal = reciprocal_of(scale);
   if (threadIdx.x == 0) store_scale(p, token, group, scale);
   for (int64_t i = begin; i < p.group_size; i += step) {
     vector.load(x + i);
