@@ -47,15 +47,15 @@ struct LaneVector {
 
   // The largest |x| as float32 bits: infinity and NaN lie above all finite values.
   __device__ __forceinline__ uint32_t absmax_bits() const {
-    uint32_t absmax = 0;
     if constexpr (sizeof(T) == 2) {
-      // Two at a time: as integers, magnitudes of 16 bits order like the values.
-      const uint32_t* pairs = reinterpret_cast<const uint32_t*>(words);
+      using Pair = std::conditional_t<std::is_same_v<T, __half>, __half2, __nv_bfloat162>;
+      const Pair* const pairs = reinterpret_cast<const Pair*>(words);
+      Pair largest = __habs2(pairs[0]);
 #pragma unroll
-      for (int i = 0; i < kLaneElements / 2; ++i) absmax = __vmaxu2(absmax, pairs[i] & 0x7FFF7FFF);
-      const auto largest = static_cast<uint16_t>(max(absmax >> 16, absmax & 0xFFFF));
-      return absolute_bits(to_float(*reinterpret_cast<const T*>(&largest)));
+      for (int i = 1; i < kLaneElements / 2; ++i) largest = __hmax2_nan(largest, __habs2(pairs[i]));
+      return absolute_bits(to_float(__hmax_nan(largest.x, largest.y)));
     } else {
+      uint32_t absmax = 0;
 #pragma unroll
       for (int i = 0; i < kLaneElements; ++i) absmax = max(absmax, absolute_bits(element(i)));
       return absmax;
@@ -91,9 +91,19 @@ __device__ __forceinline__ uint32_t pack(float a, float b, float c, float d) {
     const uint32_t cd = __byte_perm(bits_of(c + 0x1.8p23f), bits_of(d + 0x1.8p23f), 0x0040);
     return __byte_perm(ab, cd, 0x5410);
   } else {
+#if __CUDA_ARCH__ >= 890
+    // As below, but that the halves' upper bits are not cleared first.
+    uint32_t word;
+    asm("{.reg .b16 ab, cd; cvt.rn.satfinite.e4m3x2.f32 ab, %2, %1;"
+        " cvt.rn.satfinite.e4m3x2.f32 cd, %4, %3; mov.b32 %0, {ab, cd};}"
+        : "=r"(word)
+        : "f"(a), "f"(b), "f"(c), "f"(d));
+    return word;
+#else
     const uint32_t ab = __nv_cvt_float2_to_fp8x2(make_float2(a, b), __NV_SATFINITE, __NV_E4M3);
     const uint32_t cd = __nv_cvt_float2_to_fp8x2(make_float2(c, d), __NV_SATFINITE, __NV_E4M3);
     return ab | cd << 16;
+#endif
   }
 }
 
