@@ -91,6 +91,7 @@ void launch_warps(void (*kernel)(VectorArguments), const Problem& p, Launch how)
   const int64_t warps = p.column_major ? ceil_div(p.num_tokens, Tile::kTokens) * groups
                                        : ceil_div(p.num_tokens * p.num_groups, Tile::kGroups);
   const VectorArguments arguments{p, divisor_of(static_cast<uint32_t>(groups)),
+                                  static_cast<uint32_t>(p.num_groups * p.group_size),
                                   static_cast<uint32_t>(warps), how.first_wave};
   launch_kernel(kernel, ceil_div(warps, kBlock / kWarpSize), kBlock, arguments, how);
 }
@@ -167,12 +168,13 @@ void launch_silu_and_mul(const Problem& p, Launch how) {
   if (p.group_size > kMaxTileGroup || !has_small_indices(p) || !has_whole_lanes<T>(p)) {
     return launch_generic<T, true>(p, how);
   }
-  const int64_t lanes = ceil_div(p.group_size, kSiluVectors * kLaneElements);
+  const int64_t lanes = p.group_size / kLaneElements;
   if (lanes <= 1) return launch_warps<1>(silu_and_mul_kernel<T, 1>, p, how);
   if (lanes <= 2) return launch_warps<2>(silu_and_mul_kernel<T, 2>, p, how);
   if (lanes <= 4) return launch_warps<4>(silu_and_mul_kernel<T, 4>, p, how);
   if (lanes <= 8) return launch_warps<8>(silu_and_mul_kernel<T, 8>, p, how);
-  return launch_warps<16>(silu_and_mul_kernel<T, 16>, p, how);
+  if (lanes <= 16) return launch_warps<16>(silu_and_mul_kernel<T, 16>, p, how);
+  return launch_warps<32>(silu_and_mul_kernel<T, 32>, p, how);
 }
 
 }  // namespace

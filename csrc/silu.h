@@ -29,9 +29,17 @@ PTGQ_HOST_DEVICE float exp_of_minus(float x) {
   return float_of(bits_of(power) + (bits_of(shifted) << 23));
 }
 
+// Of gates beyond, exp's argument is kept there.
+constexpr float kMaxSiluExponent = 87.0f;
+
+// For |gate| <= kMaxSiluExponent.
+PTGQ_HOST_DEVICE float silu_and_mul_within(float gate, float up) {
+  return gate * reciprocal_of(1.0f + exp_of_minus(gate)) * up;
+}
+
 PTGQ_HOST_DEVICE float silu_and_mul(float gate, float up) {
-  const float at_least = gate < -87.0f ? -87.0f : gate;
-  const float inside = at_least > 87.0f ? 87.0f : at_least;
+  const float at_least = gate < -kMaxSiluExponent ? -kMaxSiluExponent : gate;
+  const float inside = at_least > kMaxSiluExponent ? kMaxSiluExponent : at_least;
   return gate * reciprocal_of(1.0f + exp_of_minus(inside)) * up;
 }
 

@@ -6,10 +6,24 @@
 
 namespace ptgq {
 
-// Vectors a lane: what is not arithmetic costs half as much an element as with one.
-constexpr int kSiluVectors = 2;
+// gate becomes silu(gate) * up, rounded to T. kWithin: no |gate| exceeds kMaxSiluExponent.
+template <bool kWithin, typename T>
+__device__ __forceinline__ void activate(LaneVector<T>& gate, const LaneVector<T>& up) {
+  constexpr int kElements = sizeof(uint32_t) / sizeof(T);
+#pragma unroll
+  for (int i = 0; i < kLaneElements; i += kElements) {
+    float y[kElements];
+#pragma unroll
+    for (int j = 0; j < kElements; ++j) {
+      const float a = gate.element(i + j);
+      const float b = up.element(i + j);
+      y[j] = kWithin ? silu_and_mul_within(a, b) : silu_and_mul(a, b);
+    }
+    gate.word(i / kElements) = rounded_bits(y, T{});
+  }
+}
 
-// kLanes lanes a group, of which some may be idle, in part or wholly.
+// kLanes lanes a group, of which the last may be idle: a power of two, for the shuffles.
 template <typename T, int kLanes>
 __global__ void __launch_bounds__(512)
     silu_and_mul_kernel(const __grid_constant__ VectorArguments a) {
@@ -18,45 +32,38 @@ __global__ void __launch_bounds__(512)
   const uint32_t warp = (blockIdx.x * blockDim.x + threadIdx.x) / kWarpSize;
   if (warp >= a.num_warps) return;
   const uint32_t lane = threadIdx.x % kWarpSize;
-  const auto [token, group] = place_of<kLanes>(a, warp, lane);
+  const Place at = place_of<kLanes>(a, warp, lane);
+  const auto size = static_cast<uint32_t>(p.group_size);
   const uint32_t start = lane % kLanes * kLaneElements;
-  constexpr uint32_t kStep = kLanes * kLaneElements;
-  const bool has_group = token < p.num_tokens && group < p.num_groups;
-  const int64_t hidden_dim = p.num_groups * p.group_size;
-  const uint32_t column = group * static_cast<uint32_t>(p.group_size) + start;
-  const T* const gates = static_cast<const T*>(p.x) + token * p.x_token_stride + column;
+  // Lanes without work stay for the shuffles, and read what another lane reads.
+  const uint32_t token = min(at.token, static_cast<uint32_t>(p.num_tokens) - 1);
+  const uint32_t group = min(at.group, static_cast<uint32_t>(p.num_groups) - 1);
+  const T* const from = static_cast<const T*>(p.x) + token * p.x_token_stride +
+                        (group * size + min(start, size - kLaneElements));
 
   wait_for_previous_kernel();
-  LaneVector<T> x[kSiluVectors]{};
-  LaneVector<T> up[kSiluVectors]{};
-#pragma unroll
-  for (int i = 0; i < kSiluVectors; ++i) {
-    if (has_group && start + i * kStep < p.group_size) {
-      x[i].load(gates + i * kStep);
-      up[i].load(gates + hidden_dim + i * kStep);
-    }
-  }
+  LaneVector<T> gate;
+  LaneVector<T> up;
+  gate.load(from);
+  up.load(from + a.hidden_dim);
   __syncwarp();  // the loads are not put off
-  uint32_t absmax = 0;
-#pragma unroll
-  for (int i = 0; i < kSiluVectors; ++i) {
-    x[i].activate(up[i]);
-    absmax = max(absmax, x[i].absmax_bits());
+  // Almost always: two instructions less an element.
+  if (gate.absmax_bits() <= bits_of(kMaxSiluExponent)) {
+    activate<true>(gate, up);
+  } else {
+    activate<false>(gate, up);
   }
+  uint32_t absmax = gate.absmax_bits();
 #pragma unroll
   for (int offset = kLanes / 2; offset > 0; offset /= 2) {
     absmax = max(absmax, __shfl_xor_sync(0xFFFFFFFF, absmax, offset));
   }
   const float scale = group_scale(absmax, p.eps, kMaxE4m3, p.power_of_two);
-  const float reciprocal = reciprocal_of(scale);
-  if (!has_group) return;
-  uint8_t* const q = p.q + token * hidden_dim + column;
-#pragma unroll
-  for (int i = 0; i < kSiluVectors; ++i) {
-    if (start + i * kStep >= p.group_size) continue;
-    *reinterpret_cast<uint4*>(q + i * kStep) = lane_codes<false>(x[i], scale, reciprocal, true);
-  }
-  if (start == 0) store_scale(p, token, group, scale);
+  const uint4 codes = lane_codes<false>(gate, scale, reciprocal_of(scale), true);
+  if (!exists(p, at) || start >= size) return;
+  const uint32_t column = at.group * size + start;
+  *reinterpret_cast<uint4*>(p.q + int64_t{at.token} * a.hidden_dim + column) = codes;
+  if (start == 0) store_scale(p, at.token, at.group, scale);
 }
 
 }  // namespace ptgq

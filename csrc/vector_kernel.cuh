@@ -30,20 +30,8 @@ struct LaneVector {
     return to_float(reinterpret_cast<const T*>(words)[i]);
   }
 
-  // Becomes silu(this) * up, rounded to T.
-  __device__ __forceinline__ void activate(const LaneVector& up) {
-    uint32_t* const four_bytes = reinterpret_cast<uint32_t*>(words);
-    constexpr int kElements = sizeof(uint32_t) / sizeof(T);
-#pragma unroll
-    for (int i = 0; i < kLaneElements / kElements; ++i) {
-      float y[kElements];
-#pragma unroll
-      for (int j = 0; j < kElements; ++j) {
-        y[j] = silu_and_mul(element(kElements * i + j), up.element(kElements * i + j));
-      }
-      four_bytes[i] = rounded_bits(y, T{});
-    }
-  }
+  // Four bytes of neighbouring elements.
+  __device__ __forceinline__ uint32_t& word(int i) { return reinterpret_cast<uint32_t*>(words)[i]; }
 
   // The largest |x| as float32 bits: infinity and NaN lie above all finite values.
   __device__ __forceinline__ uint32_t absmax_bits() const {
@@ -77,7 +65,8 @@ struct Divisor {
 
 struct VectorArguments {
   Problem problem;
-  Divisor groups;       // by a token's groups; column-major, by its sets of kColumns groups
+  Divisor groups;  // by a token's groups; column-major, by its sets of kColumns groups
+  uint32_t hidden_dim;
   uint32_t num_warps;   // that have work
   uint32_t first_wave;  // blocks that may start, and wait, while the previous kernel runs
 };
@@ -137,6 +126,12 @@ struct Place {
   uint32_t group;
 };
 
+// A warp's last groups may be none.
+__device__ __forceinline__ bool exists(const Problem& p, Place at) {
+  return at.token < static_cast<uint32_t>(p.num_tokens) &&
+         at.group < static_cast<uint32_t>(p.num_groups);
+}
+
 // The group of a lane, of which kLanes have the same. A warp's groups are neighbours as the scales
 // lie in memory: in a row or, column-major, in columns.
 template <int kLanes>
@@ -162,10 +157,11 @@ __global__ void __launch_bounds__(512) vector_kernel(const __grid_constant__ Vec
   const uint32_t warp = (blockIdx.x * blockDim.x + threadIdx.x) / kWarpSize;
   if (warp >= a.num_warps) return;
   const uint32_t lane = threadIdx.x % kWarpSize;
-  const auto [token, group] = place_of<kLanes>(a, warp, lane);
+  const Place at = place_of<kLanes>(a, warp, lane);
+  const auto [token, group] = at;
   const uint32_t start = lane % kLanes * kLaneElements;
   // Lanes without work stay for the shuffles.
-  const bool inside = token < p.num_tokens && group < p.num_groups && start < p.group_size;
+  const bool inside = exists(p, at) && start < p.group_size;
   const uint32_t column = group * static_cast<uint32_t>(p.group_size) + start;
   const T* from = static_cast<const T*>(p.x) + token * p.x_token_stride + column;
 
@@ -185,8 +181,7 @@ __global__ void __launch_bounds__(512) vector_kernel(const __grid_constant__ Vec
 
   const uint4 codes = lane_codes<kInt8>(x, scale, reciprocal, is_finite(absmax));
   if (!inside) return;
-  const int64_t hidden_dim = p.num_groups * p.group_size;
-  *reinterpret_cast<uint4*>(p.q + token * hidden_dim + column) = codes;
+  *reinterpret_cast<uint4*>(p.q + int64_t{token} * a.hidden_dim + column) = codes;
   if (lane % kLanes == 0) store_scale(p, token, group, scale);
 }
 
