@@ -3,10 +3,12 @@
 
 #include <algorithm>
 #include <atomic>
+#include <numeric>
 #include <stdexcept>
 #include <string>
 
 #include "silu_kernel.cuh"
+#include "small_kernel.cuh"
 #include "tile_kernel.cuh"
 
 namespace ptgq {
@@ -16,6 +18,7 @@ constexpr int64_t kMaxIndex = 0x7FFFFFFF;
 constexpr int64_t kMaxWarpGroup = 2048;  // above, one warp would be long at a group
 // Small blocks: few idle warps in small problems, and no slower in large ones.
 constexpr int kBlock = 128;
+constexpr int64_t kWord = 16;  // bytes of the widest access
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -25,8 +28,6 @@ Divisor divisor_of(uint32_t divisor) {
   const uint64_t multiplier = (uint64_t{1} << (31 + log2)) / divisor + 1;
   return {divisor, static_cast<uint32_t>(multiplier), log2 == 0 ? 0 : log2 - 1};
 }
-
-bool is_aligned(const void* pointer) { return reinterpret_cast<uintptr_t>(pointer) % 16 == 0; }
 
 struct Launch {
   cudaStream_t stream;
@@ -69,11 +70,17 @@ void launch_kernel(void (*kernel)(Arguments), int64_t blocks, int block, const A
   cudaLaunchKernelEx(&config, kernel, arguments);
 }
 
-// Whether 16-byte accesses reach the elements, 16 a lane.
+// Whether 16-byte loads and stores of kElements codes reach the elements, so many at a time.
+template <typename T, int kElements>
+bool has_aligned(const Problem& p) {
+  return reinterpret_cast<uintptr_t>(p.x) % 16 == 0 &&
+         reinterpret_cast<uintptr_t>(p.q) % kElements == 0 &&
+         (p.num_tokens == 1 || p.x_token_stride * sizeof(T) % 16 == 0);
+}
+
 template <typename T>
 bool has_whole_lanes(const Problem& p) {
-  return p.group_size % kLaneElements == 0 && is_aligned(p.x) && is_aligned(p.q) &&
-         (p.num_tokens == 1 || p.x_token_stride * sizeof(T) % 16 == 0);
+  return p.group_size % kLaneElements == 0 && has_aligned<T, kLaneElements>(p);
 }
 
 // Whether 31-bit indices reach every token, element of a token and group, and beyond in a tile.
@@ -107,34 +114,69 @@ void launch_vector(const Problem& p, Launch how) {
   return launch_warps<32>(vector_kernel<T, kInt8, 32>, p, how);
 }
 
-template <typename T, bool kInt8>
-void launch_tile(Problem p, Launch how) {
-  // Row-major, contiguous rows are one.
+// Row-major, contiguous rows are one: it ends but once.
+Problem with_one_row(Problem p) {
   if (!p.column_major && p.plain && p.x_token_stride == p.num_groups * p.group_size) {
     p.num_groups *= p.num_tokens;
     p.num_tokens = 1;
   }
+  return p;
+}
+
+template <typename T, bool kInt8>
+auto tile_kernel_for(bool interleaved, bool plain) {
+  // Scales that are not plain are rare: one kernel.
+  if (!plain) return tile_kernel<T, kInt8, true, kInt8>;
+  return interleaved ? tile_kernel<T, kInt8, true, true> : tile_kernel<T, kInt8, false, true>;
+}
+
+template <typename T, bool kInt8>
+void launch_tile(const Problem& p, Launch how) {
   TileArguments a{};
   a.problem = p;
-  a.lanes = 1;
-  while (a.lanes * kMaxRun < p.group_size) a.lanes *= 2;
-  a.run = static_cast<uint32_t>(ceil_div(p.group_size, a.lanes));
-  int64_t slots = kTileThreads / a.lanes;
+  while (int64_t{kMaxRun} << a.lanes_log2 < p.group_size) ++a.lanes_log2;
+  a.run = static_cast<uint32_t>(ceil_div(p.group_size, int64_t{1} << a.lanes_log2));
+  int64_t slots = kTileThreads >> a.lanes_log2;
   while (slots * p.group_size < kTileCodes && slots < kTileSlots) slots *= 2;
-  // Column-major, 8 tokens: their float32 scales of a group fill a sector.
-  const int64_t tokens = p.column_major ? std::min<int64_t>(slots, 8) : 1;
-  a.groups = static_cast<uint32_t>(std::min(slots / tokens, p.num_groups));
-  const int64_t tiles = ceil_div(p.num_groups, a.groups);
-  a.groups = static_cast<uint32_t>(ceil_div(p.num_groups, tiles));
-  a.tokens = static_cast<uint32_t>(std::min(slots / a.groups / tokens * tokens, p.num_tokens));
+  // Column-major, tokens whose scales of a group fill a sector, or half of it: of more tokens too
+  // little would be read side by side.
+  const int64_t sector = p.column_major ? std::min<int64_t>(slots, p.e8m0 ? 16 : 8) : 1;
+  int64_t groups = std::min(slots / sector, p.num_groups);
+  groups = ceil_div(p.num_groups, ceil_div(p.num_groups, groups));
+  // Groups that end with a 16-byte word, if so many fit: what follows begins with one.
+  const int64_t whole = kWord / std::gcd(p.group_size, kWord);
+  if (groups > whole) groups -= groups % whole;
+  const int64_t tiles = ceil_div(p.num_groups, groups);
+  const int64_t tokens = std::min(slots / groups / sector * sector, p.num_tokens);
   a.tiles = divisor_of(static_cast<uint32_t>(tiles));
-  a.slot = divisor_of(p.column_major ? a.tokens : a.groups);
+  a.groups = divisor_of(static_cast<uint32_t>(groups));
+  a.tokens = divisor_of(static_cast<uint32_t>(tokens));
   // One more than the codes need: they may start at any byte of the first.
-  const int64_t words = ceil_div(a.groups * p.group_size, sizeof(uint4)) + 1;
+  const int64_t words = ceil_div(groups * p.group_size, kWord) + 1;
   a.words = divisor_of(static_cast<uint32_t>(words));
-  const auto kernel = kInt8 || p.plain ? tile_kernel<T, kInt8, true> : tile_kernel<T, kInt8, kInt8>;
-  launch_kernel(kernel, ceil_div(p.num_tokens, a.tokens) * tiles, kTileThreads, a, how,
-                a.tokens * words * sizeof(uint4));
+  const int64_t scale_bytes = p.column_major ? (groups | 1) * sizeof(float) : 0;
+  // Longest runs begin at multiples of 16 elements: the lanes' accesses would meet in few banks.
+  const bool interleaved = a.run == kMaxRun;
+  launch_kernel(tile_kernel_for<T, kInt8>(interleaved, p.plain),
+                ceil_div(p.num_tokens, tokens) * tiles, kTileThreads, a, how,
+                tokens * (words * kWord + scale_bytes));
+}
+
+template <typename T, bool kInt8>
+void launch_small(const Problem& p, Launch how) {
+  SmallArguments a{};
+  a.problem = p;
+  const int64_t sets = ceil_div(p.num_groups, kSetGroups);
+  const int64_t tiles = ceil_div(sets, kSmallSets);
+  a.sets = divisor_of(static_cast<uint32_t>(p.column_major ? tiles : sets));
+  a.aligned = has_aligned<T, kSetGroups>(p) &&
+              (p.num_tokens == 1 || p.num_groups * p.group_size % kSetGroups == 0);
+  const int64_t blocks = p.column_major ? ceil_div(p.num_tokens, kSmallTokens) * tiles
+                                        : ceil_div(p.num_tokens * sets, kSmallThreads);
+  void (*const kernels[])(SmallArguments) = {small_kernel<T, kInt8, 1>, small_kernel<T, kInt8, 2>,
+                                             small_kernel<T, kInt8, 3>, small_kernel<T, kInt8, 4>,
+                                             small_kernel<T, kInt8, 5>, small_kernel<T, kInt8, 6>};
+  launch_kernel(kernels[p.group_size - 1], blocks, kSmallThreads, a, how);
 }
 
 template <typename T, bool kSilu>
@@ -153,7 +195,10 @@ void launch(const Problem& p, Launch how) {
   const int64_t groups = p.num_tokens * p.num_groups;
   const bool small = p.group_size <= kMaxTileGroup && has_small_indices(p);
   if (small && has_whole_lanes<T>(p)) return launch_vector<T, kInt8>(p, how);
-  if (small) return launch_tile<T, kInt8>(p, how);
+  if (small && p.group_size <= kMaxSmallGroup && p.plain) {
+    return launch_small<T, kInt8>(with_one_row(p), how);
+  }
+  if (small) return launch_tile<T, kInt8>(with_one_row(p), how);
   if (p.group_size > kMaxTileGroup && has_whole_lanes<T>(p) && groups <= kMaxIndex) {
     // Two vectors a thread: what it reads twice is in the cache.
     const int64_t threads = ceil_div(p.group_size, 2 * kLaneElements * kWarpSize) * kWarpSize;

@@ -13,16 +13,16 @@ constexpr int kTileSlots = 1024;
 constexpr int kMaxRun = 16;  // elements that a lane may hold
 constexpr int kStep = 4;     // elements between looks whether a run is at its end
 
-// A block's tile: rows of neighbouring groups of neighbouring tokens; the last ones are cut off.
+// A block's tile: rows of neighbouring groups of neighbouring tokens; the last ones are cut off. In
+// shared memory are its codes and, column-major, its scales.
 struct TileArguments {
   Problem problem;
-  Divisor tiles;    // by the tiles of a token
-  Divisor slot;     // by the tile's groups of a token or, column-major, by its tokens
-  Divisor words;    // by the 16-byte words of a row of codes in shared memory
-  uint32_t tokens;  // of the tile
-  uint32_t groups;  // of a token in the tile
-  uint32_t lanes;   // of a group, a power of two
-  uint32_t run;     // elements of a lane, at most kMaxRun
+  Divisor tiles;        // by the tiles of a token
+  Divisor groups;       // by the tile's groups of a token
+  Divisor tokens;       // by the tile's tokens
+  Divisor words;        // by the 16-byte words of a row of codes in shared memory
+  uint32_t lanes_log2;  // of the lanes of a group
+  uint32_t run;         // elements of a lane, at most kMaxRun
 };
 
 // Stores rows of codes that lie in shared memory as they do in q: at the same offsets from 16
@@ -63,9 +63,10 @@ __device__ __forceinline__ uint32_t absmax_of_lanes(const T (&values)[kMaxRun], 
   return absmax;
 }
 
-// Each lane holds a run of neighbouring elements. Codes go through shared memory: each stored by
-// itself would be a write of a whole sector. kPlain: what other scales need takes registers.
-template <typename T, bool kInt8, bool kPlain>
+// Each lane holds a run of neighbouring elements or, kInterleaved, each next one of the group.
+// Codes go through shared memory: each stored by itself would be a write of a whole sector. kPlain:
+// what other scales need takes registers.
+template <typename T, bool kInt8, bool kInterleaved, bool kPlain>
 __global__ void __launch_bounds__(kTileThreads)
     tile_kernel(const __grid_constant__ TileArguments a) {
   extern __shared__ uint4 codes[];
@@ -74,26 +75,42 @@ __global__ void __launch_bounds__(kTileThreads)
   const auto size = static_cast<uint32_t>(p.group_size);
   const int64_t hidden_dim = p.num_groups * p.group_size;
   const uint32_t tile_row = a.tiles.quotient(blockIdx.x);
-  const int64_t first_token = int64_t{tile_row} * a.tokens;
-  const int64_t first_group = int64_t{blockIdx.x - tile_row * a.tiles.divisor} * a.groups;
-  const auto tokens = static_cast<uint32_t>(min(int64_t{a.tokens}, p.num_tokens - first_token));
-  const auto groups = static_cast<uint32_t>(min(int64_t{a.groups}, p.num_groups - first_group));
+  const int64_t first_token = int64_t{tile_row} * a.tokens.divisor;
+  const int64_t first_group = int64_t{blockIdx.x - tile_row * a.tiles.divisor} * a.groups.divisor;
+  const auto tokens =
+      static_cast<uint32_t>(min(int64_t{a.tokens.divisor}, p.num_tokens - first_token));
+  const auto groups =
+      static_cast<uint32_t>(min(int64_t{a.groups.divisor}, p.num_groups - first_group));
   const T* const tile_x =
       static_cast<const T*>(p.x) + first_token * p.x_token_stride + first_group * size;
   uint8_t* const tile_q = p.q + first_token * hidden_dim + first_group * size;
   const auto q_offset = static_cast<uint32_t>(reinterpret_cast<uintptr_t>(tile_q));
-  const uint32_t start = (threadIdx.x & (a.lanes - 1)) * a.run;
+  const uint32_t lanes = 1 << a.lanes_log2;
+  const uint32_t lane = threadIdx.x & (lanes - 1);
+  const uint32_t start = kInterleaved ? lane : lane * a.run;
+  const uint32_t step = kInterleaved ? lanes : 1;
+  auto* const scales = reinterpret_cast<float*>(codes + a.tokens.divisor * a.words.divisor);
+  const uint32_t pitch = a.groups.divisor | 1;  // columns of scales lie in different banks
+  const auto put = [&](uint32_t token, uint32_t group, float scale) {
+    const auto row = static_cast<uint32_t>(first_token) + token;
+    if constexpr (kPlain) {
+      store_plain_scale(p, row, first_group + group, scale);
+    } else {
+      store_scale(p, row, first_group + group, scale);
+    }
+  };
 
   wait_for_previous_kernel();
-  for (uint32_t base = 0; base < a.tokens * a.groups; base += kTileThreads / a.lanes) {
-    const uint32_t slot = base + threadIdx.x / a.lanes;
-    const uint32_t major = a.slot.quotient(slot);
-    const uint32_t minor = slot - major * a.slot.divisor;
-    const uint32_t token = p.column_major ? minor : major;
-    const uint32_t group = p.column_major ? major : minor;
+  const uint32_t slots = a.tokens.divisor * a.groups.divisor;
+  for (uint32_t base = 0; base < slots; base += kTileThreads >> a.lanes_log2) {
+    const uint32_t slot = base + (threadIdx.x >> a.lanes_log2);
+    const uint32_t token = a.groups.quotient(slot);
+    const uint32_t group = slot - token * a.groups.divisor;
     const bool inside = token < tokens && group < groups;
     // Lanes without elements stay for the shuffles.
-    const int count = inside && start < size ? static_cast<int>(min(a.run, size - start)) : 0;
+    const int left = inside && start < size ? static_cast<int>(size - start) : 0;
+    const int count = kInterleaved ? (left + static_cast<int>(step) - 1) >> a.lanes_log2
+                                   : min(static_cast<int>(a.run), left);
     const uint32_t column = group * size + start;
 
     const T* const x = tile_x + token * p.x_token_stride + column;
@@ -102,17 +119,16 @@ __global__ void __launch_bounds__(kTileThreads)
     for (int i = 0; i < kMaxRun; i += kStep) {
       if (i >= a.run) break;
 #pragma unroll
-      for (int j = i; j < i + kStep; ++j) values[j] = j < count ? x[j] : T{};
+      for (int j = i; j < i + kStep; ++j) values[j] = j < count ? x[j * step] : T{};
     }
-    const uint32_t absmax = absmax_of_lanes(values, a.run, a.lanes);
+    const uint32_t absmax = absmax_of_lanes(values, a.run, lanes);
     const float scale = group_scale(absmax, p.eps, kInt8 ? kMaxInt8 : kMaxE4m3, p.power_of_two);
     const float reciprocal = reciprocal_of(scale);
-    if (start == 0 && inside) {
-      const uint32_t row = static_cast<uint32_t>(first_token) + token;
-      if constexpr (kPlain) {
-        store_plain_scale(p, row, first_group + group, scale);
+    if (lane == 0 && inside) {
+      if (p.column_major) {
+        scales[token * pitch + group] = scale;
       } else {
-        store_scale(p, row, first_group + group, scale);
+        put(token, group, scale);
       }
     }
 
@@ -130,12 +146,19 @@ __global__ void __launch_bounds__(kTileThreads)
       if (kInt8 && !is_finite(absmax)) four = 0;
 #pragma unroll
       for (int j = 0; j < kStep; ++j) {
-        if (i + j < count) q[i + j] = static_cast<uint8_t>(four >> 8 * j);
+        if (i + j < count) q[(i + j) * step] = static_cast<uint8_t>(four >> 8 * j);
       }
     }
   }
   __syncthreads();
   store_rows(tile_q, hidden_dim, codes, tokens, groups * size, a.words);
+  if (!p.column_major) return;
+  // Column by column: neighbouring threads store neighbours.
+  for (uint32_t i = threadIdx.x; i < slots; i += kTileThreads) {
+    const uint32_t group = a.tokens.quotient(i);
+    const uint32_t token = i - group * a.tokens.divisor;
+    if (token < tokens && group < groups) put(token, group, scales[token * pitch + group]);
+  }
 }
 
 }  // namespace ptgq
