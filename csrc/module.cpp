@@ -1,6 +1,8 @@
 // The Python module ptgq._C: calls that pass torch's dispatcher by. What is unusual or wrong is
 // refused (None), not raised: ptgq.api then says what is wrong with it, or serves it through the
 // dispatcher (op.cpp).
+#include <atomic>
+
 #include "stream.h"
 #include "tensors.h"
 
@@ -8,7 +10,7 @@ namespace ptgq {
 namespace {
 
 // The devices that ptgq.backends has this library serve: bit 0 is the CPU, bit 1 + i CUDA's i.
-uint64_t served = 0;
+std::atomic<uint64_t> served{0};
 
 struct Arguments {
   PyObject *x, *group_size, *q_dtype, *column_major_scales, *use_ue8m0, *scale_dtype, *eps, *out;
