@@ -103,8 +103,10 @@ def check_backend(backend: str | None) -> None:
 def use_backend(backend: str) -> Iterator[None]:
     """Force `backend` in this context: thread- and asyncio-task-local, nestable.
 
-    A call's own ``backend=`` goes first. Code under ``torch.compile`` keeps the backend that was
-    in force when it was compiled: pass ``backend=`` there.
+    A call's own ``backend=`` goes first. Threads started in it do not inherit it, except where
+    ``sys.flags.thread_inherit_context`` is set, by default in free-threaded Python. Code under
+    ``torch.compile`` keeps the backend that was in force when it was compiled: pass ``backend=``
+    there.
 
     Parameters
     ----------
