@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import torch
@@ -17,6 +18,8 @@ from torch.utils.cpp_extension import BuildExtension, CppExtension, CUDAExtensio
 
 # The stable ABI of torch 2.11: one library serves that release and all later ones.
 STABLE_ABI = "-DTORCH_TARGET_VERSION=0x020b000000000000"
+# Likewise of CPython 3.10, but free-threaded CPython 3.14 has none: there the wheel is cp314t.
+LIMITED_API = not sysconfig.get_config_var("Py_GIL_DISABLED")
 CXX_FLAGS = ["-O3", "-std=c++20", "-fvisibility=hidden", "-ffp-contract=off", "-Wall", STABLE_ABI]
 NVCC_FLAGS = ["-O3", "-std=c++20", "-Xcompiler=-fPIC,-fvisibility=hidden"]
 
@@ -89,7 +92,7 @@ def extension() -> Extension:
     if nvcc:
         cxx_flags.append("-DPTGQ_WITH_CUDA")
     # torch loads its libraries with local visibility: only a NEEDED entry finds their symbols.
-    options = {"py_limited_api": True, "extra_link_args": ["-Wl,--no-as-needed", "-ltorch"]}
+    options = {"py_limited_api": LIMITED_API, "extra_link_args": ["-Wl,--no-as-needed", "-ltorch"]}
     if nvcc:
         # A static CUDA runtime, so that the same library loads on machines without CUDA.
         runtime = ["-Wl,--exclude-libs,ALL", "-lcudart_static", "-lrt", "-lpthread", "-ldl"]
@@ -120,5 +123,5 @@ else:
     setup(
         ext_modules=[extension()],
         cmdclass={"build_ext": Build.with_options(no_python_abi_suffix=True)},
-        options={"bdist_wheel": {"py_limited_api": "cp310"}},
+        options={"bdist_wheel": {"py_limited_api": "cp310"}} if LIMITED_API else {},
     )

@@ -191,5 +191,9 @@ PyMODINIT_FUNC PyInit__C() {
       PyModule_AddStringConstant(module, "commit", PTGQ_COMMIT) < 0) {
     return nullptr;
   }
+#ifdef Py_GIL_DISABLED
+  // What calls share is `served` and what connect() took, which is written at import alone.
+  if (PyUnstable_Module_SetGIL(module, Py_MOD_GIL_NOT_USED) < 0) return nullptr;
+#endif
   return module;
 }

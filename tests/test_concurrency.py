@@ -5,6 +5,9 @@ from __future__ import annotations
 import gc
 import multiprocessing
 import resource
+import subprocess
+import sys
+import sysconfig
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from threading import Barrier
@@ -61,6 +64,39 @@ def test_16_threads_with_streams_and_backends_of_their_own(device):
 
     with ThreadPoolExecutor(THREADS) as pool:
         assert list(pool.map(work, range(THREADS), timeout=SECONDS)) == list(range(THREADS))
+
+
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+def test_16_threads_of_2000_small_calls(backend):
+    # Of so few elements most of the time is Python's, and the way to C++ and back.
+    barrier = Barrier(THREADS)
+
+    def work(number):
+        shapes = [(1 + number, 128), (2, 64 * (1 + number)), (3 + number % 3, 320)]
+        inputs = [hard_input(*shape, 64, torch.bfloat16, seed=number) for shape in shapes]
+        expected = [variants(x, "reference") for x in inputs]
+        barrier.wait(SECONDS)
+        # Three calls a round.
+        for k in range(667):
+            assert_same(variants(inputs[k % 3], backend), expected[k % 3])
+        return number
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        assert list(pool.map(work, range(THREADS), timeout=SECONDS)) == list(range(THREADS))
+
+
+@pytest.mark.skipif(
+    not sysconfig.get_config_var("Py_GIL_DISABLED"), reason="needs free-threaded Python"
+)
+def test_free_threaded_python_stays_so(tmp_path):
+    # A module that does not say it is safe turns the lock on for the whole process, with a warning.
+    code = (
+        "import sys, torch, ptgq; ptgq.per_token_group_quant_fp8(torch.ones(4, 128), 64); "
+        "print(sys._is_gil_enabled())"
+    )
+    command = [sys.executable, "-W", "error", "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.stdout.strip() == "False", done.stderr
 
 
 def in_process(queue, method, device, shape, expected):

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import venv
 from ast import literal_eval
 from importlib.util import find_spec
@@ -15,6 +16,10 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 NVCC = shutil.which("nvcc") or shutil.which("nvcc", path="/usr/local/cuda/bin")
+
+# Free-threaded CPython has no limited C API: its wheel is for one release of it.
+FREE_THREADED = "cp{0}{1}-cp{0}{1}t".format(*sys.version_info)
+TAG = FREE_THREADED if sysconfig.get_config_var("Py_GIL_DISABLED") else "cp310-abi3"
 
 
 def copy_source(folder: Path) -> Path:
@@ -57,7 +62,7 @@ QUANTIZE = (
 @pytest.mark.skipif(NVCC is None, reason="needs nvcc")
 def test_wheel_with_cuda(tmp_path):
     wheel = build(copy_source(tmp_path), {"TORCH_CUDA_ARCH_LIST": "9.0", "PTGQ_CUDA": "1"})
-    assert wheel.name.endswith("-cp310-abi3-linux_x86_64.whl")
+    assert wheel.name.endswith(f"-{TAG}-linux_x86_64.whl")
     statuses = literal_eval(run_installed(wheel, tmp_path, QUANTIZE))
     assert statuses["cpu"] == (True, "serves cpu")
     import torch
@@ -68,6 +73,7 @@ def test_wheel_with_cuda(tmp_path):
 
 def test_wheel_without_nvcc(tmp_path):
     wheel = build(copy_source(tmp_path), {"PTGQ_CUDA": "0"})
+    assert f"-{TAG}-linux_" in wheel.name
     statuses = literal_eval(run_installed(wheel, tmp_path, QUANTIZE))
     assert statuses["cpu"][0]
     assert statuses["cuda"] == (False, "the extension was built without nvcc")
