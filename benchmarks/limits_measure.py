@@ -20,7 +20,14 @@ import torch
 from ptgq import extension
 from ptgq.measure import clocks, rotation, timers
 from ptgq.measure.agreement import check_agreement
-from ptgq.measure.workloads import SEED, SEED_SHAPES, Workload, workloads
+from ptgq.measure.workloads import (
+    SCALE_FORMATS,
+    SEED,
+    SEED_SCALE_FORMATS,
+    SEED_SHAPES,
+    Workload,
+    workloads,
+)
 
 Values = dict[str, dict[str, float]]
 
@@ -40,7 +47,10 @@ def describe(workload: Workload) -> str:
     """Name a configuration, what is usual left out."""
     layout = "column" if workload.column_major_scales else "row"
     scales = f"{layout}-major {'UE8M0' if workload.use_ue8m0 else 'float32'}"
-    text = f"{workload.tokens} × {workload.hidden}, group {workload.group_size}, "
+    if workload.scales not in SEED_SCALE_FORMATS:
+        scales = workload.scales.replace("_", " ")
+    text = "SiLU, " if workload.silu_and_mul else ""
+    text += f"{workload.tokens} × {workload.hidden}, group {workload.group_size}, "
     text += "INT8" if workload.dtype == "int8" else f"FP8, {scales}"
     if workload.input_dtype is not torch.bfloat16:
         text += f", {str(workload.input_dtype).removeprefix('torch.')} input"
@@ -161,9 +171,25 @@ def inputs(available: Sequence[str]) -> Values:
 
 def other(available: Sequence[str]) -> Values:
     """Kernels of group sizes without code of their own: hidden sizes that they divide."""
-    shapes = {7: 7168, 48: 7200, 96: 7200, 1: 7168, 1024: 7168, 1792: 7168}
+    shapes = dict.fromkeys((1, 7, 14, 1024, 1792), 7168)
+    shapes.update(dict.fromkeys((3, 5, 48, 96, 100), 7200))
     found = [w for size, n in shapes.items() for w in workloads([(8192, n)], group_sizes=[size])]
     return {"other": {describe(w): copy_ratios(w, ["cuda"])["cuda"] for w in found}}
+
+
+def formats(available: Sequence[str]) -> Values:
+    """Kernels that write the scales of particular consumers."""
+    names = [name for name in SCALE_FORMATS if name not in SEED_SCALE_FORMATS]
+    found = workloads([ROWS_OF_7168], (32, 64, 128), ["fp8"], names)
+    return {"formats": {describe(w): copy_ratios(w, ["cuda"])["cuda"] for w in found}}
+
+
+def silu(available: Sequence[str]) -> Values:
+    """Kernels of the fused SiLU: of the usual and of particular consumers' scales."""
+    usual = workloads([ROWS_OF_7168], dtypes=["fp8"], scale_formats=SCALE_FORMATS)
+    found = [replace(w, silu_and_mul=True) for w in usual]
+    found += [replace(w, input_dtype=torch.float16) for w in found[: len(SEED_SCALE_FORMATS)]]
+    return {"silu": {describe(w): copy_ratios(w, ["cuda"])["cuda"] for w in found}}
 
 
 def loop(call: timers.Call) -> timers.Timer:

@@ -128,7 +128,21 @@ def test_sets_of_inputs(measure, monkeypatch):
     assert {w.input_dtype for w in inputs} == {torch.bfloat16, torch.float16, torch.float32}
     assert {w.row_stride for w in inputs} == {0, 7232, 14336}
     assert len(measure.inputs(["cuda"])["inputs"]) == len(inputs)
-    assert len(other) == 5 * 6
+    assert len(other) == 5 * 10
+
+
+def test_sets_of_formats(measure, monkeypatch):
+    checked = FakeGpu(measure, monkeypatch, lambda what, name: 1.0).checked
+    formats, silu = measure.formats(["cuda"])["formats"], measure.silu(["cuda"])["silu"]
+    assert len(formats) == 3 * 3
+    assert len(silu) == 2 * 7 + 4
+    assert all(w.silu_and_mul for w, *_ in checked[len(formats) :])
+    assert {w.scales for w, *_ in checked[: len(formats)]} == {
+        "row_packed",
+        "tma_float32",
+        "tma_packed",
+    }
+    assert "SiLU, 8192 × 7168, group 128, FP8, tma packed" in silu
 
 
 def test_calls_are_compared_with_abs(measure, monkeypatch):
