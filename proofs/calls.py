@@ -14,10 +14,11 @@ import ptgq
 from proofs.formats import FORMATS, Format, one_a_rule
 from proofs.report import Line, Report
 
-# Vector kernels (16 to 512, powers of two), general ones, more than a Triton block, one element.
-GROUP_SIZES = (1, 7, 16, 32, 64, 96, 128, 256, 512, 1000, 4100)
-# Tokens and groups of a token: partial warps, blocks and columns.
-SHAPES = ((1, 1), (3, 5), (33, 2))
+# Vector kernels (16 to 512, multiples of 16), those of small and of odd groups, of one lane and of
+# more, of runs that are interleaved, general ones, more than a Triton block.
+GROUP_SIZES = (1, 3, 7, 16, 31, 32, 64, 96, 100, 128, 256, 512, 1000, 4100)
+# Tokens and groups of a token: partial warps, blocks and columns; more than a tile of small groups.
+SHAPES = ((1, 1), (3, 5), (33, 2), (34, 40))
 DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 # Triton compiles a kernel for each: few.
 TRITON_CASES = ((7, torch.float32), (128, torch.bfloat16), (128, torch.float16))
