@@ -1,0 +1,62 @@
+"""Calls that nobody chose, on the fastest backend of each device: the reference's bytes."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import torch
+from numeric import assert_same_bytes, assert_same_results
+from values import DTYPES, hard_input
+
+import ptgq
+from ptgq.measure.workloads import SCALE_FORMATS
+from ptgq.scales import memory_of, scale_format
+
+DEVICES = (
+    pytest.param("cpu", "cpu", 25),
+    pytest.param("cuda", "cuda", 250, marks=pytest.mark.gpu),
+)
+
+
+def draw(rng: random.Random) -> tuple[torch.Tensor, int, dict | None, bool]:
+    """Return an input, often in strided or misaligned rows, a group size, and what is asked for."""
+    group_size = rng.choice([rng.randint(1, 20), rng.randint(1, 600), 2 ** rng.randint(0, 10)])
+    shape = rng.randint(1, 80), rng.randint(1, 1 + 4000 // group_size) * group_size
+    silu = rng.random() < 0.3
+    dtype, seed = rng.choice(DTYPES), rng.randrange(2**32)
+    width = (2 if silu else 1) * shape[1]
+    x = hard_input(shape[0], width, group_size, dtype, seed)
+    gap, offset = rng.choice([0, 0, 1, 8, 64]), rng.choice([0, 0, 1, 3, 8])
+    storage = torch.empty(offset + shape[0] * (width + gap), dtype=dtype)
+    rows = storage[offset:].view(shape[0], width + gap)[:, :width]
+    rows.copy_(x)
+    options = rng.choice([*SCALE_FORMATS.values(), None])
+    return rows, group_size, {} if silu and options is None else options, silu
+
+
+def call(x, group_size, options, silu, backend):
+    if options is None:
+        return ptgq.per_token_group_quant_int8(x, group_size, backend=backend)
+    function = ptgq.per_token_group_quant_fp8
+    if silu:
+        function = ptgq.silu_and_mul_per_token_group_quant_fp8
+    return function(x, group_size, **options, backend=backend)
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize(("device", "backend", "count"), DEVICES)
+def test_random_calls(device, backend, count, seed):
+    rng = random.Random(seed)
+    for number in range(count):
+        x, *how = draw(rng)
+        storage = torch.empty(0, dtype=x.dtype).set_(x.untyped_storage())
+        there = storage.to(device).as_strided(x.shape, x.stride(), x.storage_offset())
+        actual, expected = call(there, *how, backend), call(x, *how, "reference")
+        try:
+            assert_same_results(actual, expected)
+            known = scale_format(**how[1] or {})
+            memory = (memory_of(s.cpu(), known) for s in (actual[1], expected[1]))
+            assert_same_bytes(*memory, "memory of s")
+        except AssertionError as error:
+            pytest.fail(f"call {number}: {tuple(x.shape)}, {x.stride()}, {x.dtype}, {how}: {error}")
