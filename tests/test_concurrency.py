@@ -21,6 +21,13 @@ import ptgq
 
 FP8, INT8 = ptgq.per_token_group_quant_fp8, ptgq.per_token_group_quant_int8
 GPU = pytest.param("cuda", marks=pytest.mark.gpu)
+EVERY_GPU = pytest.param(
+    "every cuda",
+    marks=[
+        pytest.mark.gpu,
+        pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices"),
+    ],
+)
 BACKENDS = {"cpu": ("cpu", "reference"), "cuda": ("cuda", "triton", "reference")}
 THREADS = 16
 # What a hang is ended after.
@@ -41,13 +48,17 @@ def assert_same(actual, expected):
         assert_same_results(actual[k : k + 2], expected[k : k + 2])
 
 
-@pytest.mark.parametrize("device", ["cpu", GPU])
-def test_16_threads_with_streams_and_backends_of_their_own(device):
+@pytest.mark.parametrize("where", ["cpu", GPU, EVERY_GPU])
+def test_16_threads_with_streams_and_backends_of_their_own(where):
     barrier = Barrier(THREADS)
 
     def work(number):
-        backend = BACKENDS[device][number % len(BACKENDS[device])]
-        stream = torch.cuda.Stream() if device == "cuda" else None
+        kind = where.rpartition(" ")[2]
+        backend = BACKENDS[kind][number % len(BACKENDS[kind])]
+        # Threads of the same backend are on different devices.
+        index = number // 3 % torch.cuda.device_count() if where == "every cuda" else 0
+        device = torch.device(kind, index)
+        stream = torch.cuda.Stream(device) if kind == "cuda" else None
         shapes = [(1 + number, 128), (33, 64 * (1 + number)), (512, 2048)]
         inputs = [hard_input(*shape, 64, torch.bfloat16, seed=number) for shape in shapes]
         expected = [variants(x, "reference") for x in inputs]
