@@ -5,6 +5,9 @@
 
 // A compiler that ignores this builds the same results for the baseline.
 #pragma GCC target("avx2,fma")
+#ifndef __clang__
+#define PTGQ_FMA  // GCC 12 does not define __FMA__ for the pragma
+#endif
 #include "cpu_groups.h"
 #include "cpu_numerics.h"
 #include "scales.h"

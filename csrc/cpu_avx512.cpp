@@ -6,6 +6,9 @@
 
 // A compiler that ignores this builds the same results for the baseline.
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,prefer-vector-width=512")
+#ifndef __clang__
+#define PTGQ_FMA  // GCC 12 does not define __FMA__ for the pragma
+#endif
 #include "cpu_groups.h"
 #include "cpu_numerics.h"
 #include "scales.h"

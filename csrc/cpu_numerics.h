@@ -5,6 +5,10 @@
 
 #include "numerics.h"
 
+#if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
+#define PTGQ_FMA
+#endif
+
 namespace ptgq {
 
 struct Bfloat16 {
@@ -14,25 +18,31 @@ struct Float16 {
   uint16_t bits;
 };
 
-PTGQ_HOST_DEVICE float to_float(float x) { return x; }
-
-PTGQ_HOST_DEVICE float to_float(Bfloat16 x) { return float_of(uint32_t{x.bits} << 16); }
-
 PTGQ_HOST_DEVICE uint32_t select(bool condition, uint32_t yes, uint32_t no) {
   // By a mask: of `? :` the compiler may make a branch, which keeps a loop from vectors.
   const uint32_t mask = 0u - static_cast<uint32_t>(condition);
   return no ^ ((yes ^ no) & mask);
 }
 
-PTGQ_HOST_DEVICE float to_float(Float16 x) {
-  const uint32_t sign = (x.bits & 0x8000u) << 16;
-  const uint32_t magnitude = x.bits & 0x7FFFu;
+// A 16-bit value in a word's upper half, with zeros below, to float32.
+PTGQ_HOST_DEVICE float upper_half_to_float(Bfloat16, uint32_t word) { return float_of(word); }
+
+PTGQ_HOST_DEVICE float upper_half_to_float(Float16, uint32_t word) {
+  const uint32_t magnitude = word & 0x7FFFFFFF;
   // Rebias the exponent by 127 - 15; infinity and NaN by as much again, to all ones.
-  const uint32_t rebias = select(magnitude >= 0x7C00u, 224u << 23, 112u << 23);
-  const uint32_t normal = (magnitude << 13) + rebias;
+  const uint32_t rebias = select(magnitude >= 0x7C000000u, 224u << 23, 112u << 23);
+  const uint32_t normal = (magnitude >> 3) + rebias;
   // A subnormal is an integer times 2^-24.
-  const float subnormal = static_cast<float>(static_cast<int32_t>(magnitude)) * 0x1p-24f;
-  return float_of(sign | select(magnitude < 0x0400u, bits_of(subnormal), normal));
+  const float subnormal = static_cast<float>(static_cast<int32_t>(magnitude)) * 0x1p-40f;
+  const uint32_t bits = select(magnitude < 0x04000000u, bits_of(subnormal), normal);
+  return float_of((word & 0x80000000) | bits);
+}
+
+PTGQ_HOST_DEVICE float to_float(float x) { return x; }
+
+template <typename T>
+PTGQ_HOST_DEVICE float to_float(T x) {
+  return upper_half_to_float(x, uint32_t{x.bits} << 16);
 }
 
 // float32 to the type of an input, round to nearest even.
@@ -61,22 +71,40 @@ PTGQ_HOST_DEVICE Float16 round_to(float y, Float16) {
   return {static_cast<uint16_t>(sign | select(nan, 0x7E00, static_cast<uint32_t>(code)))};
 }
 
-// float32 to E4M3, round to nearest even. `y` is a quotient by a group's scale, which rounding left
-// at most 1 + 2^-23 times too small, so |y| rounds to 448 at most and nothing saturates.
-PTGQ_HOST_DEVICE uint8_t e4m3_of(float y) {
-  constexpr int32_t kMinNormal = 0x3C800000;  // 2^-6: below, codes are multiples of 2^-9, too
-  const uint32_t bits = bits_of(y);
-  const uint32_t magnitude = bits & 0x7FFFFFFF;
-  // The power of two below |y|: its float32 spacing is 2^-20 times that of the codes there. So the
-  // sum is rounded to codes, and its last bits count the code spacings in |y|: 8 to 16, or 0 to 8.
-  const int32_t power = std::max(static_cast<int32_t>(magnitude & 0x7F800000), kMinNormal);
-  const uint32_t sum = bits_of(float_of(magnitude) * 0x1p-20f + float_of(power));
-  // 8 codes a power of two; only the last byte counts.
-  const uint32_t code = sum + (sum >> 20) - (kMinNormal >> 20);
-  return static_cast<uint8_t>((bits >> 24 & 0x80) | (code & 0x7F));
+PTGQ_HOST_DEVICE float multiply_add(float x, float y, float z) {
+#ifdef PTGQ_FMA
+  return __builtin_fmaf(x, y, z);
+#else
+  return x * y + z;
+#endif
 }
 
-// float32 to INT8: half to even. |y| <= 127.5: the sum's last bits are the rounded integer.
-PTGQ_HOST_DEVICE uint8_t int8_of(float y) { return static_cast<uint8_t>(bits_of(y + 0x1.8p23f)); }
+// Quotients are computed times kUnit: with it, 8 times the exponent of the smallest normal code is
+// a multiple of 256 and vanishes from the code. No reciprocal of a scale overflows by it.
+constexpr float kUnit = 0x1p39f;
+
+// An E4M3 code in two: 8 codes for each power of two, whose float32 bits are `exponent`, and the
+// last bits of `mantissa`.
+struct E4m3 {
+  uint32_t exponent;
+  uint32_t mantissa;
+};
+
+// A magnitude times kUnit to E4M3, round to nearest even. It is a quotient by a group's scale,
+// which rounding left at most 1 + 2^-23 times too small: it rounds to 448 at most, nothing
+// saturates.
+PTGQ_HOST_DEVICE E4m3 e4m3_of(float y) {
+  constexpr int32_t kMinNormal = (127 + 39 - 6) << 23;  // below, codes are multiples of 2^-9, too
+  // The power of two below y: its float32 spacing is 2^-20 times that of the codes there. So the
+  // sum is rounded to codes, and its last bits count the code spacings in y: 8 to 16, or 0 to 8.
+  const int32_t exponent = bits_of(y) & 0x7F800000;
+  // No std::max: GCC 12 makes two selections of it.
+  const uint32_t power = exponent > kMinNormal ? exponent : kMinNormal;
+  return {power, bits_of(multiply_add(y, 0x1p-20f, float_of(power)))};
+}
+
+// float32 times kUnit to INT8, the last byte: half to even. |y| <= 127.5: the sum's last bits are
+// the rounded integer.
+PTGQ_HOST_DEVICE uint32_t int8_of(float y) { return bits_of(y + 0x1.8p23f * kUnit); }
 
 }  // namespace ptgq
