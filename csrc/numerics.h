@@ -66,11 +66,16 @@ PTGQ_HOST_DEVICE float reciprocal_of(float x) {
 #endif
 }
 
-PTGQ_HOST_DEVICE float group_scale(uint32_t absmax_bits, float eps, float qmax, bool power_of_two) {
-  if (!is_finite(absmax_bits)) return float_of(kNanBits);
+PTGQ_HOST_DEVICE float finite_scale(uint32_t absmax_bits, float eps, float qmax,
+                                    bool power_of_two) {
   const float absmax = float_of(absmax_bits);
   const float scale = quotient_by_qmax(absmax > eps ? absmax : eps, qmax);
   return power_of_two ? round_up_to_power_of_two(scale) : scale;
+}
+
+PTGQ_HOST_DEVICE float group_scale(uint32_t absmax_bits, float eps, float qmax, bool power_of_two) {
+  if (!is_finite(absmax_bits)) return float_of(kNanBits);
+  return finite_scale(absmax_bits, eps, qmax, power_of_two);
 }
 
 // The exponent of a power of two, as OCP MX stores it; NaN gives 0xFF.
