@@ -1,6 +1,10 @@
 // The op on the CPU: choice of the instruction set, threads.
 #include <torch/csrc/stable/ops.h>
 
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
+
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
