@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <type_traits>
 
 // A compiler that ignores this builds the same results for the baseline.
 #pragma GCC target("avx2,fma")
