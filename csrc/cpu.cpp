@@ -80,14 +80,51 @@ void quantize_activated(const InstructionSet& set, const Problem& p, int64_t beg
   }
 }
 
+// Tokens whose scales of a group are stored together: those of float32 are a line of the cache.
+constexpr int64_t kColumnTokens = 16;
+
+// Scales of one group after the other, which lie far apart in columns, mostly in the same set of
+// the cache: so they go to rows first, a few tokens at a time.
+template <typename Scale>
+void quantize_columns(const InstructionSet& set, const Problem& p, int64_t begin, int64_t end) {
+  const int64_t columns = p.num_groups;
+  std::vector<Scale> scales(kColumnTokens * columns);
+  while (begin < end) {
+    const int64_t token = begin / columns / kColumnTokens * kColumnTokens;
+    const int64_t stop = std::min(end, (token + kColumnTokens) * columns);
+    Problem rows = p;
+    rows.column_major = false;
+    rows.s = scales.data() - token * columns;
+    rows.s_token_stride = columns;
+    rows.s_group_stride = 1;
+    set.quantize_groups(rows, begin, stop);
+    const int64_t first = begin - token * columns;
+    const int64_t last = stop - token * columns;
+    for (int64_t group = 0; group < columns; ++group) {
+      // The groups [first, last), counted row by row, have these tokens of a column.
+      const int64_t from = first / columns + (group < first % columns);
+      const int64_t to = last / columns + (group < last % columns);
+      Scale* const column = static_cast<Scale*>(p.s) + group * p.s_group_stride;
+      for (int64_t i = from; i < to; ++i) {
+        column[(token + i) * p.s_token_stride] = scales[i * columns + group];
+      }
+    }
+    begin = stop;
+  }
+}
+
 }  // namespace
 
 void quantize_cpu(const Problem& p) {
   static const InstructionSet set = choose_instruction_set();
   const int64_t grain = std::max<int64_t>(1, kThreadElements / p.group_size);
+  const bool in_columns = p.column_major && p.plain && p.num_tokens >= kColumnTokens;
   torch::stable::parallel_for(0, p.num_tokens * p.num_groups, grain,
-                              [&p](int64_t begin, int64_t end) {
+                              [&p, in_columns](int64_t begin, int64_t end) {
                                 if (p.silu_and_mul) return quantize_activated(set, p, begin, end);
+                                if (in_columns && p.e8m0)
+                                  return quantize_columns<uint8_t>(set, p, begin, end);
+                                if (in_columns) return quantize_columns<float>(set, p, begin, end);
                                 set.quantize_groups(p, begin, end);
                               });
 }
