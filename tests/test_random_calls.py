@@ -56,7 +56,7 @@ def test_random_calls(device, backend, count, seed):
         try:
             assert_same_results(actual, expected)
             known = scale_format(**how[1] or {})
-            memory = (memory_of(s.cpu(), known) for s in (actual[1], expected[1]))
+            memory = (memory_of(s, known).cpu() for s in (actual[1], expected[1]))
             assert_same_bytes(*memory, "memory of s")
         except AssertionError as error:
             pytest.fail(f"call {number}: {tuple(x.shape)}, {x.stride()}, {x.dtype}, {how}: {error}")

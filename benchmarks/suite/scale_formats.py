@@ -81,7 +81,7 @@ def differing_bytes() -> dict:
         on_device = x if backend in ("cpu", "reference") else x.cuda()
         actual = workload.call(on_device, backend=backend)
         count = common.measuring("agreement").differing_bytes
-        memory = [scales.memory_of(s.cpu(), known) for s in (expected[1], actual[1])]
+        memory = [scales.memory_of(s, known).cpu() for s in (expected[1], actual[1])]
         return count(expected[0], actual[0].cpu()) + count(*memory)
 
     results = {}
