@@ -182,3 +182,14 @@ def test_environment_of_asv_is_left_alone(history, monkeypatch):
     before = dict(os.environ)
     run_main(monkeypatch, "main")
     assert dict(os.environ) == before
+
+
+@pytest.mark.parametrize(
+    ("now", "expected"),
+    [("25276518400", "25276514304"), ("25376518400", "25376518400"), ("unknown", "unknown")],
+)
+def test_memory_that_differs_by_a_boot_is_the_same(now, expected, tmp_path):
+    stored = tmp_path / "machine.json"
+    assert machine.same_memory(now, stored) == now
+    stored.write_text('{"ram": "25276514304"}')
+    assert machine.same_memory(now, stored) == expected

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 from pathlib import Path
 
@@ -34,9 +35,21 @@ def default_name(facts: dict[str, str]) -> str:
     return re.sub(r"[^a-z0-9]+", "-", chip.lower()).strip("-")
 
 
+def same_memory(ram: str, stored: Path) -> str:
+    """Return the memory in a stored ``machine.json`` if it is the same but for a thousandth.
+
+    What the kernel keeps for itself differs from boot to boot, and would split the series.
+    """
+    before = json.loads(stored.read_text()).get("ram", "") if stored.is_file() else ""
+    known = ram.isdecimal() and before.isdecimal()
+    return before if known and abs(int(ram) - int(before)) * 1000 < int(before) else ram
+
+
 def register(name: str | None) -> tuple[str, dict[str, str]]:
     """Write this machine into asv's file of machines, and return its name and facts."""
     found = facts()
     found["machine"] = name or default_name(found)
+    stored = Path("results", found["machine"], "machine.json")
+    found["ram"] = same_memory(found["ram"], stored)
     MachineCollection.save(found["machine"], found)
     return found["machine"], found
