@@ -118,15 +118,15 @@ void quantize_columns(const InstructionSet& set, const Problem& p, int64_t begin
 void quantize_cpu(const Problem& p) {
   static const InstructionSet set = choose_instruction_set();
   const int64_t grain = std::max<int64_t>(1, kThreadElements / p.group_size);
-  const bool in_columns = p.column_major && p.plain && p.num_tokens >= kColumnTokens;
-  torch::stable::parallel_for(0, p.num_tokens * p.num_groups, grain,
-                              [&p, in_columns](int64_t begin, int64_t end) {
-                                if (p.silu_and_mul) return quantize_activated(set, p, begin, end);
-                                if (in_columns && p.e8m0)
-                                  return quantize_columns<uint8_t>(set, p, begin, end);
-                                if (in_columns) return quantize_columns<float>(set, p, begin, end);
-                                set.quantize_groups(p, begin, end);
-                              });
+  torch::stable::parallel_for(
+      0, p.num_tokens * p.num_groups, grain, [&p](int64_t begin, int64_t end) {
+        // Of less than a row, rows of scales would cost more than they save.
+        const bool in_columns = p.column_major && p.plain && end - begin >= p.num_groups;
+        if (p.silu_and_mul) return quantize_activated(set, p, begin, end);
+        if (in_columns && p.e8m0) return quantize_columns<uint8_t>(set, p, begin, end);
+        if (in_columns) return quantize_columns<float>(set, p, begin, end);
+        set.quantize_groups(p, begin, end);
+      });
 }
 
 }  // namespace ptgq
