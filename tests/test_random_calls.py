@@ -7,7 +7,7 @@ import random
 import pytest
 import torch
 from numeric import assert_same_bytes, assert_same_results
-from values import DTYPES, hard_input
+from values import DTYPES, hard_input, random_input
 
 import ptgq
 from ptgq.measure.workloads import SCALE_FORMATS
@@ -60,3 +60,12 @@ def test_random_calls(device, backend, count, seed):
             assert_same_bytes(*memory, "memory of s")
         except AssertionError as error:
             pytest.fail(f"call {number}: {tuple(x.shape)}, {x.stride()}, {x.dtype}, {how}: {error}")
+
+
+@pytest.mark.parametrize("options", [{}, {"column_major_scales": True}, None])
+@pytest.mark.parametrize("group_size", [64, 128])
+def test_what_no_cache_holds(group_size, options):
+    # The CPU writes it past the caches: x and q are 33 MiB.
+    x = random_input((4097, 2816), torch.bfloat16)
+    actual = call(x, group_size, options, False, "cpu")
+    assert_same_results(actual, call(x, group_size, options, False, "reference"))
