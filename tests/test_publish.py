@@ -48,6 +48,8 @@ def test_site_is_served_to_this_machine_alone(folder):
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
+        # Ignored by what a shell has put in the background, tests too, and inherited.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         try:
             line = next(line for line in process.stdout if line.startswith("serving"))
