@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 
 from . import common
@@ -10,6 +11,10 @@ from . import common
 HIDDEN = {**common.SEED_HIDDEN, 128: 7168, 1024: 7168}
 BACKENDS = ("cpu", "reference")
 REPEAT = 10
+
+
+def _call_timer(workload, x, backend, out, clock):
+    return common.call_timer(lambda: workload.call(x, backend=backend, out=out), clock)
 
 
 def setup_cache() -> dict:
@@ -25,8 +30,7 @@ def setup_cache() -> dict:
         target = torch.empty_like(source)
         to_sample = {"copy": common.call_timer(lambda t=target, s=source: t.copy_(s), clock)}
         for backend in BACKENDS:
-            call = lambda w=workload, x=x, b=backend, o=out: w.call(x, backend=b, out=o)  # noqa: E731
-            build = lambda c=call: common.call_timer(c, clock)  # noqa: E731
+            build = functools.partial(_call_timer, workload, x, backend, out, clock)
             to_sample[backend] = common.prepared(common.missing(backend), build)
         rows = common.take_samples(to_sample, REPEAT)
         for backend in BACKENDS:

@@ -6,6 +6,7 @@ alternate sample by sample, so a drift of the machine falls on all of them alike
 
 from __future__ import annotations
 
+import functools
 import itertools
 
 from . import common
@@ -32,7 +33,7 @@ def sample_kernels(workload, repeat: int, caches=common.CACHES) -> dict:
 
     to_sample = {("copy", "cold"): common.prepared(common.no_device(), copy)}
     for backend, cache in itertools.product(BACKENDS, caches):
-        build = lambda b=backend, c=cache: kernel(b, c)  # noqa: E731
+        build = functools.partial(kernel, backend, cache)
         to_sample[backend, cache] = common.prepared(common.missing(backend), build)
     return common.take_samples(to_sample, repeat)
 
@@ -57,7 +58,7 @@ def _sample_calls(workloads: dict) -> dict:
 
     to_sample = {}
     for (key, workload), backend in itertools.product(workloads.items(), common.BACKENDS):
-        build = lambda w=workload, b=backend: calls(w, b)  # noqa: E731
+        build = functools.partial(calls, workload, backend)
         to_sample[(backend, *key)] = common.prepared(absent(backend), build)
     return common.take_samples(to_sample, SEED_REPEAT)
 
