@@ -72,7 +72,7 @@ void launch_kernel(void (*kernel)(Arguments), int64_t blocks, int block, const A
 
 // Whether 16-byte loads and stores of kElements codes reach the elements, so many at a time.
 template <typename T, int kElements>
-bool has_aligned(const Problem& p) {
+bool is_aligned(const Problem& p) {
   return reinterpret_cast<uintptr_t>(p.x) % 16 == 0 &&
          reinterpret_cast<uintptr_t>(p.q) % kElements == 0 &&
          (p.num_tokens == 1 || p.x_token_stride * sizeof(T) % 16 == 0);
@@ -80,7 +80,7 @@ bool has_aligned(const Problem& p) {
 
 template <typename T>
 bool has_whole_lanes(const Problem& p) {
-  return p.group_size % kLaneElements == 0 && has_aligned<T, kLaneElements>(p);
+  return p.group_size % kLaneElements == 0 && is_aligned<T, kLaneElements>(p);
 }
 
 // Whether 31-bit indices reach every token, element of a token and group, and beyond in a tile.
@@ -169,7 +169,7 @@ void launch_small(const Problem& p, Launch how) {
   const int64_t sets = ceil_div(p.num_groups, kSetGroups);
   const int64_t tiles = ceil_div(sets, kSmallSets);
   a.sets = divisor_of(static_cast<uint32_t>(p.column_major ? tiles : sets));
-  a.aligned = has_aligned<T, kSetGroups>(p) &&
+  a.aligned = is_aligned<T, kSetGroups>(p) &&
               (p.num_tokens == 1 || p.num_groups * p.group_size % kSetGroups == 0);
   const int64_t blocks = p.column_major ? ceil_div(p.num_tokens, kSmallTokens) * tiles
                                         : ceil_div(p.num_tokens * sets, kSmallThreads);
