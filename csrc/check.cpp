@@ -77,6 +77,7 @@ void lay_out_scales(Problem& p, const TensorView& s, const Options& options) {
   p.s_group_stride = p.column_major ? p.column_length : 1;
   p.s_batch_stride = columns * p.column_length;
   p.plain = !p.packed && p.column_tokens == p.num_tokens && p.column_length == p.num_tokens;
+  p.padded = p.column_length > p.column_tokens || (p.packed && p.num_groups % 4 != 0);
   require(p.plain || !p.int8, "int8 q has scales without words, batches and padding");
 
   bool right = s.sizes[last] <= 1 || s.strides[last] == p.s_group_stride;

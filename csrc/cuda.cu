@@ -83,11 +83,12 @@ bool has_whole_lanes(const Problem& p) {
   return p.group_size % kLaneElements == 0 && is_aligned<T, kLaneElements>(p);
 }
 
-// Whether 31-bit indices reach every token, element of a token and group, and beyond in a tile.
+// Whether 31-bit indices reach every token, element of a token and group, and beyond in a tile, and
+// every byte of scales that are not plain.
 bool has_small_indices(const Problem& p) {
   constexpr int64_t kLast = kMaxIndex - kTileSlots;
   return p.num_tokens <= kLast && p.num_groups * p.group_size <= kLast &&
-         p.num_tokens * p.num_groups <= kLast;
+         p.num_tokens * p.num_groups <= kLast && (p.plain || scale_elements(p) <= kLast / 4);
 }
 
 // kLanes: those of a group in the kernel.

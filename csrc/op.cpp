@@ -8,6 +8,7 @@
 #include <torch/headeronly/util/Exception.h>
 
 #include "check.h"
+#include "scales.h"
 #include "stream.h"
 
 namespace ptgq {
@@ -58,7 +59,7 @@ void check_padding(const Tensor& s, const Problem& p) {
   STD_TORCH_CHECK(aoti_torch_get_storage_size(s.get(), &bytes) == AOTI_TORCH_SUCCESS &&
                       aoti_torch_get_storage_offset(s.get(), &offset) == AOTI_TORCH_SUCCESS,
                   "s has no memory");
-  const int64_t end = offset + p.num_tokens / p.column_tokens * p.s_batch_stride;
+  const int64_t end = offset + scale_elements(p);
   STD_TORCH_CHECK(end * 4 <= bytes, "s must own the padding of its last column");
 }
 

@@ -27,6 +27,7 @@ struct Problem {
   bool e8m0;          // s holds E8M0 bytes, else float32; packed, too
   bool packed;        // s holds words of four neighbouring groups' E8M0 bytes
   bool plain;         // the strides alone say where a scale lies: no words, batches, padding
+  bool padded;        // a column or the words of a token have padding
   bool power_of_two;  // scales are rounded up to powers of two
   bool column_major;  // the scales of a group, token after token, lie side by side
 };

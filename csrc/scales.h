@@ -21,28 +21,40 @@ PTGQ_HOST_DEVICE void store_plain_scale(const Problem& p, Index token, int64_t g
 }
 
 // Where batches, words or padding are; `row` counts the tokens of a column.
-PTGQ_HOST_DEVICE int64_t place_of(const Problem& p, int64_t batch, int64_t row, int64_t group) {
-  const int64_t column = p.packed ? group / 4 : group;
-  const int64_t at = batch * p.s_batch_stride + row * p.s_token_stride + column * p.s_group_stride;
+template <typename Index>
+PTGQ_HOST_DEVICE Index offset_of_scale(const Problem& p, Index batch, Index row, Index group) {
+  const Index column = p.packed ? group / 4 : group;
+  const Index at = batch * static_cast<Index>(p.s_batch_stride) +
+                   row * static_cast<Index>(p.s_token_stride) +
+                   column * static_cast<Index>(p.s_group_stride);
   return p.packed ? 4 * at + group % 4 : at;
 }
 
+// The elements that s takes, padding included.
+PTGQ_HOST_DEVICE int64_t scale_elements(const Problem& p) {
+  return p.num_tokens / p.column_tokens * p.s_batch_stride;
+}
+
 // Zeros behind the last scale of a column, of a token, or of both.
-PTGQ_HOST_DEVICE void store_padding(const Problem& p, int64_t batch, int64_t row, int64_t group) {
-  const int rows = row == p.column_tokens - 1 ? static_cast<int>(p.column_length - row) : 1;
-  const int groups = p.packed && group == p.num_groups - 1 ? static_cast<int>(4 - group % 4) : 1;
+template <typename Index>
+PTGQ_HOST_DEVICE void store_padding(const Problem& p, Index batch, Index row, Index group) {
+  const auto column_length = static_cast<Index>(p.column_length);
+  const auto num_groups = static_cast<Index>(p.num_groups);
+  const Index rows = row == static_cast<Index>(p.column_tokens) - 1 ? column_length - row : 1;
+  const Index groups = p.packed && group == num_groups - 1 ? 4 - group % 4 : 1;
 #ifdef __CUDACC__
 #pragma unroll 1  // else it takes half of the registers
 #endif
-  for (int i = 1; i < rows * groups; ++i) {
-    put_scale(p, place_of(p, batch, row + i % rows, group + i / rows), 0.0f);
+  for (Index i = 1; i < rows * groups; ++i) {
+    put_scale(p, offset_of_scale(p, batch, row + i % rows, group + i / rows), 0.0f);
   }
 }
 
 // Stores the scale of a group. The last token of a column and the last group of a token bring the
-// padding behind them along: zeros. Index: a type that holds the number of tokens.
+// padding behind them along: zeros. Index: a type that holds the number of tokens and, unless s is
+// plain, every offset into it.
 template <typename Index>
-PTGQ_HOST_DEVICE void store_scale(const Problem& p, Index token, int64_t group, float scale) {
+PTGQ_HOST_DEVICE void store_scale(const Problem& p, Index token, Index group, float scale) {
   if (p.plain) return store_plain_scale(p, token, group, scale);
   const auto column_tokens = static_cast<Index>(p.column_tokens);
   Index batch = 0;
@@ -50,9 +62,10 @@ PTGQ_HOST_DEVICE void store_scale(const Problem& p, Index token, int64_t group, 
     batch = token / column_tokens;
     token -= batch * column_tokens;
   }
-  put_scale(p, place_of(p, batch, token, group), scale);
-  if (token == column_tokens - 1 || group == p.num_groups - 1)
+  put_scale(p, offset_of_scale(p, batch, token, group), scale);
+  if (p.padded && (token == column_tokens - 1 || group == static_cast<Index>(p.num_groups) - 1)) {
     store_padding(p, batch, token, group);
+  }
 }
 
 }  // namespace ptgq

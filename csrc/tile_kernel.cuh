@@ -96,7 +96,7 @@ __global__ void __launch_bounds__(kTileThreads)
     if constexpr (kPlain) {
       store_plain_scale(p, row, first_group + group, scale);
     } else {
-      store_scale(p, row, first_group + group, scale);
+      store_scale(p, row, static_cast<uint32_t>(first_group) + group, scale);
     }
   };
 

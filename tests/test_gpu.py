@@ -173,6 +173,18 @@ def test_more_than_2_31_elements(name, group_size):
     assert not q[0, : 2**20].view(torch.uint8).any()
 
 
+@pytest.mark.parametrize("name", ["cuda", "triton"])
+def test_more_than_2_32_bytes_of_scales(name):
+    # A word a row, and all rows the same, so that x takes none of the 22 GB.
+    x = random_input((1, 16), torch.bfloat16).cuda().expand(2**30 + 64, 16)
+    packed = ptgq.ScaleFormat("power_of_two", torch.int32)
+    q, s = FP8(x, 16, scale_format=packed, backend=name)
+    expected = FP8(x[:1].cpu(), 16, scale_format=packed, backend="reference")
+    assert_same_results((q[-64:-63], s[-64:-63]), expected)
+    assert bool((s == s[-1]).all())
+    assert bool((q[:: 2**20].view(torch.uint8) == q[-1].view(torch.uint8)).all())
+
+
 def test_more_than_65535_rows_and_groups(backend):
     for shape in ((70_000, 128), (2, 70_000 * 64)):
         x = random_input(shape, torch.bfloat16)
