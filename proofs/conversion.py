@@ -17,7 +17,7 @@ import triton.language as tl
 from proofs import oracle
 from proofs.oracle import E4M3, FLOAT32
 from proofs.report import Report
-from ptgq.backends.triton import e4m3_code
+from ptgq.backends.triton_numerics import e4m3_code
 
 BLOCK = 1024
 # How a float32 becomes a code.

@@ -19,6 +19,14 @@ import triton.language as tl
 from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 from ptgq.backends.reference import QMAX
+from ptgq.backends.triton_numerics import (
+    absolute_bits,
+    e4m3_code,
+    group_scale,
+    int8_code,
+    rounded,
+    silu_and_mul,
+)
 from ptgq.extension import prepare
 from ptgq.scales import ScaleFormat, column_lengths, memory_of
 
@@ -30,46 +38,6 @@ _TILE = 4096
 _WARPS = 4
 # Column-major, tokens of a tile: their scales of a group, a byte each, fill a sector of 32 bytes.
 _TOKENS = 32
-
-
-@triton.jit
-def e4m3_code(y):
-    """float32 to E4M3 in integer arithmetic: round to nearest even, saturate; NaN is 0x7F.
-
-    For devices without the conversion (before 8.9), and for the interpreter, which rounds wrongly.
-    """
-    bits = y.to(tl.uint32, bitcast=True)
-    # As csrc/cpu_numerics.h: 448 is 0x43E00000, 2^-6 is 0x3C800000, 2^14 is 0x46800000.
-    magnitude = tl.minimum(bits & 0x7FFFFFFF, 0x43E00000)
-    normal = ((magnitude + 0x7FFFF + ((magnitude >> 20) & 1)) >> 20) - 960
-    shifted = magnitude.to(tl.float32, bitcast=True) + 16384.0
-    subnormal = shifted.to(tl.uint32, bitcast=True) - 0x46800000
-    code = ((bits >> 24) & 0x80) | tl.where(magnitude < 0x3C800000, subnormal, normal)
-    return tl.where((bits & 0x7FFFFFFF) > 0x7F800000, 0x7F, code).to(tl.uint8)
-
-
-@triton.jit
-def int8_code(y):
-    """float32 to INT8, half to even: the last bits of y + 1.5 * 2^23; not for NaN."""
-    return (y + 12582912.0).to(tl.int32, bitcast=True).to(tl.int8)
-
-
-@triton.jit
-def group_scale(absmax_bits, eps, QMAX: tl.constexpr, POWER_OF_TWO: tl.constexpr):
-    """The scale of a group, from the bits of its largest magnitude."""
-    absmax = tl.maximum(absmax_bits.to(tl.float32, bitcast=True), eps)
-    scale = tl.div_rn(absmax, tl.full(absmax.shape, QMAX, tl.float32))
-    bits = scale.to(tl.int32, bitcast=True)
-    if POWER_OF_TWO:
-        bits = (bits + 0x7FFFFF) & 0x7F800000
-    # Infinity and NaN order above all finite values.
-    return tl.where(absmax_bits < 0x7F800000, bits, 0x7FC00000).to(tl.float32, bitcast=True)
-
-
-@triton.jit
-def absolute_bits(x):
-    """|x| as float32 bits: as integers they order like the values, NaN on top."""
-    return x.to(tl.float32).to(tl.int32, bitcast=True) & 0x7FFFFFFF
 
 
 @triton.jit
@@ -105,56 +73,6 @@ def store_scales(s_ptrs, scale, inside, inside_s, PADDED: tl.constexpr, E8M0: tl
         tl.store(s_ptrs, (scale.to(tl.int32, bitcast=True) >> 23).to(tl.uint8), mask=inside_s)
     else:
         tl.store(s_ptrs, scale, mask=inside_s)
-
-
-@triton.jit
-def fused_multiply_add(a, b, c, INTERPRETED: tl.constexpr):
-    """A * b + c, rounded once. The interpreter's fma rounds twice: there, by float64."""
-    if INTERPRETED:
-        return (a.to(tl.float64) * b + c).to(tl.float32)
-    else:
-        return tl.fma(a, tl.zeros_like(a) + b, tl.zeros_like(a) + c)
-
-
-@triton.jit
-def reciprocal(x, INTERPRETED: tl.constexpr):
-    """1 / x, rounded to nearest, for 1 <= x < 2^126: as reciprocal_of in csrc/numerics.h."""
-    if INTERPRETED:
-        return tl.div_rn(tl.full(x.shape, 1.0, tl.float32), x)
-    else:
-        # A division would look for subnormals, which takes an element twice as long.
-        y = tl.inline_asm_elementwise(
-            "rcp.approx.ftz.f32 $0, $1;", "=f,f", [x], dtype=tl.float32, is_pure=True, pack=1
-        )
-        return tl.fma(tl.fma(-x, y, tl.full(x.shape, 1.0, tl.float32)), y, y)
-
-
-@triton.jit
-def silu_and_mul(gate, up, INTERPRETED: tl.constexpr):
-    """SiLU(gate) * up in float32, operation by operation as in backends/activation.py."""
-    x = tl.minimum(tl.maximum(gate, -87.0), 87.0)
-    shifted = fused_multiply_add(x, -1.4426950216293335, 12582912.0, INTERPRETED)
-    f = fused_multiply_add(x, -1.4426950216293335, 12582912.0 - shifted, INTERPRETED)
-    f = fused_multiply_add(x, -1.925963033500011e-08, f, INTERPRETED)
-    power = fused_multiply_add(f, 0.001326472731307149, 0.009671512991189957, INTERPRETED)
-    power = fused_multiply_add(power, f, 0.05550733581185341, INTERPRETED)
-    power = fused_multiply_add(power, f, 0.24022242426872253, INTERPRETED)
-    power = fused_multiply_add(power, f, 0.6931470036506653, INTERPRETED)
-    power = fused_multiply_add(power, f, 1.0, INTERPRETED)
-    bits = power.to(tl.int32, bitcast=True) + (shifted.to(tl.int32, bitcast=True) << 23)
-    below = 1.0 + bits.to(tl.float32, bitcast=True)
-    return gate * reciprocal(below, INTERPRETED) * up
-
-
-@triton.jit
-def rounded(y, like, INTERPRETED: tl.constexpr):
-    """Float32 rounded to the dtype of `like`, as float32. The interpreter cuts bfloat16 off."""
-    if INTERPRETED and like.dtype == tl.bfloat16:
-        bits = y.to(tl.int32, bitcast=True)
-        nearest = (bits + 0x7FFF + ((bits >> 16) & 1)) & -65536
-        return tl.where(y == y, nearest, 0x7FC00000).to(tl.float32, bitcast=True)
-    else:
-        return y.to(like.dtype).to(tl.float32)
 
 
 @triton.jit

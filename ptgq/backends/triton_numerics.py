@@ -1,0 +1,96 @@
+"""The numerics contract in Triton: what ``csrc/numerics.h`` and ``csrc/silu.h`` are in C++."""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def e4m3_code(y):
+    """float32 to E4M3 in integer arithmetic: round to nearest even, saturate; NaN is 0x7F.
+
+    For devices without the conversion (before 8.9), and for the interpreter, which rounds wrongly.
+    """
+    bits = y.to(tl.uint32, bitcast=True)
+    # As csrc/cpu_numerics.h: 448 is 0x43E00000, 2^-6 is 0x3C800000, 2^14 is 0x46800000.
+    magnitude = tl.minimum(bits & 0x7FFFFFFF, 0x43E00000)
+    normal = ((magnitude + 0x7FFFF + ((magnitude >> 20) & 1)) >> 20) - 960
+    shifted = magnitude.to(tl.float32, bitcast=True) + 16384.0
+    subnormal = shifted.to(tl.uint32, bitcast=True) - 0x46800000
+    code = ((bits >> 24) & 0x80) | tl.where(magnitude < 0x3C800000, subnormal, normal)
+    return tl.where((bits & 0x7FFFFFFF) > 0x7F800000, 0x7F, code).to(tl.uint8)
+
+
+@triton.jit
+def int8_code(y):
+    """float32 to INT8, half to even: the last bits of y + 1.5 * 2^23; not for NaN."""
+    return (y + 12582912.0).to(tl.int32, bitcast=True).to(tl.int8)
+
+
+@triton.jit
+def group_scale(absmax_bits, eps, QMAX: tl.constexpr, POWER_OF_TWO: tl.constexpr):
+    """The scale of a group, from the bits of its largest magnitude."""
+    absmax = tl.maximum(absmax_bits.to(tl.float32, bitcast=True), eps)
+    scale = tl.div_rn(absmax, tl.full(absmax.shape, QMAX, tl.float32))
+    bits = scale.to(tl.int32, bitcast=True)
+    if POWER_OF_TWO:
+        bits = (bits + 0x7FFFFF) & 0x7F800000
+    # Infinity and NaN order above all finite values.
+    return tl.where(absmax_bits < 0x7F800000, bits, 0x7FC00000).to(tl.float32, bitcast=True)
+
+
+@triton.jit
+def absolute_bits(x):
+    """|x| as float32 bits: as integers they order like the values, NaN on top."""
+    return x.to(tl.float32).to(tl.int32, bitcast=True) & 0x7FFFFFFF
+
+
+@triton.jit
+def fused_multiply_add(a, b, c, INTERPRETED: tl.constexpr):
+    """A * b + c, rounded once. The interpreter's fma rounds twice: there, by float64."""
+    if INTERPRETED:
+        return (a.to(tl.float64) * b + c).to(tl.float32)
+    else:
+        return tl.fma(a, tl.zeros_like(a) + b, tl.zeros_like(a) + c)
+
+
+@triton.jit
+def reciprocal(x, INTERPRETED: tl.constexpr):
+    """1 / x, rounded to nearest, for 1 <= x < 2^126: as reciprocal_of in csrc/numerics.h."""
+    if INTERPRETED:
+        return tl.div_rn(tl.full(x.shape, 1.0, tl.float32), x)
+    else:
+        # A division would look for subnormals, which takes an element twice as long.
+        y = tl.inline_asm_elementwise(
+            "rcp.approx.ftz.f32 $0, $1;", "=f,f", [x], dtype=tl.float32, is_pure=True, pack=1
+        )
+        return tl.fma(tl.fma(-x, y, tl.full(x.shape, 1.0, tl.float32)), y, y)
+
+
+@triton.jit
+def silu_and_mul(gate, up, INTERPRETED: tl.constexpr):
+    """SiLU(gate) * up in float32, operation by operation as in backends/activation.py."""
+    x = tl.minimum(tl.maximum(gate, -87.0), 87.0)
+    shifted = fused_multiply_add(x, -1.4426950216293335, 12582912.0, INTERPRETED)
+    f = fused_multiply_add(x, -1.4426950216293335, 12582912.0 - shifted, INTERPRETED)
+    f = fused_multiply_add(x, -1.925963033500011e-08, f, INTERPRETED)
+    power = fused_multiply_add(f, 0.001326472731307149, 0.009671512991189957, INTERPRETED)
+    power = fused_multiply_add(power, f, 0.05550733581185341, INTERPRETED)
+    power = fused_multiply_add(power, f, 0.24022242426872253, INTERPRETED)
+    power = fused_multiply_add(power, f, 0.6931470036506653, INTERPRETED)
+    power = fused_multiply_add(power, f, 1.0, INTERPRETED)
+    bits = power.to(tl.int32, bitcast=True) + (shifted.to(tl.int32, bitcast=True) << 23)
+    below = 1.0 + bits.to(tl.float32, bitcast=True)
+    return gate * reciprocal(below, INTERPRETED) * up
+
+
+@triton.jit
+def rounded(y, like, INTERPRETED: tl.constexpr):
+    """Float32 rounded to the dtype of `like`, as float32. The interpreter cuts bfloat16 off."""
+    if INTERPRETED and like.dtype == tl.bfloat16:
+        bits = y.to(tl.int32, bitcast=True)
+        nearest = (bits + 0x7FFF + ((bits >> 16) & 1)) & -65536
+        return tl.where(y == y, nearest, 0x7FC00000).to(tl.float32, bitcast=True)
+    else:
+        return y.to(like.dtype).to(tl.float32)
