@@ -59,7 +59,9 @@ __global__ void __launch_bounds__(512)
     absmax = max(absmax, __shfl_xor_sync(0xFFFFFFFF, absmax, offset));
   }
   const float scale = group_scale(absmax, p.eps, kMaxE4m3, p.power_of_two);
-  const uint4 codes = lane_codes<false>(gate, scale, reciprocal_of(scale), true);
+  const float reciprocal = reciprocal_of(scale);
+  const uint4 codes = p.power_of_two ? lane_codes<false, true>(gate, scale, reciprocal, true)
+                                     : lane_codes<false>(gate, scale, reciprocal, true);
   if (!exists(p, at) || start >= size) return;
   const uint32_t column = at.group * size + start;
   *reinterpret_cast<uint4*>(p.q + int64_t{at.token} * a.hidden_dim + column) = codes;

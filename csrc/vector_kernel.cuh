@@ -96,7 +96,8 @@ __device__ __forceinline__ uint32_t pack(float a, float b, float c, float d) {
   }
 }
 
-template <bool kInt8, typename T>
+// kPowerOfTwo: the scale is one, so that the product with its reciprocal is the quotient.
+template <bool kInt8, bool kPowerOfTwo = false, typename T>
 __device__ __forceinline__ uint4 lane_codes(const LaneVector<T>& x, float scale, float reciprocal,
                                             bool finite) {
   uint32_t codes[4];
@@ -104,7 +105,10 @@ __device__ __forceinline__ uint4 lane_codes(const LaneVector<T>& x, float scale,
   for (int i = 0; i < 4; ++i) {
     float y[4];
 #pragma unroll
-    for (int j = 0; j < 4; ++j) y[j] = quotient(x.element(4 * i + j), scale, reciprocal);
+    for (int j = 0; j < 4; ++j) {
+      const float element = x.element(4 * i + j);
+      y[j] = kPowerOfTwo ? element * reciprocal : quotient(element, scale, reciprocal);
+    }
     codes[i] = pack<kInt8>(y[0], y[1], y[2], y[3]);
     if (kInt8 && !finite) codes[i] = 0;
   }
