@@ -24,8 +24,10 @@ from ptgq.backends.triton_numerics import (
     e4m3_code,
     group_scale,
     int8_code,
+    quotient,
     rounded,
     silu_and_mul,
+    to_float32,
 )
 from ptgq.extension import prepare
 from ptgq.scales import ScaleFormat, column_lengths, memory_of
@@ -41,17 +43,17 @@ _TOKENS = 32
 
 
 @triton.jit
-def store_codes(q_ptrs, x, scale, inside, INT8: tl.constexpr, HARDWARE_E4M3: tl.constexpr):
-    """Store the codes of a tile: ``x`` is ``[groups, BLOCK]`` float32, ``scale`` ``[groups]``.
-
-    With the correctly rounded reciprocal, one residual step gives the IEEE quotient (Markstein,
-    IBM J. Res. Dev. 34, 1990, theorem 8.4). The reciprocal is negated, never the residual: Triton's
-    minus is 0 - residual, which would turn -0 into 0.
-    """
-    reciprocal = tl.div_rn(tl.full(scale.shape, 1.0, tl.float32), scale)[:, None]
-    y = x * reciprocal
-    residual = tl.fma(y, tl.zeros_like(y) + scale[:, None], -x)
-    y = tl.fma(residual, tl.zeros_like(y) - reciprocal, y)
+def store_codes(
+    q_ptrs,
+    x,
+    scale,
+    inside,
+    INT8: tl.constexpr,
+    HARDWARE_E4M3: tl.constexpr,
+    INTERPRETED: tl.constexpr,
+):
+    """Store the codes of a tile: ``x`` is ``[groups, BLOCK]`` float32, ``scale`` ``[groups]``."""
+    y = quotient(x, scale, INTERPRETED)
     if INT8:
         # Two stores, each of some groups: a selection would cost an instruction an element.
         finite = (scale == scale)[:, None]
@@ -79,9 +81,9 @@ def store_scales(s_ptrs, scale, inside, inside_s, PADDED: tl.constexpr, E8M0: tl
 def load_values(x_ptrs, up_offset, mask, SILU: tl.constexpr, INTERPRETED: tl.constexpr):
     """What is quantized, in float32: x, or SILU of it, rounded to its dtype."""
     x = tl.load(x_ptrs, mask=mask, other=0.0)
-    values = x.to(tl.float32)
+    values = to_float32(x, INTERPRETED)
     if SILU:
-        up = tl.load(x_ptrs + up_offset, mask=mask, other=0.0).to(tl.float32)
+        up = to_float32(tl.load(x_ptrs + up_offset, mask=mask, other=0.0), INTERPRETED)
         values = rounded(silu_and_mul(values, up, INTERPRETED), x, INTERPRETED)
     return values
 
@@ -176,21 +178,21 @@ def per_token_group_quant_kernel(
             inside_tile = inside_tile & (columns < GROUP_SIZE)
         x = load_values(x_ptrs, up_offset, inside_tile, SILU, INTERPRETED)
         absmax_bits = tl.max(absolute_bits(x), 1)
-        scale = group_scale(absmax_bits, eps, QMAX, POWER_OF_TWO)
+        scale = group_scale(absmax_bits, eps, QMAX, POWER_OF_TWO, INTERPRETED)
         store_scales(s_ptrs, scale, inside, inside_s, PADDED, E8M0)
-        store_codes(q_ptrs, x, scale, inside_tile, INT8, HARDWARE_E4M3)
+        store_codes(q_ptrs, x, scale, inside_tile, INT8, HARDWARE_E4M3, INTERPRETED)
     else:
         running = tl.zeros((TOKENS * GROUPS, BLOCK), tl.int32)
         for start in range(0, GROUP_SIZE, BLOCK):
             mask = inside_tile & (start + columns < GROUP_SIZE)
             x = load_values(x_ptrs + start, up_offset, mask, SILU, INTERPRETED)
             running = tl.maximum(running, absolute_bits(x))
-        scale = group_scale(tl.max(running, 1), eps, QMAX, POWER_OF_TWO)
+        scale = group_scale(tl.max(running, 1), eps, QMAX, POWER_OF_TWO, INTERPRETED)
         store_scales(s_ptrs, scale, inside, inside_s, PADDED, E8M0)
         for start in range(0, GROUP_SIZE, BLOCK):
             mask = inside_tile & (start + columns < GROUP_SIZE)
             x = load_values(x_ptrs + start, up_offset, mask, SILU, INTERPRETED)
-            store_codes(q_ptrs + start, x, scale, mask, INT8, HARDWARE_E4M3)
+            store_codes(q_ptrs + start, x, scale, mask, INT8, HARDWARE_E4M3, INTERPRETED)
 
 
 class Launch(NamedTuple):

@@ -29,10 +29,63 @@ def int8_code(y):
 
 
 @triton.jit
-def group_scale(absmax_bits, eps, QMAX: tl.constexpr, POWER_OF_TWO: tl.constexpr):
+def to_float32(x, INTERPRETED: tl.constexpr):
+    """`x` in float32, exactly."""
+    if x.dtype != tl.bfloat16 or INTERPRETED:
+        return x.to(tl.float32)
+    else:
+        # An instruction each: of the upper half, Triton makes two.
+        return tl.inline_asm_elementwise(
+            "shl.b32 $0, $2, 16; and.b32 $1, $2, 0xFFFF0000;",
+            "=r,=r,r",
+            [x],
+            dtype=tl.float32,
+            is_pure=True,
+            pack=2,
+        )
+
+
+@triton.jit
+def absolute_bits(x):
+    """|x| of float32 as bits: as integers they order like the values, NaN on top."""
+    return x.to(tl.int32, bitcast=True) & 0x7FFFFFFF
+
+
+@triton.jit
+def reciprocal(x, INTERPRETED: tl.constexpr):
+    """1 / x, rounded to nearest, for 2^-126 <= x < 2^126: as reciprocal_of in csrc/numerics.h."""
+    if INTERPRETED:
+        return tl.div_rn(tl.full(x.shape, 1.0, tl.float32), x)
+    else:
+        # A division would look for subnormals, which takes twice as long.
+        return tl.inline_asm_elementwise(
+            "{.reg .f32 n, y, e; neg.f32 n, $1; rcp.approx.ftz.f32 y, $1;"
+            " fma.rn.f32 e, n, y, 0f3F800000; fma.rn.f32 $0, e, y, y;}",
+            "=f,f",
+            [x],
+            dtype=tl.float32,
+            is_pure=True,
+            pack=1,
+        )
+
+
+@triton.jit
+def quotient_by_qmax(absmax, QMAX: tl.constexpr, INTERPRETED: tl.constexpr):
+    """Absmax / QMAX as IEEE division rounds it: as in csrc/numerics.h."""
+    if INTERPRETED:
+        return tl.div_rn(absmax, tl.full(absmax.shape, QMAX, tl.float32))
+    else:
+        y = absmax * (1.0 / QMAX)
+        return tl.fma(tl.fma(y, -QMAX, absmax), 1.0 / QMAX, y)
+
+
+@triton.jit
+def group_scale(
+    absmax_bits, eps, QMAX: tl.constexpr, POWER_OF_TWO: tl.constexpr, INTERPRETED: tl.constexpr
+):
     """The scale of a group, from the bits of its largest magnitude."""
     absmax = tl.maximum(absmax_bits.to(tl.float32, bitcast=True), eps)
-    scale = tl.div_rn(absmax, tl.full(absmax.shape, QMAX, tl.float32))
+    scale = quotient_by_qmax(absmax, QMAX, INTERPRETED)
     bits = scale.to(tl.int32, bitcast=True)
     if POWER_OF_TWO:
         bits = (bits + 0x7FFFFF) & 0x7F800000
@@ -41,9 +94,28 @@ def group_scale(absmax_bits, eps, QMAX: tl.constexpr, POWER_OF_TWO: tl.constexpr
 
 
 @triton.jit
-def absolute_bits(x):
-    """|x| as float32 bits: as integers they order like the values, NaN on top."""
-    return x.to(tl.float32).to(tl.int32, bitcast=True) & 0x7FFFFFFF
+def quotient(x, scale, INTERPRETED: tl.constexpr):
+    """X / scale as IEEE division rounds it: `x` is ``[groups, BLOCK]``, `scale` ``[groups]``.
+
+    With the correctly rounded reciprocal, one residual step gives it (Markstein, IBM J. Res. Dev.
+    34, 1990, theorem 8.4). The reciprocal is negated, never the residual: Triton's minus is
+    0 - residual, which would turn -0 into 0.
+    """
+    if INTERPRETED:
+        return tl.div_rn(x, tl.zeros_like(x) + scale[:, None])
+    else:
+        r = reciprocal(scale, INTERPRETED)[:, None]
+        y = x * r
+        # y * scale - x: of a minus, Triton makes an instruction of its own.
+        residual = tl.inline_asm_elementwise(
+            "{.reg .f32 n; neg.f32 n, $3; fma.rn.f32 $0, $1, $2, n;}",
+            "=f,f,f,f",
+            [y, scale[:, None], x],
+            dtype=tl.float32,
+            is_pure=True,
+            pack=1,
+        )
+        return tl.fma(residual, -r, y)
 
 
 @triton.jit
@@ -52,20 +124,7 @@ def fused_multiply_add(a, b, c, INTERPRETED: tl.constexpr):
     if INTERPRETED:
         return (a.to(tl.float64) * b + c).to(tl.float32)
     else:
-        return tl.fma(a, tl.zeros_like(a) + b, tl.zeros_like(a) + c)
-
-
-@triton.jit
-def reciprocal(x, INTERPRETED: tl.constexpr):
-    """1 / x, rounded to nearest, for 1 <= x < 2^126: as reciprocal_of in csrc/numerics.h."""
-    if INTERPRETED:
-        return tl.div_rn(tl.full(x.shape, 1.0, tl.float32), x)
-    else:
-        # A division would look for subnormals, which takes an element twice as long.
-        y = tl.inline_asm_elementwise(
-            "rcp.approx.ftz.f32 $0, $1;", "=f,f", [x], dtype=tl.float32, is_pure=True, pack=1
-        )
-        return tl.fma(tl.fma(-x, y, tl.full(x.shape, 1.0, tl.float32)), y, y)
+        return tl.fma(a, b, c)
 
 
 @triton.jit
@@ -93,4 +152,4 @@ def rounded(y, like, INTERPRETED: tl.constexpr):
         nearest = (bits + 0x7FFF + ((bits >> 16) & 1)) & -65536
         return tl.where(y == y, nearest, 0x7FC00000).to(tl.float32, bitcast=True)
     else:
-        return y.to(like.dtype).to(tl.float32)
+        return to_float32(y.to(like.dtype), INTERPRETED)
