@@ -4,7 +4,7 @@ Of an eager call, ``kernel[grid](...)`` takes the longest: it looks at each argu
 compiled kernel to launch. A direct call (see :mod:`ptgq.extension`) finds it by what the call is,
 and launches it as a program does that compiled it itself, ``compiled[grid](...)``, by addresses:
 hooks and profilers see the launch. The first launch of a kind is ordinary, and so is any of
-pointers that 16 does not divide or sizes past 31 bits, for which Triton compiles kernels of their
+pointers that 16 does not divide or sizes past 30 bits, for which Triton compiles kernels of their
 own, and any while Triton instruments kernels.
 """
 
@@ -40,6 +40,8 @@ _TILE = 4096
 _WARPS = 4
 # Column-major, tokens of a tile: their scales of a group, a byte each, fill a sector of 32 bytes.
 _TOKENS = 32
+# What 31 bits count, with what tiles reach beyond.
+_SMALL = 2**30
 
 
 @triton.jit
@@ -118,16 +120,20 @@ def per_token_group_quant_kernel(
     HARDWARE_E4M3: tl.constexpr,
     DEPENDENT: tl.constexpr,
     SILU: tl.constexpr,
+    SMALL: tl.constexpr,
     INTERPRETED: tl.constexpr,
 ):
     """Quantize a tile of groups: neighbours in a row or, column-major, GROUPS of each of TOKENS.
 
+    SMALL: 31 bits count the groups, padding included, and the elements of a token.
     PACKED: `s` is bytes, in columns the four of a word side by side. PADDED: tiles cover batches
     and the padding of `s`, where zeros go: `s_groups` and `column_length` count it.
     """
     if DEPENDENT:  # programmatic dependent launch: the next kernel may start, and waits in its turn
         gdc_launch_dependents()
-    program = tl.program_id(0).to(tl.int64)
+    program = tl.program_id(0)
+    if not SMALL:
+        program = program.to(tl.int64)
     slot = tl.arange(0, TOKENS * GROUPS)
     if COLUMN_MAJOR:
         tiles = tl.cdiv(s_groups, GROUPS)
@@ -138,7 +144,7 @@ def per_token_group_quant_kernel(
             batch = row // column_length
             place = row - batch * column_length
             token = batch * column_tokens + place
-            rows = num_tokens // column_tokens * column_length.to(tl.int64)
+            rows = num_tokens // column_tokens * column_length.to(row.dtype)
             inside_s = (row < rows) & (group < s_groups)
             inside = inside_s & (place < column_tokens) & (group < num_groups)
             row += batch * column_length * (s_groups // (4 if PACKED else 1) - 1)
@@ -146,7 +152,7 @@ def per_token_group_quant_kernel(
             inside = (token < num_tokens) & (group < num_groups)
             inside_s = inside
         index = token * num_groups + group
-        x_start = token * x_token_stride + group * GROUP_SIZE
+        x_start = token.to(tl.int64) * x_token_stride + group * GROUP_SIZE
         if PACKED:
             s_ptrs = s_ptr + (group // 4 * column_length + row) * 4 + group % 4
         else:
@@ -154,20 +160,20 @@ def per_token_group_quant_kernel(
     else:
         index = program * GROUPS + slot
         s_ptrs = s_ptr + index
-        inside = index < num_tokens.to(tl.int64) * s_groups
+        inside = index < num_tokens.to(index.dtype) * s_groups
         inside_s = inside
         if CONTIGUOUS:
-            x_start = index * GROUP_SIZE
+            x_start = index.to(tl.int64) * GROUP_SIZE
         else:
             token = index // s_groups
             group = index - token * s_groups
-            x_start = token * x_token_stride + group * GROUP_SIZE
+            x_start = token.to(tl.int64) * x_token_stride + group * GROUP_SIZE
             if PADDED:
                 index = token * num_groups + group
                 inside = inside & (group < num_groups)
     columns = tl.arange(0, BLOCK)[None, :]
     x_ptrs = x_ptr + x_start[:, None] + columns
-    q_ptrs = q_ptr + (index * GROUP_SIZE)[:, None] + columns
+    q_ptrs = q_ptr + (index.to(tl.int64) * GROUP_SIZE)[:, None] + columns
     inside_tile = inside[:, None]
     up_offset = num_groups.to(tl.int64) * GROUP_SIZE
 
@@ -217,8 +223,8 @@ def _key(
 ) -> tuple[Any, ...] | None:
     """Return what determines the compiled kernel, or None for the rare ones."""
     x, q, s = pointers
-    _, num_groups, stride = sizes
-    if (x | q | s) % 16 or max(sizes) >= 2**31:
+    num_tokens, num_groups, stride = sizes
+    if (x | q | s) % 16 or stride >= 2**31 or max(num_tokens, group_size) * num_groups >= _SMALL:
         return None
     strides = stride == num_groups * group_size, stride == 1, stride % 16 == 0
     return device, dtypes, strides, group_size, column_major, power_of_two
@@ -291,6 +297,7 @@ def per_token_group_quant(
         "HARDWARE_E4M3": capability >= (8, 9),
         "DEPENDENT": capability >= (9, 0),
         "SILU": silu,
+        "SMALL": max(rows * s_groups, q.shape[-1]) < _SMALL,
         "INTERPRETED": _INTERPRETED,
     }
     with torch.cuda.device_of(x):
