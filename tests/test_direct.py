@@ -275,3 +275,13 @@ def test_triton_launches_of_another_kind_are_told_apart(compiled, monkeypatch):
         # Like column-major ones, but for the padding.
         FP8(X[:5], 64, True, tma_aligned_scales=True, backend="triton")
     assert len(log) == len(calls) + 4
+
+
+@needs_interpreter
+def test_triton_launches_for_few_groups_do_not_serve_many(compiled, monkeypatch):
+    FP8(X, 64, backend="triton")
+    monkeypatch.setattr(load("triton"), "_SMALL", 24)  # of which X has so many
+    for _ in range(2):
+        FP8(X, 64, backend="triton")
+    small = 1 + compiled.names.index("SMALL")
+    assert [launch[small] for launch in compiled.launches] == [True, False, False]

@@ -1,0 +1,45 @@
+"""Triton's kernels for more groups than 31 bits count, without the gigabytes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from numeric import assert_same_bytes, assert_same_results
+from values import random_input
+
+import ptgq
+from ptgq.backends import load
+from ptgq.measure.workloads import SCALE_FORMATS
+from ptgq.scales import memory_of, scale_format
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+
+
+@pytest.fixture(autouse=True)
+def one_group_is_too_many(monkeypatch):
+    monkeypatch.setattr(load("triton"), "_SMALL", 1)
+
+
+@pytest.mark.parametrize("group_size", [64, 96, 8192])
+@pytest.mark.parametrize("name", SCALE_FORMATS)
+def test_same_bytes(name, group_size):
+    x = random_input((2, 7, 3 * group_size), torch.bfloat16)
+    results = [
+        ptgq.per_token_group_quant_fp8(x.to(device), group_size, **SCALE_FORMATS[name], backend=b)
+        for b, device in (("triton", DEVICE), ("reference", "cpu"))
+    ]
+    assert_same_results(*results)
+    known = scale_format(**SCALE_FORMATS[name])
+    assert_same_bytes(*(memory_of(s, known).cpu() for _, s in results), "memory of s")
+
+
+@pytest.mark.parametrize("name", ["row_float32", "tma_packed"])
+def test_same_bytes_of_silu_and_mul(name):
+    x = random_input((7, 2 * 5 * 64), torch.bfloat16)
+    function = ptgq.silu_and_mul_per_token_group_quant_fp8
+    assert_same_results(
+        *(
+            function(x.to(device), 64, **SCALE_FORMATS[name], backend=b)
+            for b, device in (("triton", DEVICE), ("reference", "cpu"))
+        )
+    )
