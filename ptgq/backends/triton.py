@@ -51,11 +51,12 @@ def store_codes(
     scale,
     inside,
     INT8: tl.constexpr,
+    POWER_OF_TWO: tl.constexpr,
     HARDWARE_E4M3: tl.constexpr,
     INTERPRETED: tl.constexpr,
 ):
     """Store the codes of a tile: ``x`` is ``[groups, BLOCK]`` float32, ``scale`` ``[groups]``."""
-    y = quotient(x, scale, INTERPRETED)
+    y = quotient(x, scale, POWER_OF_TWO, INTERPRETED)
     if INT8:
         # Two stores, each of some groups: a selection would cost an instruction an element.
         finite = (scale == scale)[:, None]
@@ -186,7 +187,7 @@ def per_token_group_quant_kernel(
         absmax_bits = tl.max(absolute_bits(x), 1)
         scale = group_scale(absmax_bits, eps, QMAX, POWER_OF_TWO, INTERPRETED)
         store_scales(s_ptrs, scale, inside, inside_s, PADDED, E8M0)
-        store_codes(q_ptrs, x, scale, inside_tile, INT8, HARDWARE_E4M3, INTERPRETED)
+        store_codes(q_ptrs, x, scale, inside_tile, INT8, POWER_OF_TWO, HARDWARE_E4M3, INTERPRETED)
     else:
         running = tl.zeros((TOKENS * GROUPS, BLOCK), tl.int32)
         for start in range(0, GROUP_SIZE, BLOCK):
@@ -198,7 +199,9 @@ def per_token_group_quant_kernel(
         for start in range(0, GROUP_SIZE, BLOCK):
             mask = inside_tile & (start + columns < GROUP_SIZE)
             x = load_values(x_ptrs + start, up_offset, mask, SILU, INTERPRETED)
-            store_codes(q_ptrs + start, x, scale, mask, INT8, HARDWARE_E4M3, INTERPRETED)
+            store_codes(
+                q_ptrs + start, x, scale, mask, INT8, POWER_OF_TWO, HARDWARE_E4M3, INTERPRETED
+            )
 
 
 class Launch(NamedTuple):

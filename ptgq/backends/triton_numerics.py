@@ -94,14 +94,16 @@ def group_scale(
 
 
 @triton.jit
-def quotient(x, scale, INTERPRETED: tl.constexpr):
+def quotient(x, scale, POWER_OF_TWO: tl.constexpr, INTERPRETED: tl.constexpr):
     """X / scale as IEEE division rounds it: `x` is ``[groups, BLOCK]``, `scale` ``[groups]``.
 
     With the correctly rounded reciprocal, one residual step gives it (Markstein, IBM J. Res. Dev.
     34, 1990, theorem 8.4). The reciprocal is negated, never the residual: Triton's minus is
-    0 - residual, which would turn -0 into 0.
+    0 - residual, which would turn -0 into 0. By a power of two, the product is the quotient.
     """
-    if INTERPRETED:
+    if POWER_OF_TWO:
+        return x * reciprocal(scale, INTERPRETED)[:, None]
+    elif INTERPRETED:
         return tl.div_rn(x, tl.zeros_like(x) + scale[:, None])
     else:
         r = reciprocal(scale, INTERPRETED)[:, None]
