@@ -26,8 +26,8 @@ def hard_input(
         lambda g: g * 8,
         lambda g: g * 0,
         lambda g: g * 0 * -1,
-        lambda g: g.clamp(-1, 1).index_fill(0, torch.tensor([0]), 448.0 * 2**-6),
-        lambda g: g.clamp(-1, 1).index_fill(0, torch.tensor([0]), 4 * (1 + info.eps)),
+        lambda g: g.clamp(-1, 1).index_fill(-1, torch.tensor([0]), 448.0 * 2**-6),
+        lambda g: g.clamp(-1, 1).index_fill(-1, torch.tensor([0]), 4 * (1 + info.eps)),
         lambda g: g.sign() * info.max,
         lambda g: g * info.max / 8,
         lambda g: g * info.tiny * info.eps * 4,
@@ -36,12 +36,11 @@ def hard_input(
         lambda g: (half_steps % 127).index_fill(0, torch.tensor([0]), 127.0) * g.sign(),
         lambda g: (16 + half_steps % 15 * 2).index_fill(0, torch.tensor([0]), 448.0) * g.sign(),
         lambda g: (half_steps % 16 * 2**-9).index_fill(0, torch.tensor([0]), 448.0) * g.sign(),
-        lambda g: g.index_fill(0, torch.tensor([group_size // 2]), torch.nan),
-        lambda g: g.index_fill(0, torch.tensor([group_size - 1]), torch.inf),
-        lambda g: g.index_fill(0, torch.tensor([0]), -torch.inf),
+        lambda g: g.index_fill(-1, torch.tensor([group_size // 2]), torch.nan),
+        lambda g: g.index_fill(-1, torch.tensor([group_size - 1]), torch.inf),
+        lambda g: g.index_fill(-1, torch.tensor([0]), -torch.inf),
         lambda g: g * torch.logspace(-9, 1, group_size),
     ]
     for case, make in enumerate(cases):
-        for group in range(case, shape[0], len(cases)):
-            x[group] = make(x[group])
+        x[case :: len(cases)] = make(x[case :: len(cases)])
     return x.to(dtype).reshape(num_tokens, hidden_dim)
