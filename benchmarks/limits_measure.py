@@ -177,11 +177,22 @@ def other(available: Sequence[str]) -> Values:
     return {"other": {describe(w): copy_ratios(w, ["cuda"])["cuda"] for w in found}}
 
 
+def of_both(row: str, found: Iterable[Workload], available: Sequence[str]) -> Values:
+    """Return the distances from the copy: CUDA's in `row`, Triton's in one of its own."""
+    keys = {"cuda": row, "triton": f"{row}_triton"}
+    backends = [backend for backend in keys if backend in available]
+    values: Values = {}
+    for workload in found:
+        for backend, ratio in copy_ratios(workload, backends).items():
+            values.setdefault(keys[backend], {})[describe(workload)] = ratio
+    return values
+
+
 def formats(available: Sequence[str]) -> Values:
     """Kernels that write the scales of particular consumers."""
     names = [name for name in SCALE_FORMATS if name not in SEED_SCALE_FORMATS]
     found = workloads([ROWS_OF_7168], (32, 64, 128), ["fp8"], names)
-    return {"formats": {describe(w): copy_ratios(w, ["cuda"])["cuda"] for w in found}}
+    return of_both("formats", found, available)
 
 
 def silu(available: Sequence[str]) -> Values:
@@ -189,7 +200,7 @@ def silu(available: Sequence[str]) -> Values:
     usual = workloads([ROWS_OF_7168], dtypes=["fp8"], scale_formats=SCALE_FORMATS)
     found = [replace(w, silu_and_mul=True) for w in usual]
     found += [replace(w, input_dtype=torch.float16) for w in found[: len(SEED_SCALE_FORMATS)]]
-    return {"silu": {describe(w): copy_ratios(w, ["cuda"])["cuda"] for w in found}}
+    return of_both("silu", found, available)
 
 
 def loop(call: timers.Call) -> timers.Timer:

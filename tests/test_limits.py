@@ -100,6 +100,8 @@ def test_kernels_are_compared_with_the_copy_of_their_own_bytes(measure, monkeypa
 def test_without_one_of_the_backends_its_rows_are_left_out(measure, monkeypatch):
     FakeGpu(measure, monkeypatch, lambda what, name: 1.0)
     assert {key.partition("_")[0] for key in measure.served(["triton"])} == {"triton"}
+    assert set(measure.silu(["triton"])) == {"silu_triton"}
+    assert set(measure.silu(["cuda", "triton"])) == {"silu", "silu_triton"}
     assert set(measure.calls(["triton"])) == {"call_triton"}
 
 
@@ -133,7 +135,7 @@ def test_sets_of_inputs(measure, monkeypatch):
 
 def test_sets_of_formats(measure, monkeypatch):
     checked = FakeGpu(measure, monkeypatch, lambda what, name: 1.0).checked
-    formats, silu = measure.formats(["cuda"])["formats"], measure.silu(["cuda"])["silu"]
+    (formats,), (silu,) = (m(["cuda"]).values() for m in (measure.formats, measure.silu))
     assert len(formats) == 3 * 3
     assert len(silu) == 2 * 7 + 4
     assert all(w.silu_and_mul for w, *_ in checked[len(formats) :])
