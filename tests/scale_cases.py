@@ -1,0 +1,37 @@
+"""Every format of scales that is accepted, for parametrized tests."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+
+from ptgq import ScaleFormat, scales
+
+DTYPES = (torch.float32, torch.float8_e8m0fnu, torch.int32)
+LAYOUTS = ("row_major", "column_major", "tma_aligned")
+
+
+def _formats():
+    for key in itertools.product(("float32", "power_of_two"), DTYPES, LAYOUTS, (False, True)):
+        try:
+            yield ScaleFormat(*key)
+        except ValueError:
+            continue
+
+
+def name_of(f):
+    per_batch = " per_batch" if f.per_batch else ""
+    return f"{f.kind} {str(f.dtype).removeprefix('torch.')} {f.layout}{per_batch}"
+
+
+FORMATS = {name_of(f): f for f in _formats()}
+every_format = pytest.mark.parametrize("f", FORMATS.values(), ids=FORMATS)
+PADDED = {name: f for name, f in FORMATS.items() if f.tma_aligned}
+every_padded_format = pytest.mark.parametrize("f", PADDED.values(), ids=PADDED)
+
+
+def memory(s, f):
+    """All bytes of the scales, padding included, as they lie in memory."""
+    return scales.memory_of(s, f).cpu().view(torch.uint8)
