@@ -56,8 +56,8 @@ ROWS = {
     "large": Row("CUDA kernel, 8192 × 2048 and larger", 1.00, "× copy", ("cuda",)),
     "column": Row("of these, column-major float32, groups of 64", 1.00, "× copy", ("cuda",)),
     "medium": Row("CUDA kernel, 1024 × 7168", 0.99, "× copy", ("cuda",)),
-    "triton_large": Row("Triton kernel, 8192 × 2048 and larger", 1.03, "× copy", ("triton",)),
-    "triton_medium": Row("Triton kernel, 1024 × 7168", 1.08, "× copy", ("triton",)),
+    "large_triton": Row("Triton kernel, 8192 × 2048 and larger", 1.03, "× copy", ("triton",)),
+    "medium_triton": Row("Triton kernel, 1024 × 7168", 1.08, "× copy", ("triton",)),
     "small": Row(
         "CUDA kernel, the seed's shapes, 1 × 7168", 1.60, "× empty kernel", ("cuda", "triton")
     ),
@@ -79,7 +79,7 @@ ROWS = {
 }
 # Which rows are measured together.
 MEASURES = (
-    (("large", "column", "medium", "triton_large", "triton_medium"), limits_measure.served),
+    (("large", "column", "medium", "large_triton", "medium_triton"), limits_measure.served),
     (("small",), limits_measure.small),
     (("odd",), limits_measure.odd),
     (("inputs",), limits_measure.inputs),

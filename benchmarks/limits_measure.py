@@ -94,18 +94,24 @@ def copy_ratios(workload: Workload, backends: Iterable[str]) -> dict[str, float]
     }
 
 
+def of_both(row: str, found: Iterable[Workload], available: Sequence[str]) -> Values:
+    """Return the distances from the copy: CUDA's in `row`, Triton's in one of its own."""
+    keys = {"cuda": row, "triton": f"{row}_triton"}
+    backends = [backend for backend in keys if backend in available]
+    values: Values = {}
+    for workload in found:
+        for backend, ratio in copy_ratios(workload, backends).items():
+            values.setdefault(keys[backend], {})[describe(workload)] = ratio
+    return values
+
+
 def served(available: Sequence[str]) -> Values:
     """Kernels of the shapes that models are served with."""
-    found: Values = {}
-    backends = [name for name in ("cuda", "triton") if name in available]
-    for workload in workloads([*LARGE, MEDIUM]):
-        size = "medium" if (workload.tokens, workload.hidden) == MEDIUM else "large"
-        for backend, ratio in copy_ratios(workload, backends).items():
-            key = size if backend == "cuda" else f"triton_{size}"
-            found.setdefault(key, {})[describe(workload)] = ratio
-            is_column_float32 = workload.column_major_scales and not workload.use_ue8m0
-            if key == "large" and is_column_float32 and workload.group_size == 64:
-                found.setdefault("column", {})[describe(workload)] = ratio
+    found = of_both("large", workloads(LARGE), available)
+    found |= of_both("medium", workloads([MEDIUM]), available)
+    if "large" in found:
+        column = map(describe, workloads(LARGE, [64], ["fp8"], ["column_float32"]))
+        found["column"] = {name: found["large"][name] for name in column}
     return found
 
 
@@ -175,17 +181,6 @@ def other(available: Sequence[str]) -> Values:
     shapes.update(dict.fromkeys((3, 5, 48, 96, 100), 7200))
     found = [w for size, n in shapes.items() for w in workloads([(8192, n)], group_sizes=[size])]
     return {"other": {describe(w): copy_ratios(w, ["cuda"])["cuda"] for w in found}}
-
-
-def of_both(row: str, found: Iterable[Workload], available: Sequence[str]) -> Values:
-    """Return the distances from the copy: CUDA's in `row`, Triton's in one of its own."""
-    keys = {"cuda": row, "triton": f"{row}_triton"}
-    backends = [backend for backend in keys if backend in available]
-    values: Values = {}
-    for workload in found:
-        for backend, ratio in copy_ratios(workload, backends).items():
-            values.setdefault(keys[backend], {})[describe(workload)] = ratio
-    return values
 
 
 def formats(available: Sequence[str]) -> Values:

@@ -1,4 +1,4 @@
-// Where scales lie in memory, for host and device: the one function that stores a scale.
+// Where scales lie in memory, for host and device, and how one is stored with its padding.
 #pragma once
 
 #include "numerics.h"

@@ -96,7 +96,8 @@ __device__ __forceinline__ uint32_t pack(float a, float b, float c, float d) {
   }
 }
 
-// kPowerOfTwo: the scale is one, so that the product with its reciprocal is the quotient.
+// kPowerOfTwo: the scale is a power of two, so its reciprocal is exact and the product the
+// quotient.
 template <bool kInt8, bool kPowerOfTwo = false, typename T>
 __device__ __forceinline__ uint4 lane_codes(const LaneVector<T>& x, float scale, float reciprocal,
                                             bool finite) {
