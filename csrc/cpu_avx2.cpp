@@ -6,12 +6,13 @@
 #include <cstring>
 #include <type_traits>
 
-// A compiler that ignores this builds the same results for the baseline.
+#ifdef __clang__
+#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
+#else
 #pragma GCC target("avx2,fma")
-#ifndef __clang__
-#define PTGQ_AVX2
-#define PTGQ_FMA  // GCC 12 does not define __FMA__ for the pragma
 #endif
+#define PTGQ_AVX2
+#define PTGQ_FMA  // neither compiler defines __FMA__ for the pragma
 #include "cpu_groups.h"
 #include "cpu_numerics.h"
 #include "scales.h"
@@ -19,4 +20,7 @@
 #include "cpu_groups.inc"
 #define PTGQ_ACTIVATE activate_avx2
 #include "cpu_silu.inc"
+#ifdef __clang__
+#pragma clang attribute pop
+#endif
 #endif

@@ -7,12 +7,14 @@
 #include <cstring>
 #include <type_traits>
 
-// A compiler that ignores this builds the same results for the baseline.
+#ifdef __clang__
+#pragma clang attribute push( \
+    __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma"))), apply_to = function)
+#else
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,prefer-vector-width=512")
-#ifndef __clang__
-#define PTGQ_AVX512
-#define PTGQ_FMA  // GCC 12 does not define __FMA__ for the pragma
 #endif
+#define PTGQ_AVX512
+#define PTGQ_FMA  // neither compiler defines __FMA__ for the pragma
 #include "cpu_groups.h"
 #include "cpu_numerics.h"
 #include "scales.h"
@@ -20,4 +22,7 @@
 #include "cpu_groups.inc"
 #define PTGQ_ACTIVATE activate_avx512
 #include "cpu_silu.inc"
+#ifdef __clang__
+#pragma clang attribute pop
+#endif
 #endif
