@@ -129,11 +129,39 @@ def fused_multiply_add(a, b, c, INTERPRETED: tl.constexpr):
         return tl.fma(a, b, c)
 
 
+# The 32 operands of a thread's results, and the 64 of its two inputs, of which each 8 are a load.
+_LOADED = tl.constexpr(
+    "{.reg .b32 t; mov.b32 t, 0; "
+    + "".join(f"xor.b32 t, t, ${i}; " for i in range(32, 96, 8))
+    + "popc.b32 t, t; shr.b32 t, t, 6; or.b32 t, t, 0x4B400000; "
+    + "".join(f"mov.b32 ${i}, t; " for i in range(32))
+    + "}"
+)
+_LOADED_OPERANDS = tl.constexpr(",".join(["=f"] * 32 + ["f"] * 64))
+
+
+@triton.jit
+def rounding_constant(gate, up, INTERPRETED: tl.constexpr):
+    """1.5 * 2^23, which sums round to integers; known to a thread only when it has all elements.
+
+    Else the compiler puts loads off between the computations, to save registers, and waits for each
+    in turn; halves of lines that an earlier load brought leave the cache. (The number of bits in a
+    word, divided by 64, is 0, which the compiler does not see.)
+    """
+    if INTERPRETED:
+        return tl.full(gate.shape, 12582912.0, tl.float32)
+    else:
+        return tl.inline_asm_elementwise(
+            _LOADED, _LOADED_OPERANDS, [gate, up], dtype=tl.float32, is_pure=True, pack=32
+        )
+
+
 @triton.jit
 def silu_and_mul(gate, up, INTERPRETED: tl.constexpr):
     """SiLU(gate) * up in float32, operation by operation as in backends/activation.py."""
     x = tl.minimum(tl.maximum(gate, -87.0), 87.0)
-    shifted = fused_multiply_add(x, -1.4426950216293335, 12582912.0, INTERPRETED)
+    magic = rounding_constant(gate, up, INTERPRETED)
+    shifted = fused_multiply_add(x, -1.4426950216293335, magic, INTERPRETED)
     f = fused_multiply_add(x, -1.4426950216293335, 12582912.0 - shifted, INTERPRETED)
     f = fused_multiply_add(x, -1.925963033500011e-08, f, INTERPRETED)
     power = fused_multiply_add(f, 0.001326472731307149, 0.009671512991189957, INTERPRETED)
