@@ -7,7 +7,7 @@ import triton.language as tl
 from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 from ptgq.backends.triton_numerics import (
-    absolute_bits,
+    absmax_bits,
     e4m3_code,
     group_scale,
     int8_code,
@@ -26,18 +26,18 @@ def store_codes(
     inside,
     INT8: tl.constexpr,
     POWER_OF_TWO: tl.constexpr,
-    HARDWARE_E4M3: tl.constexpr,
+    CAPABILITY: tl.constexpr,
     INTERPRETED: tl.constexpr,
 ):
-    """Store the codes of a tile: ``x`` is ``[groups, BLOCK]`` float32, ``scale`` ``[groups]``."""
-    y = quotient(x, scale, POWER_OF_TWO, INTERPRETED)
+    """Store the codes of a tile: ``x`` is ``[groups, BLOCK]``, ``scale`` ``[groups]``."""
+    y = quotient(to_float32(x, INTERPRETED), scale, POWER_OF_TWO, INTERPRETED)
     if INT8:
         # Two stores, each of some groups: a selection would cost an instruction an element.
         finite = (scale == scale)[:, None]
         codes = int8_code(y)
         tl.store(q_ptrs, codes, mask=inside & finite)
         tl.store(q_ptrs, tl.zeros_like(codes), mask=inside & (finite == 0))
-    elif HARDWARE_E4M3:
+    elif CAPABILITY >= 89:
         tl.store(q_ptrs, y.to(tl.float8e4nv).to(tl.uint8, bitcast=True), mask=inside)
     else:
         tl.store(q_ptrs, e4m3_code(y), mask=inside)
@@ -55,14 +55,25 @@ def store_scales(s_ptrs, scale, inside, inside_s, PADDED: tl.constexpr, E8M0: tl
 
 
 @triton.jit
-def load_values(x_ptrs, up_offset, mask, SILU: tl.constexpr, INTERPRETED: tl.constexpr):
-    """What is quantized, in float32: x, or SILU of it, rounded to its dtype."""
-    x = tl.load(x_ptrs, mask=mask, other=0.0)
-    values = to_float32(x, INTERPRETED)
+def load(x_ptrs, mask, WHOLE: tl.constexpr):
+    """Load elements; those masked count as 0. WHOLE: all are there."""
+    if WHOLE:
+        return tl.load(x_ptrs)
+    else:
+        return tl.load(x_ptrs, mask=mask, other=0.0)
+
+
+@triton.jit
+def load_values(
+    x_ptrs, up_offset, mask, SILU: tl.constexpr, WHOLE: tl.constexpr, INTERPRETED: tl.constexpr
+):
+    """What is quantized, in the dtype of x: x, or SILU of it."""
+    x = load(x_ptrs, mask, WHOLE)
     if SILU:
-        up = to_float32(tl.load(x_ptrs + up_offset, mask=mask, other=0.0), INTERPRETED)
-        values = rounded(silu_and_mul(values, up, INTERPRETED), x, INTERPRETED)
-    return values
+        gate = to_float32(x, INTERPRETED)
+        up = to_float32(load(x_ptrs + up_offset, mask, WHOLE), INTERPRETED)
+        x = rounded(silu_and_mul(gate, up, INTERPRETED), x, INTERPRETED)
+    return x
 
 
 # Few variants to compile: no others for token or group counts that divide by 16 or equal 1.
@@ -92,8 +103,7 @@ def per_token_group_quant_kernel(
     INT8: tl.constexpr,
     POWER_OF_TWO: tl.constexpr,
     E8M0: tl.constexpr,
-    HARDWARE_E4M3: tl.constexpr,
-    DEPENDENT: tl.constexpr,
+    CAPABILITY: tl.constexpr,
     SILU: tl.constexpr,
     SMALL: tl.constexpr,
     INTERPRETED: tl.constexpr,
@@ -104,7 +114,8 @@ def per_token_group_quant_kernel(
     PACKED: `s` is bytes, in columns the four of a word side by side. PADDED: tiles cover batches
     and the padding of `s`, where zeros go: `s_groups` and `column_length` count it.
     """
-    if DEPENDENT:  # programmatic dependent launch: the next kernel may start, and waits in its turn
+    # Programmatic dependent launch: the next kernel may start, and waits in its turn.
+    if CAPABILITY >= 90:
         gdc_launch_dependents()
     program = tl.program_id(0)
     if not SMALL:
@@ -147,32 +158,35 @@ def per_token_group_quant_kernel(
                 index = token * num_groups + group
                 inside = inside & (group < num_groups)
     columns = tl.arange(0, BLOCK)[None, :]
+    whole: tl.constexpr = GROUP_SIZE % BLOCK == 0
+    pairs: tl.constexpr = GROUP_SIZE % 16 == 0 and CAPABILITY >= 86
+    if whole:
+        # Of groups that are none, the first is read: a mask would take more instructions.
+        x_start = tl.where(inside, x_start, 0)
     x_ptrs = x_ptr + x_start[:, None] + columns
     q_ptrs = q_ptr + (index.to(tl.int64) * GROUP_SIZE)[:, None] + columns
     inside_tile = inside[:, None]
     up_offset = num_groups.to(tl.int64) * GROUP_SIZE
 
-    if DEPENDENT:
+    if CAPABILITY >= 90:
         gdc_wait()
     if GROUP_SIZE <= BLOCK:
-        if GROUP_SIZE < BLOCK:
+        if not whole:
             inside_tile = inside_tile & (columns < GROUP_SIZE)
-        x = load_values(x_ptrs, up_offset, inside_tile, SILU, INTERPRETED)
-        absmax_bits = tl.max(absolute_bits(x), 1)
-        scale = group_scale(absmax_bits, eps, QMAX, POWER_OF_TWO, INTERPRETED)
+        x = load_values(x_ptrs, up_offset, inside_tile, SILU, whole, INTERPRETED)
+        absmax = absmax_bits(x, pairs, INTERPRETED)
+        scale = group_scale(absmax, eps, QMAX, POWER_OF_TWO, INTERPRETED)
         store_scales(s_ptrs, scale, inside, inside_s, PADDED, E8M0)
-        store_codes(q_ptrs, x, scale, inside_tile, INT8, POWER_OF_TWO, HARDWARE_E4M3, INTERPRETED)
+        store_codes(q_ptrs, x, scale, inside_tile, INT8, POWER_OF_TWO, CAPABILITY, INTERPRETED)
     else:
-        running = tl.zeros((TOKENS * GROUPS, BLOCK), tl.int32)
+        absmax = tl.zeros((TOKENS * GROUPS,), tl.int32)
         for start in range(0, GROUP_SIZE, BLOCK):
             mask = inside_tile & (start + columns < GROUP_SIZE)
-            x = load_values(x_ptrs + start, up_offset, mask, SILU, INTERPRETED)
-            running = tl.maximum(running, absolute_bits(x))
-        scale = group_scale(tl.max(running, 1), eps, QMAX, POWER_OF_TWO, INTERPRETED)
+            x = load_values(x_ptrs + start, up_offset, mask, SILU, whole, INTERPRETED)
+            absmax = tl.maximum(absmax, absmax_bits(x, pairs, INTERPRETED))
+        scale = group_scale(absmax, eps, QMAX, POWER_OF_TWO, INTERPRETED)
         store_scales(s_ptrs, scale, inside, inside_s, PADDED, E8M0)
         for start in range(0, GROUP_SIZE, BLOCK):
             mask = inside_tile & (start + columns < GROUP_SIZE)
-            x = load_values(x_ptrs + start, up_offset, mask, SILU, INTERPRETED)
-            store_codes(
-                q_ptrs + start, x, scale, mask, INT8, POWER_OF_TWO, HARDWARE_E4M3, INTERPRETED
-            )
+            x = load_values(x_ptrs + start, up_offset, mask, SILU, whole, INTERPRETED)
+            store_codes(q_ptrs + start, x, scale, mask, INT8, POWER_OF_TWO, CAPABILITY, INTERPRETED)

@@ -46,9 +46,36 @@ def to_float32(x, INTERPRETED: tl.constexpr):
 
 
 @triton.jit
-def absolute_bits(x):
-    """|x| of float32 as bits: as integers they order like the values, NaN on top."""
-    return x.to(tl.int32, bitcast=True) & 0x7FFFFFFF
+def larger_magnitudes(x):
+    """Of every two pairs of 16-bit `x`, the larger magnitudes, of any sign; NaN of NaN."""
+    a, b = tl.split(tl.permute(tl.reshape(x, [x.shape[0], x.shape[1] // 4, 2, 2]), [0, 1, 3, 2]))
+    kind: tl.constexpr = "bf16" if x.dtype == tl.bfloat16 else "f16"
+    larger = tl.inline_asm_elementwise(
+        "max.NaN.xorsign.abs." + kind + "x2 $0, $1, $2;",
+        "=r,r,r",
+        [a, b],
+        dtype=x.dtype,
+        is_pure=True,
+        pack=2,
+    )
+    return tl.reshape(larger, [x.shape[0], x.shape[1] // 2])
+
+
+@triton.jit
+def absmax_bits(x, PAIRS: tl.constexpr, INTERPRETED: tl.constexpr):
+    """The largest |x| of each group, ``[groups, BLOCK]``, as bits of float32.
+
+    As integers they order like the values, infinity and NaN on top. PAIRS: of 16-bit `x`, two are
+    compared at a time, while a thread has two pairs of its 16 elements.
+    """
+    steps: tl.constexpr = 3 if PAIRS and x.dtype != tl.float32 else 0
+    for _ in tl.static_range(steps):
+        x = larger_magnitudes(x)
+    bits = to_float32(x, INTERPRETED).to(tl.int32, bitcast=True) & 0x7FFFFFFF
+    # In the shape of x again, or Triton would move x to the threads of a result of this shape.
+    for _ in tl.static_range(steps):
+        bits = tl.reshape(tl.join(bits, bits), [bits.shape[0], 2 * bits.shape[1]])
+    return tl.max(bits, 1)
 
 
 @triton.jit
@@ -159,7 +186,7 @@ def rounding_constant(gate, up, INTERPRETED: tl.constexpr):
 @triton.jit
 def silu_and_mul(gate, up, INTERPRETED: tl.constexpr):
     """SiLU(gate) * up in float32, operation by operation as in backends/activation.py."""
-    x = tl.minimum(tl.maximum(gate, -87.0), 87.0)
+    x = tl.clamp(gate, -87.0, 87.0)
     magic = rounding_constant(gate, up, INTERPRETED)
     shifted = fused_multiply_add(x, -1.4426950216293335, magic, INTERPRETED)
     f = fused_multiply_add(x, -1.4426950216293335, 12582912.0 - shifted, INTERPRETED)
@@ -176,17 +203,17 @@ def silu_and_mul(gate, up, INTERPRETED: tl.constexpr):
 
 @triton.jit
 def rounded(y, like, INTERPRETED: tl.constexpr):
-    """Float32 rounded to the dtype of `like`, as float32. The interpreter cuts bfloat16 off."""
+    """Float32 rounded to the dtype of `like`. The interpreter cuts bfloat16 off."""
     if INTERPRETED and like.dtype == tl.bfloat16:
         bits = y.to(tl.int32, bitcast=True)
         nearest = (bits + 0x7FFF + ((bits >> 16) & 1)) & -65536
-        return tl.where(y == y, nearest, 0x7FC00000).to(tl.float32, bitcast=True)
+        return tl.where(y == y, nearest, 0x7FC00000).to(tl.float32, bitcast=True).to(like.dtype)
     elif INTERPRETED or like.dtype == tl.float32:
-        return y.to(like.dtype).to(tl.float32)
+        return y.to(like.dtype)
     else:
         # Two at a time: of one, Triton makes an instruction at a quarter of the rate.
         kind: tl.constexpr = "bf16" if like.dtype == tl.bfloat16 else "f16"
-        y = tl.inline_asm_elementwise(
+        return tl.inline_asm_elementwise(
             "cvt.rn." + kind + "x2.f32 $0, $2, $1;",
             "=r,f,f",
             [y],
@@ -194,4 +221,3 @@ def rounded(y, like, INTERPRETED: tl.constexpr):
             is_pure=True,
             pack=2,
         )
-        return to_float32(y, INTERPRETED)
