@@ -18,6 +18,9 @@ constexpr int64_t kMaxIndex = 0x7FFFFFFF;
 constexpr int64_t kMaxWarpGroup = 2048;  // above, one warp would be long at a group
 // Small blocks: few idle warps in small problems, and no slower in large ones.
 constexpr int kBlock = 128;
+// Waves of blocks from which a warp does better with the work of two: in fewer, it would take the
+// whole kernel longer.
+constexpr int64_t kTwofoldWaves = 3;
 constexpr int64_t kWord = 16;  // bytes of the widest access
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -91,9 +94,10 @@ bool has_small_indices(const Problem& p) {
          p.num_tokens * p.num_groups <= kLast && (p.plain || scale_elements(p) <= kLast / 4);
 }
 
-// kLanes: those of a group in the kernel.
+// kLanes: those of a group in the kernel. twofold: the kernel whose warps do the work of two.
 template <int kLanes>
-void launch_warps(void (*kernel)(VectorArguments), const Problem& p, Launch how) {
+void launch_warps(void (*kernel)(VectorArguments), const Problem& p, Launch how,
+                  void (*twofold)(VectorArguments) = nullptr) {
   using Tile = WarpTile<kLanes>;
   const int64_t groups = p.column_major ? ceil_div(p.num_groups, Tile::kColumns) : p.num_groups;
   const int64_t warps = p.column_major ? ceil_div(p.num_tokens, Tile::kTokens) * groups
@@ -101,7 +105,11 @@ void launch_warps(void (*kernel)(VectorArguments), const Problem& p, Launch how)
   const VectorArguments arguments{p, divisor_of(static_cast<uint32_t>(groups)),
                                   static_cast<uint32_t>(p.num_groups * p.group_size),
                                   static_cast<uint32_t>(warps), how.first_wave};
-  launch_kernel(kernel, ceil_div(warps, kBlock / kWarpSize), kBlock, arguments, how);
+  const int64_t blocks = ceil_div(warps, kBlock / kWarpSize);
+  if (twofold != nullptr && blocks > kTwofoldWaves * how.first_wave) {
+    return launch_kernel(twofold, ceil_div(blocks, 2), kBlock, arguments, how);
+  }
+  launch_kernel(kernel, blocks, kBlock, arguments, how);
 }
 
 template <typename T, bool kInt8>
@@ -209,18 +217,24 @@ void launch(const Problem& p, Launch how) {
   launch_generic<T, false>(p, how);
 }
 
+template <typename T, int kLanes>
+void launch_silu_lanes(const Problem& p, Launch how) {
+  launch_warps<kLanes>(silu_and_mul_kernel<T, kLanes, 1>, p, how,
+                       silu_and_mul_kernel<T, kLanes, 2>);
+}
+
 template <typename T>
 void launch_silu_and_mul(const Problem& p, Launch how) {
   if (p.group_size > kMaxTileGroup || !has_small_indices(p) || !has_whole_lanes<T>(p)) {
     return launch_generic<T, true>(p, how);
   }
   const int64_t lanes = p.group_size / kLaneElements;
-  if (lanes <= 1) return launch_warps<1>(silu_and_mul_kernel<T, 1>, p, how);
-  if (lanes <= 2) return launch_warps<2>(silu_and_mul_kernel<T, 2>, p, how);
-  if (lanes <= 4) return launch_warps<4>(silu_and_mul_kernel<T, 4>, p, how);
-  if (lanes <= 8) return launch_warps<8>(silu_and_mul_kernel<T, 8>, p, how);
-  if (lanes <= 16) return launch_warps<16>(silu_and_mul_kernel<T, 16>, p, how);
-  return launch_warps<32>(silu_and_mul_kernel<T, 32>, p, how);
+  if (lanes <= 1) return launch_silu_lanes<T, 1>(p, how);
+  if (lanes <= 2) return launch_silu_lanes<T, 2>(p, how);
+  if (lanes <= 4) return launch_silu_lanes<T, 4>(p, how);
+  if (lanes <= 8) return launch_silu_lanes<T, 8>(p, how);
+  if (lanes <= 16) return launch_silu_lanes<T, 16>(p, how);
+  return launch_silu_lanes<T, 32>(p, how);
 }
 
 }  // namespace

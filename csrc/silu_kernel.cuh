@@ -23,49 +23,62 @@ __device__ __forceinline__ void activate(LaneVector<T>& gate, const LaneVector<T
   }
 }
 
-// kLanes lanes a group, of which the last may be idle: a power of two, for the shuffles.
-template <typename T, int kLanes>
+// kLanes lanes a group, of which the last may be idle: a power of two, for the shuffles. A lane
+// quantizes kParts vectors one after the other, all loaded first.
+template <typename T, int kLanes, int kParts>
 __global__ void __launch_bounds__(512)
     silu_and_mul_kernel(const __grid_constant__ VectorArguments a) {
   let_next_kernel_start();
   const Problem& p = a.problem;
-  const uint32_t warp = (blockIdx.x * blockDim.x + threadIdx.x) / kWarpSize;
+  const uint32_t warp = (blockIdx.x * blockDim.x + threadIdx.x) / kWarpSize * kParts;
   if (warp >= a.num_warps) return;
   const uint32_t lane = threadIdx.x % kWarpSize;
-  const Place at = place_of<kLanes>(a, warp, lane);
   const auto size = static_cast<uint32_t>(p.group_size);
   const uint32_t start = lane % kLanes * kLaneElements;
-  // Lanes without work stay for the shuffles, and read what another lane reads.
-  const uint32_t token = min(at.token, static_cast<uint32_t>(p.num_tokens) - 1);
-  const uint32_t group = min(at.group, static_cast<uint32_t>(p.num_groups) - 1);
-  const T* const from = static_cast<const T*>(p.x) + token * p.x_token_stride +
-                        (group * size + min(start, size - kLaneElements));
+  Place at[kParts];
+  const T* from[kParts];
+#pragma unroll
+  for (int i = 0; i < kParts; ++i) {
+    at[i] = place_of<kLanes>(a, warp + i, lane);
+    // Lanes without work stay for the shuffles, and read what another lane reads.
+    const uint32_t token = min(at[i].token, static_cast<uint32_t>(p.num_tokens) - 1);
+    const uint32_t group = min(at[i].group, static_cast<uint32_t>(p.num_groups) - 1);
+    from[i] = static_cast<const T*>(p.x) + token * p.x_token_stride +
+              (group * size + min(start, size - kLaneElements));
+  }
 
   wait_for_previous_kernel();
-  LaneVector<T> gate;
-  LaneVector<T> up;
-  gate.load(from);
-  up.load(from + a.hidden_dim);
-  __syncwarp();  // the loads are not put off
-  // Almost always: two instructions less an element.
-  if (gate.absmax_bits() <= bits_of(kMaxSiluExponent)) {
-    activate<true>(gate, up);
-  } else {
-    activate<false>(gate, up);
-  }
-  uint32_t absmax = gate.absmax_bits();
+  LaneVector<T> gate[kParts];
+  LaneVector<T> up[kParts];
 #pragma unroll
-  for (int offset = kLanes / 2; offset > 0; offset /= 2) {
-    absmax = max(absmax, __shfl_xor_sync(0xFFFFFFFF, absmax, offset));
+  for (int i = 0; i < kParts; ++i) {
+    gate[i].load(from[i]);
+    up[i].load(from[i] + a.hidden_dim);
   }
-  const float scale = group_scale(absmax, p.eps, kMaxE4m3, p.power_of_two);
-  const float reciprocal = reciprocal_of(scale);
-  const uint4 codes = p.power_of_two ? lane_codes<false, true>(gate, scale, reciprocal, true)
-                                     : lane_codes<false>(gate, scale, reciprocal, true);
-  if (!exists(p, at) || start >= size) return;
-  const uint32_t column = at.group * size + start;
-  *reinterpret_cast<uint4*>(p.q + int64_t{at.token} * a.hidden_dim + column) = codes;
-  if (start == 0) store_scale(p, at.token, at.group, scale);
+  __syncwarp();  // the loads are not put off
+#pragma unroll
+  for (int i = 0; i < kParts; ++i) {
+    // Almost always: two instructions less an element.
+    if (gate[i].absmax_bits() <= bits_of(kMaxSiluExponent)) {
+      activate<true>(gate[i], up[i]);
+    } else {
+      activate<false>(gate[i], up[i]);
+    }
+    uint32_t absmax = gate[i].absmax_bits();
+#pragma unroll
+    for (int offset = kLanes / 2; offset > 0; offset /= 2) {
+      absmax = max(absmax, __shfl_xor_sync(0xFFFFFFFF, absmax, offset));
+    }
+    const float scale = group_scale(absmax, p.eps, kMaxE4m3, p.power_of_two);
+    const float reciprocal = reciprocal_of(scale);
+    const uint4 codes = p.power_of_two ? lane_codes<false, true>(gate[i], scale, reciprocal, true)
+                                       : lane_codes<false>(gate[i], scale, reciprocal, true);
+    if (!exists(p, at[i]) || start >= size) continue;
+    const auto [token, group] = at[i];
+    const uint32_t column = group * size + start;
+    *reinterpret_cast<uint4*>(p.q + int64_t{token} * a.hidden_dim + column) = codes;
+    if (start == 0) store_scale(p, token, group, scale);
+  }
 }
 
 }  // namespace ptgq

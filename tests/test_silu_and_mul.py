@@ -63,6 +63,23 @@ def test_bytes_are_those_of_the_composition(backend_on, shape, group_size, dtype
     check(random_input(shape, dtype), group_size, f, backend_on)
 
 
+@pytest.mark.gpu
+@every_format
+@pytest.mark.parametrize("group_size", [16, 32, 64, 96, 256, 512])
+@pytest.mark.parametrize("backend", ["cuda", "triton"])
+def test_more_groups_than_a_gpu_holds(backend, group_size, f):
+    # There, a warp of the CUDA kernel quantizes twice as many; the last ones are none.
+    x = random_input((61, 2 * 1536), torch.bfloat16).cuda().repeat(269, 1)
+    gpu = torch.cuda.get_device_properties(x.device)
+    held = gpu.multi_processor_count * gpu.max_threads_per_multi_processor
+    assert x.numel() / 2 > 3 * 16 * held
+    actual = FUSED(x, group_size, scale_format=f, backend=backend)
+    expected = FUSED(x, group_size, scale_format=f, backend="reference")
+    assert_same_results(actual, expected)
+    memory = [scales.memory_of(s, f).view(torch.uint8) for s in (actual[1], expected[1])]
+    assert torch.equal(*memory)
+
+
 # The interpreter's arithmetic is numpy's, which warns of what gives NaN or infinity.
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_every_bfloat16_gate(backend_on):
