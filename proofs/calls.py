@@ -11,14 +11,14 @@ from collections.abc import Iterable, Iterator, Sequence
 import torch
 
 import ptgq
-from proofs.formats import FORMATS, Format, one_a_rule
+from proofs.formats import FORMATS, FUSED_FORMATS, Format, one_a_rule
 from proofs.report import Line, Report
 
 # Vector kernels (16 to 512, multiples of 16), those of small and of odd groups, of one lane and of
 # more, of runs that are interleaved, general ones, more than a Triton block.
 GROUP_SIZES = (1, 3, 7, 16, 31, 32, 64, 96, 100, 128, 256, 512, 1000, 4100)
 # Tokens and groups of a token: partial warps, blocks and columns; more than a tile of small groups.
-SHAPES = ((1, 1), (3, 5), (33, 2), (34, 40))
+SHAPES = ((1, 1), (3, 5), (33, 2), (34, 40))  # of the fused SiLU: half as many groups, where even
 DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 # Triton compiles a kernel for each: few.
 TRITON_CASES = ((7, torch.float32), (128, torch.bfloat16), (128, torch.float16))
@@ -31,7 +31,7 @@ def inputs(cases: Iterable[tuple[int, torch.dtype]]) -> Iterator[tuple[torch.Ten
     for (group_size, dtype), (tokens, groups) in itertools.product(cases, SHAPES):
         x = torch.randn(tokens, groups * group_size, generator=generator).mul(8).to(dtype)
         yield x, group_size
-        if (tokens, groups) == SHAPES[1]:
+        if (tokens, groups) == SHAPES[2]:
             x[1, 0], x[2, -1] = torch.inf, torch.nan
             yield x, group_size
             wide = torch.cat((x, x[:, :3]), 1)
@@ -40,7 +40,10 @@ def inputs(cases: Iterable[tuple[int, torch.dtype]]) -> Iterator[tuple[torch.Ten
 
 
 def run(
-    report: Report, device: str, backends: Sequence[str], formats: Sequence[Format] = FORMATS
+    report: Report,
+    device: str,
+    backends: Sequence[str],
+    formats: Sequence[Format] = FORMATS + FUSED_FORMATS,
 ) -> None:
     """Compare every call with the reference."""
     lines = report.lines_for("calls", "every kernel at its edges", backends, formats)
@@ -48,6 +51,8 @@ def run(
         every = tuple(itertools.product(GROUP_SIZES, DTYPES))
         for x, group_size in inputs(TRITON_CASES if backend == "triton" else every):
             for fmt in one_a_rule(formats) if backend == "triton" else formats:
+                if fmt.fused and x.shape[1] // group_size % 2:
+                    continue
                 _compare(lines[backend, fmt.name], x, group_size, fmt, backend, device)
     report.show(lines)
 

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
 import ptgq
 from proofs.oracle import E4M3, INT8, CodeFormat
+from ptgq.backends import activation
 
 
 @dataclass(frozen=True)
 class Format:
     """One format of results: how it is called, and what its bytes are.
 
-    A new scale format is one more entry of FORMATS.
+    A new scale format is one more entry of FORMATS. `fused`: of the fused SiLU, which the reference
+    computes by itself.
     """
 
     name: str
     codes: CodeFormat
     power_of_two: bool = False
     options: dict = field(default_factory=dict)
+    fused: bool = False
 
     def quantize(
         self, x: torch.Tensor, group_size: int, eps: float, backend: str
@@ -29,9 +32,12 @@ class Format:
         """Call the public function on one backend."""
         if self.codes is INT8:
             return ptgq.per_token_group_quant_int8(x, group_size, eps=eps, backend=backend)
-        return ptgq.per_token_group_quant_fp8(
-            x, group_size, **self.options, eps=eps, backend=backend
-        )
+        function = ptgq.per_token_group_quant_fp8
+        if self.fused and backend == "reference":
+            x = activation.silu_and_mul(x)
+        elif self.fused:
+            function = ptgq.silu_and_mul_per_token_group_quant_fp8
+        return function(x, group_size, **self.options, eps=eps, backend=backend)
 
     def stored(self, s: torch.Tensor) -> torch.Tensor:
         """Return scales as they are stored, as integers ``[tokens, groups]``; packed, as bytes."""
@@ -67,9 +73,14 @@ FORMATS = (
 )
 
 
+FUSED_FORMATS = tuple(
+    replace(fmt, name=f"silu_{fmt.name}", fused=True) for fmt in FORMATS if fmt.codes is E4M3
+)
+
+
 def one_a_rule(formats: Iterable[Format]) -> list[Format]:
     """Return the first format of each way to compute scales and codes, whatever their layout."""
     rules: dict[object, Format] = {}
     for fmt in formats:
-        rules.setdefault((fmt.codes, fmt.power_of_two), fmt)
+        rules.setdefault((fmt.codes, fmt.power_of_two, fmt.fused), fmt)
     return list(rules.values())
