@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 # At the end: an installed ptgq is tested, not the folder of that name.
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 HAS_GPU = torch.cuda.is_available()
 if not HAS_GPU:
     # Before triton is imported: its kernels then run on CPU tensors.
@@ -73,3 +75,17 @@ def chromium():
 
     with browser.launch() as started:
         yield started
+
+
+@pytest.fixture
+def load_script(monkeypatch):
+    """Load a file of benchmarks/, anew for each test, under a name by which others import it."""
+
+    def load(name, file):
+        spec = importlib.util.spec_from_file_location(name, BENCHMARKS / file)
+        module = importlib.util.module_from_spec(spec)
+        monkeypatch.setitem(sys.modules, name, module)
+        spec.loader.exec_module(module)
+        return module
+
+    return load
