@@ -38,7 +38,7 @@ ROWS_OF_7168 = (8192, 7168)
 REPEAT = 15
 MIN_REPEAT = 5
 SECONDS = 0.5
-# Read before each sample on the CPU.
+# Read before each sample on the CPU: more than caches hold.
 OTHER_BYTES = 2**30
 # Eager calls a sample.
 CALLS = 100
@@ -270,22 +270,9 @@ def cpu(available: Sequence[str], shape: tuple[int, int] = ROWS_OF_7168) -> Valu
     x = configurations[0].make_input("cpu")
     most = max(workload.bytes_moved for workload in configurations)
     source = torch.zeros(2, most // 8).add_(torch.arange(most // 8))
-    other_data = torch.ones(OTHER_BYTES // 4, dtype=torch.int32)
-
-    def cold(call: timers.Call) -> timers.Timer:
-        """Time a call after a read of more than caches hold.
-
-        Else what the call before it wrote would be written back in its time: that of the copies,
-        as ptgq writes past the caches.
-        """
-        timer = timers.loop_timer(call, 1, clock)
-
-        def sample() -> float:
-            other_data.amax()
-            return timer()
-
-        return sample
-
+    # As on a GPU (rotation.flush_for): the lines that a call left would be written back in the time
+    # of the next. Those of copies: ptgq writes past the caches.
+    flush = torch.ones(OTHER_BYTES // 4, dtype=torch.int32).amax
     for workload in configurations:
         few = replace(workload, tokens=min(64, workload.tokens))
         check_agreement(few, x[: few.tokens], ["cpu", "reference"])
@@ -293,7 +280,7 @@ def cpu(available: Sequence[str], shape: tuple[int, int] = ROWS_OF_7168) -> Valu
         to_time = [workload.bind(x, backend="cpu", out=workload.make_output("cpu"))]
         to_time += [partial(floats[0].copy_, floats[1])]
         to_time += [partial(floats[0].view(torch.uint8).copy_, floats[1].view(torch.uint8))]
-        own, *copies = rounds([cold(call) for call in to_time])
+        own, *copies = rounds([timers.loop_timer(call, 1, clock, flush) for call in to_time])
         fastest = min(copies, key=statistics.median)
         kind = "floats" if fastest is copies[0] else "bytes"
         found[f"{describe(workload)}; copied as {kind}"] = median_ratio(fastest, own)

@@ -192,7 +192,10 @@ def test_strided_and_float_inputs_are_what_they_say():
 
 def test_the_cpu_row_is_the_copys_time_over_the_backends(measure, monkeypatch):
     # The copy of bytes takes 2 s, that of floats 3 s: the faster one counts.
-    def fake(call, number, clock):
+    monkeypatch.setattr(measure, "OTHER_BYTES", 64)
+
+    def fake(call, number, clock, before):
+        assert before().item() == 1  # the caches hold other data
         if call.func.__name__ != "copy_":
             return lambda: 4.0
         seconds = 2.0 if call.func.__self__.dtype is torch.uint8 else 3.0

@@ -34,8 +34,9 @@ class FakeClock:
 
 def test_loop_timer_gives_seconds_a_call():
     clock = FakeClock()
-    timer = timers.loop_timer(clock.takes(0.25), 8, clock)
+    timer = timers.loop_timer(clock.takes(0.25), 8, clock, before=clock.takes(100.0))
     assert timer() == 0.25
+    assert clock.now == 102.0
 
 
 def test_samples_keep_the_distribution_and_the_order():

@@ -12,10 +12,15 @@ Call = Callable[[], object]
 Timer = Callable[[], float]
 
 
-def loop_timer(call: Call, number: int, clock: Clock) -> Timer:
-    """Time `number` eager calls: the latency that a caller sees, host and device together."""
+def loop_timer(call: Call, number: int, clock: Clock, before: Call | None = None) -> Timer:
+    """Time `number` eager calls: the latency that a caller sees, host and device together.
+
+    `before` runs ahead of each sample and is not timed.
+    """
 
     def sample() -> float:
+        if before is not None:
+            before()
         clock.start()
         for _ in range(number):
             call()
