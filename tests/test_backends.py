@@ -139,7 +139,7 @@ def run_with(isa, code, folder):
     ):
         pytest.skip(f"this processor has {capability}")
     script = folder / "run.py"
-    script.write_text("import sys, time, torch; from test_backends import *\n" + code)
+    script.write_text("import time, torch; from test_backends import *\n" + code)
     paths = [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {**os.environ, "PTGQ_CPU_ISA": isa, "PYTHONPATH": os.pathsep.join(paths)}
     command = [sys.executable, str(script)]

@@ -68,7 +68,8 @@ def test_bytes_are_those_of_the_composition(backend_on, shape, group_size, dtype
 @pytest.mark.parametrize("group_size", [16, 32, 64, 96, 256, 512])
 @pytest.mark.parametrize("backend", ["cuda", "triton"])
 def test_more_groups_than_a_gpu_holds(backend, group_size, f):
-    # There, a warp of the CUDA kernel quantizes twice as many; the last ones are none.
+    # Above three waves of threads, 16 elements each, a warp of the CUDA kernel quantizes twice as
+    # many; the last ones are none.
     x = random_input((61, 2 * 1536), torch.bfloat16).cuda().repeat(269, 1)
     gpu = torch.cuda.get_device_properties(x.device)
     held = gpu.multi_processor_count * gpu.max_threads_per_multi_processor
