@@ -123,8 +123,11 @@ def per_token_group_quant_kernel(
     slot = tl.arange(0, TOKENS * GROUPS)
     if COLUMN_MAJOR:
         tiles = tl.cdiv(s_groups, GROUPS)
-        row = program // tiles * TOKENS + slot % TOKENS
-        group = program % tiles * GROUPS + slot // TOKENS
+        # Of small groups, neighbours of a token side by side, or a warp would read parts of lines;
+        # no more than four, or it would store parts of sectors of scales.
+        adjacent: tl.constexpr = 4 if BLOCK <= 16 else 2 if BLOCK == 32 else 1
+        row = program // tiles * TOKENS + slot // adjacent % TOKENS
+        group = program % tiles * GROUPS + slot // (adjacent * TOKENS) * adjacent + slot % adjacent
         token = row
         if PADDED:
             batch = row // column_length
