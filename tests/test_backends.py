@@ -159,6 +159,20 @@ def test_instruction_sets_of_the_cpu_backend(isa, tmp_path):
     )
 
 
+@pytest.mark.parametrize("isa", ["baseline", "avx2", "avx512"])
+def test_outputs_written_past_the_caches(isa, tmp_path):
+    run_with(
+        isa,
+        "for size in (64, 128):\n"
+        "    x = hard_input(64, 56 * 128, size, torch.bfloat16)\n"
+        "    for scale_format in FORMATS:\n"
+        "        expected = quantize(x, size, scale_format, backend='reference')[0]\n"
+        "        q = quantize(x.repeat(30, 1), size, scale_format, backend='cpu')[0]\n"
+        "        assert_same_bytes(q, expected.repeat(30, 1), 'q')\n",
+        tmp_path,
+    )
+
+
 @pytest.mark.parametrize("isa", ["avx2", "avx512"])
 def test_instruction_sets_are_used(isa, tmp_path):
     # 3 and 4 times as fast as the baseline; as slow where the compiler made no vectors.
