@@ -20,6 +20,9 @@ GROUP_SIZES = (1, 3, 7, 16, 31, 32, 64, 96, 100, 128, 256, 512, 1000, 4100)
 # Tokens and groups of a token: partial warps, blocks and columns; more than a tile of small groups.
 SHAPES = ((1, 1), (3, 5), (33, 2), (34, 40))  # of the fused SiLU: half as many groups, where even
 DTYPES = (torch.bfloat16, torch.float16, torch.float32)
+# Of large_rows: more elements than a CPU's caches hold, and more than three waves of a GPU work on,
+# where other kernels and stores serve.
+REPEATS = 410
 # Triton compiles a kernel for each: few.
 TRITON_CASES = ((7, torch.float32), (128, torch.bfloat16), (128, torch.float16))
 TRITON_CASES += ((16, torch.bfloat16), (4100, torch.bfloat16))
@@ -39,6 +42,11 @@ def inputs(cases: Iterable[tuple[int, torch.dtype]]) -> Iterator[tuple[torch.Ten
             yield wide[:, 3:], group_size
 
 
+def large_rows() -> torch.Tensor:
+    """Return the rows that are repeated REPEATS times."""
+    return torch.randn(5, 128 * 128, generator=torch.Generator().manual_seed(0)).bfloat16()
+
+
 def run(
     report: Report,
     device: str,
@@ -54,23 +62,37 @@ def run(
                 if fmt.fused and x.shape[1] // group_size % 2:
                     continue
                 _compare(lines[backend, fmt.name], x, group_size, fmt, backend, device)
+        for fmt in formats if backend in ("cuda", "cpu") else ():
+            _compare(lines[backend, fmt.name], large_rows(), 128, fmt, backend, device, REPEATS)
     report.show(lines)
 
 
 def _compare(
-    line: Line, x: torch.Tensor, group_size: int, fmt: Format, backend: str, device: str
+    line: Line,
+    x: torch.Tensor,
+    group_size: int,
+    fmt: Format,
+    backend: str,
+    device: str,
+    repeats: int = 1,
 ) -> None:
     # Copied with its strides and its place in the storage: what lies beside it is not x.
     storage = x.as_strided((x.untyped_storage().size() // x.element_size(),), (1,), 0)
     on_device = storage.to(device).as_strided(x.shape, x.stride(), x.storage_offset())
+    if repeats > 1:
+        on_device = on_device.repeat(repeats, 1)
     expected_q, expected_s = fmt.quantize(x, group_size, 1e-10, "reference")
     q, s = fmt.quantize(on_device, group_size, 1e-10, backend)
 
     def describe(at: Sequence[int]) -> str:
-        return f"x {tuple(x.shape)} {x.stride()} {x.dtype}, groups of {group_size}, at {at}"
+        shape = f"{tuple(x.shape)} {x.stride()} {x.dtype} × {repeats}"
+        return f"x {shape}, groups of {group_size}, at {at}"
 
-    line.compare("q", q.view(torch.uint8).cpu(), expected_q.view(torch.uint8), describe)
-    line.compare("s", fmt.stored(s).cpu(), fmt.stored(expected_s), describe)
+    for name, result, expected in (
+        ("q", q.view(torch.uint8), expected_q.view(torch.uint8)),
+        ("s", fmt.stored(s), fmt.stored(expected_s)),
+    ):
+        line.compare(name, result.cpu(), expected.repeat(repeats, 1), describe)
     line.checked += 1
 
 
