@@ -124,8 +124,10 @@ def per_token_group_quant_kernel(
     if COLUMN_MAJOR:
         tiles = tl.cdiv(s_groups, GROUPS)
         # Of small groups, neighbours of a token side by side, or a warp would read parts of lines;
-        # no more than four, or it would store parts of sectors of scales.
-        adjacent: tl.constexpr = 4 if BLOCK <= 16 else 2 if BLOCK == 32 else 1
+        # no more than four, or it would store parts of sectors of scales. Of groups that are not
+        # whole vectors, as many would get slower as faster.
+        vectors: tl.constexpr = GROUP_SIZE % (8 if BLOCK > 8 else BLOCK) == 0
+        adjacent: tl.constexpr = 1 if BLOCK > 32 or not vectors else 2 if BLOCK == 32 else 4
         row = program // tiles * TOKENS + slot // adjacent % TOKENS
         group = program % tiles * GROUPS + slot // (adjacent * TOKENS) * adjacent + slot % adjacent
         token = row
