@@ -83,24 +83,23 @@ PTGQ_HOST_DEVICE float multiply_add(float x, float y, float z) {
 // a multiple of 256 and vanishes from the code. No reciprocal of a scale overflows by it.
 constexpr float kUnit = 0x1p39f;
 
-// An E4M3 code in two: 8 codes for each power of two, whose float32 bits are `exponent`, and the
-// last bits of `mantissa`.
-struct E4m3 {
-  uint32_t exponent;
-  uint32_t mantissa;
-};
-
-// A magnitude times kUnit to E4M3, round to nearest even. It is a quotient by a group's scale,
-// which rounding left at most 1 + 2^-23 times too small: it rounds to 448 at most, nothing
-// saturates.
-PTGQ_HOST_DEVICE E4m3 e4m3_of(float y) {
+// A magnitude times kUnit to E4M3, round to nearest even: to float32 bits whose upper half has the
+// exponent, of which each step is 8 codes, and the lower half the codes that are counted from
+// there. It is a quotient by a group's scale, which rounding left at most 1 + 2^-23 times too
+// small: it rounds to 448 at most, nothing saturates.
+PTGQ_HOST_DEVICE uint32_t e4m3_of(float y) {
   constexpr int32_t kMinNormal = (127 + 39 - 6) << 23;  // below, codes are multiples of 2^-9, too
   // The power of two below y: its float32 spacing is 2^-20 times that of the codes there. So the
   // sum is rounded to codes, and its last bits count the code spacings in y: 8 to 16, or 0 to 8.
   const int32_t exponent = bits_of(y) & 0x7F800000;
   // No std::max: GCC 12 makes two selections of it.
   const uint32_t power = exponent > kMinNormal ? exponent : kMinNormal;
-  return {power, bits_of(multiply_add(y, 0x1p-20f, float_of(power)))};
+  return bits_of(multiply_add(y, 0x1p-20f, float_of(power)));
+}
+
+// The code of what e4m3_of gave, and a sign.
+PTGQ_HOST_DEVICE uint8_t e4m3_code(uint32_t rounded, uint32_t sign) {
+  return static_cast<uint8_t>(((rounded + (rounded >> 20)) & 0x7F) | sign << 7);
 }
 
 // float32 times kUnit to INT8, the last byte: half to even. |y| <= 127.5: the sum's last bits are
