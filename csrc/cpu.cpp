@@ -80,18 +80,19 @@ void quantize_activated(const InstructionSet& set, const Problem& p, int64_t beg
   }
 }
 
-// Tokens whose scales of a group are stored together: those of float32 are a line of the cache.
-constexpr int64_t kColumnTokens = 16;
-
 // Scales of one group after the other, which lie far apart in columns, mostly in the same set of
-// the cache: so they go to rows first, a few tokens at a time.
+// the cache: so they go to rows first, of as many tokens as a line has scales of a column.
 template <typename Scale>
 void quantize_columns(const InstructionSet& set, const Problem& p, int64_t begin, int64_t end) {
+  constexpr int64_t kTokens = kLine / sizeof(Scale);
   const int64_t columns = p.num_groups;
-  std::vector<Scale> scales(kColumnTokens * columns);
+  const bool whole_lines = exceeds_caches(p) && p.s_token_stride == 1 &&
+                           p.s_group_stride % kTokens == 0 &&
+                           reinterpret_cast<uintptr_t>(p.s) % kLine == 0;
+  std::vector<Scale> scales(kTokens * columns);
   while (begin < end) {
-    const int64_t token = begin / columns / kColumnTokens * kColumnTokens;
-    const int64_t stop = std::min(end, (token + kColumnTokens) * columns);
+    const int64_t token = begin / columns / kTokens * kTokens;
+    const int64_t stop = std::min(end, (token + kTokens) * columns);
     Problem rows = p;
     rows.column_major = false;
     rows.s = scales.data() - token * columns;
@@ -100,17 +101,24 @@ void quantize_columns(const InstructionSet& set, const Problem& p, int64_t begin
     set.quantize_groups(rows, begin, stop);
     const int64_t first = begin - token * columns;
     const int64_t last = stop - token * columns;
-    for (int64_t group = 0; group < columns; ++group) {
+    Scale* column = static_cast<Scale*>(p.s) + token * p.s_token_stride;
+    for (int64_t group = 0; group < columns; ++group, column += p.s_group_stride) {
       // The groups [first, last), counted row by row, have these tokens of a column.
       const int64_t from = first / columns + (group < first % columns);
       const int64_t to = last / columns + (group < last % columns);
-      Scale* const column = static_cast<Scale*>(p.s) + group * p.s_group_stride;
-      for (int64_t i = from; i < to; ++i) {
-        column[(token + i) * p.s_token_stride] = scales[i * columns + group];
+      if (whole_lines && to - from == kTokens) {
+        Scale line[kTokens];
+        for (int64_t i = 0; i < kTokens; ++i) line[i] = scales[i * columns + group];
+        stream_line(column, line);
+      } else {
+        for (int64_t i = from; i < to; ++i) {
+          column[i * p.s_token_stride] = scales[i * columns + group];
+        }
       }
     }
     begin = stop;
   }
+  if (whole_lines) end_stream();
 }
 
 }  // namespace
