@@ -117,7 +117,7 @@ def test_benchmarks_are_chosen():
 
 def run_main(monkeypatch, *arguments, status=0):
     """Run track with asv replaced; return its status and the commits that asv was given."""
-    facts = {"gpu": "none", "cpu": "some CPU", "torch": "2.13.0"}
+    facts = {"machine": "here", "gpu": "none", "cpu": "some CPU", "torch": "2.13.0"}
     monkeypatch.setattr(track.machine, "register", lambda name: (name or "here", facts))
     real, given = subprocess.run, []
 
@@ -188,8 +188,60 @@ def test_environment_of_asv_is_left_alone(history, monkeypatch):
     ("now", "expected"),
     [("25276518400", "25276514304"), ("25376518400", "25376518400"), ("unknown", "unknown")],
 )
-def test_memory_that_differs_by_a_boot_is_the_same(now, expected, tmp_path):
-    stored = tmp_path / "machine.json"
-    assert machine.same_memory(now, stored) == now
-    stored.write_text('{"ram": "25276514304"}')
-    assert machine.same_memory(now, stored) == expected
+def test_memory_that_differs_by_a_boot_is_the_same(now, expected):
+    assert machine.same_memory(now, "") == now
+    assert machine.same_memory(now, "25276514304") == expected
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """Return what asv was told of this machine, whose results are in an empty folder."""
+    told = {}
+    monkeypatch.chdir(tmp_path)
+    facts = {"gpu": "none", "cpu": "AMD EPYC (family 25 model 1)", "ram": "1000000"}
+    monkeypatch.setattr(machine, "facts", lambda: dict(facts))
+    monkeypatch.setattr(machine.MachineCollection, "save", told.__setitem__)
+    return told
+
+
+def test_a_machine_is_registered(here):
+    name, facts = machine.register(None)
+    assert name == "amd-epyc-family-25-model-1"
+    assert here == {name: facts}
+    assert machine.register("mine")[1]["machine"] == "mine"
+
+
+def test_a_name_of_another_processor_is_refused(here, tmp_path):
+    stored = tmp_path / "results" / "mine" / "machine.json"
+    stored.parent.mkdir(parents=True)
+    stored.write_text('{"gpu": "none", "cpu": "AMD EPYC (family 26 model 2)", "ram": "1000001"}')
+    expected = (
+        "machine mine has results of AMD EPYC (family 26 model 2), this is AMD EPYC (family 25 "
+        "model 1): another name is needed (--machine)"
+    )
+    assert machine.problems(machine.register("mine")[1]) == [expected]
+    assert machine.problems(machine.register("other")[1]) == []
+    stored.write_text(stored.read_text().replace("26 model 2", "25 model 1"))
+    _, facts = machine.register("mine")
+    assert machine.problems(facts) == []
+    assert facts["ram"] == "1000001"
+
+
+def test_nothing_is_measured_under_the_name_of_another_processor(history, monkeypatch, capsys):
+    monkeypatch.setattr(machine, "problems", lambda facts: ["another name is needed"])
+    assert run_main(monkeypatch, "main") == (2, [])
+    assert capsys.readouterr().err == "track: error: another name is needed\n"
+    assert run_main(monkeypatch, "main", "--quick")[0] == 0
+
+
+def test_generations_of_processors_differ_without_a_gpu_alone(monkeypatch):
+    found = {"cpu": "AMD EPYC (family 25 model 1), 2 threads"}
+    described = SimpleNamespace(describe=lambda device: found)
+    loader = SimpleNamespace(exec_module=lambda module: None)
+    monkeypatch.setattr(
+        machine.importlib.util, "spec_from_file_location", lambda *_: SimpleNamespace(loader=loader)
+    )
+    monkeypatch.setattr(machine.importlib.util, "module_from_spec", lambda spec: described)
+    assert machine.facts()["cpu"] == "AMD EPYC (family 25 model 1)"
+    found["gpu"] = "NVIDIA H200"
+    assert machine.facts()["cpu"] == "AMD EPYC"

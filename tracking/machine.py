@@ -25,7 +25,10 @@ def facts() -> dict[str, str]:
     defaults = Machine.get_defaults()
     # The kernel's release, without what its builder appended.
     defaults["os"] = re.sub(r"(\d+\.\d+)\S*", r"\1", defaults["os"])
-    defaults["cpu"] = described["cpu"].partition(",")[0] or defaults["cpu"]
+    defaults["cpu"] = described["cpu"].rpartition(",")[0] or defaults["cpu"]
+    if "gpu" in described:
+        # A GPU tells such machines apart, and another name would split their series.
+        defaults["cpu"] = defaults["cpu"].partition(" (family")[0]
     return {**defaults, **{key: described.get(key, "none") for key in KEYS}}
 
 
@@ -35,12 +38,17 @@ def default_name(facts: dict[str, str]) -> str:
     return re.sub(r"[^a-z0-9]+", "-", chip.lower()).strip("-")
 
 
-def same_memory(ram: str, stored: Path) -> str:
-    """Return the memory in a stored ``machine.json`` if it is the same but for a thousandth.
+def stored(name: str) -> dict[str, str]:
+    """Return what ``machine.json`` of a machine's results says, nothing if there is none."""
+    path = Path("results", name, "machine.json")
+    return json.loads(path.read_text()) if path.is_file() else {}
+
+
+def same_memory(ram: str, before: str) -> str:
+    """Return the memory that was stored before if it is the same but for a thousandth.
 
     What the kernel keeps for itself differs from boot to boot, and would split the series.
     """
-    before = json.loads(stored.read_text()).get("ram", "") if stored.is_file() else ""
     known = ram.isdecimal() and before.isdecimal()
     return before if known and abs(int(ram) - int(before)) * 1000 < int(before) else ram
 
@@ -49,7 +57,17 @@ def register(name: str | None) -> tuple[str, dict[str, str]]:
     """Write this machine into asv's file of machines, and return its name and facts."""
     found = facts()
     found["machine"] = name or default_name(found)
-    stored = Path("results", found["machine"], "machine.json")
-    found["ram"] = same_memory(found["ram"], stored)
+    found["ram"] = same_memory(found["ram"], stored(found["machine"]).get("ram", ""))
     MachineCollection.save(found["machine"], found)
     return found["machine"], found
+
+
+def problems(found: dict[str, str]) -> list[str]:
+    """Return what the results of the machine's name were measured on, if not on this machine."""
+    before = stored(found["machine"])
+    return [
+        f"machine {found['machine']} has results of {before[key]}, this is {found[key]}: "
+        "another name is needed (--machine)"
+        for key in ("gpu", "cpu")
+        if before.get(key, found[key]) != found[key]
+    ]

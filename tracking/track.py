@@ -49,12 +49,16 @@ def command(options: argparse.Namespace, name: str, has_gpu: bool, hashes: Path)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run asv over the commits; 0: fine, 1: nothing asv could select, 2: something failed."""
     options = parse(arguments)
-    name, facts = machine.register(options.machine)
     code_only = not options.all
     # Before the hours that measuring takes: asv would stop at them, or leave them out.
     wrong = storage.problems(RESULTS)
     if wrong and not options.quick:
         print("track: error: repair these, or move them away:", *wrong, sep="\n", file=sys.stderr)
+        return 2
+    name, facts = machine.register(options.machine)
+    others = machine.problems(facts)
+    if others and not options.quick:
+        print("track: error:", *others, file=sys.stderr)
         return 2
     try:
         if options.range:

@@ -26,13 +26,18 @@ def _installed(package: str) -> str:
         return "not installed"
 
 
-def _cpu() -> str:
+def _cpu(info: Path = Path("/proc/cpuinfo")) -> str:
+    """The processor's name and, as virtual machines' names are of a whole line, its generation."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        first = info.read_text().partition("\n\n")[0].splitlines()
     except OSError:
-        lines = []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, "") or platform.processor() or platform.machine()
+        first = []
+    pairs = (line.partition(":") for line in first)
+    known = {key.strip(): value.strip() for key, _, value in pairs}
+    name = known.get("model name") or platform.processor() or platform.machine()
+    if "cpu family" not in known:
+        return name
+    return f"{name} (family {known['cpu family']} model {known['model']})"
 
 
 def commit() -> str:
