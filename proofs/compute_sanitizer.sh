@@ -9,7 +9,7 @@ mkdir -p "$reports"
 export PYTORCH_NO_CUDA_MEMORY_CACHING=1
 
 watch() {  # REPORT TOOL ARGUMENTS
-  timeout 300 compute-sanitizer --tool "$2" --error-exitcode 9 \
+  timeout 1800 compute-sanitizer --tool "$2" --error-exitcode 9 \
     python -m proofs --device cuda "${@:3}" >"$reports/$1.txt" 2>&1
 }
 
