@@ -8,12 +8,14 @@ from collections import defaultdict
 
 from asv.results import iter_results
 
-from asv_plugins.verdict import Measurement, threshold_for, verdict
+from asv_plugins.verdict import Measurement, drift_of, threshold_for, verdict
 
 # Where a history has no number.
 NOTHING = Measurement(None, None, None)
 NOT_APPLICABLE = "n/a"
 FAILED = "failed"
+# The backend that is PyTorch's code: what it changes by between two runs is the machine.
+CONTROL = "'reference'"
 
 
 def finite(number: float) -> float | None:
@@ -127,7 +129,7 @@ def load(results_dir: str, order: dict[str, int], benchmarks: dict) -> list[Seri
     ]
 
 
-def cell(now: Measurement | str | None, before, threshold: float) -> object:
+def cell(now: Measurement | str | None, before, threshold: float, drift: float) -> object:
     """
     Encode one series at the newest commit for the page.
 
@@ -138,7 +140,7 @@ def cell(now: Measurement | str | None, before, threshold: float) -> object:
         return [now, encode(before)] if isinstance(before, Measurement) and now == FAILED else now
     if not isinstance(before, Measurement):
         return [encode(now), before] if before == FAILED else [encode(now)]
-    return [encode(now), encode(before), verdict(before, now, threshold)]
+    return [encode(now), encode(before), verdict(before, now, threshold, drift)]
 
 
 def encode(measurement: Measurement) -> object:
@@ -163,10 +165,18 @@ def snapshot(series: Series, order: dict[str, int], benchmarks: dict, thresholds
             if earlier is not None:
                 before, shown["previous"][name] = earlier, order[commit]
                 break
-        combinations = itertools.product(*benchmark["params"])
+        rows = list(zip(itertools.product(*benchmark["params"]), now, before, strict=True))
+        drift = drift_of(
+            [
+                (old, new)
+                for values, new, old in rows
+                if CONTROL in values and isinstance(new, Measurement) and new.value > 0
+                if isinstance(old, Measurement) and old.value > 0
+            ]
+        )
         shown["cells"][name] = [
-            cell(new, old, threshold_for(entry_name(name, values), thresholds))
-            for values, new, old in zip(combinations, now, before, strict=True)
+            cell(new, old, threshold_for(entry_name(name, values), thresholds), drift)
+            for values, new, old in rows
         ]
     return shown
 

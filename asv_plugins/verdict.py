@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Mapping
+import statistics
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 # asv's own, for what asv.conf.json does not name.
@@ -24,7 +26,13 @@ def threshold_for(name: str, thresholds: Mapping[str, float]) -> float:
     return max(matching, default=DEFAULT_THRESHOLD)
 
 
-def verdict(before: Measurement, after: Measurement, threshold: float) -> str:
+def drift_of(pairs: Sequence[tuple[Measurement, Measurement]]) -> float:
+    """Return what nine of ten pairs of equal code, before and after, differ by; 0 of a few."""
+    changes = [abs(math.log(after.value / before.value)) for before, after in pairs]
+    return math.expm1(statistics.quantiles(changes, n=10)[-1]) if len(changes) >= 10 else 0.0
+
+
+def verdict(before: Measurement, after: Measurement, threshold: float, drift: float = 0.0) -> str:
     """
     Compare two measurements where less is better.
 
@@ -34,17 +42,20 @@ def verdict(before: Measurement, after: Measurement, threshold: float) -> str:
         Of the same series.
     threshold : float
         The relative change that matters.
+    drift : float
+        What the machine itself changed by between the two.
 
     Returns
     -------
     str
-        ``worse`` or ``better``: the intervals lie apart, the medians by more than the threshold.
-        ``same``: whatever the two true medians are in their intervals, they differ by no more than
-        the threshold. ``undecided``: the noise allows neither.
+        ``worse`` or ``better``: the intervals lie apart, the medians by more than the threshold
+        and the drift. ``same``: whatever the two true medians are in their intervals, they differ
+        by no more than the threshold. ``undecided``: the noise or the drift allows neither.
     """
-    if after.low > before.high and after.value > before.value * (1 + threshold):
+    if after.low > before.high and after.value > before.value * (1 + max(threshold, drift)):
         return "worse"
-    if after.high < before.low and after.value < before.value * (1 - threshold):
+    least = min(1 - threshold, 1 / (1 + drift))
+    if after.high < before.low and after.value < before.value * least:
         return "better"
     if after.high <= before.low * (1 + threshold) and after.low >= before.high * (1 - threshold):
         return "same"

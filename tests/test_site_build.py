@@ -22,7 +22,7 @@ from asv.util import UserError
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from asv_plugins import record, site, vendor
-from asv_plugins.verdict import Measurement, threshold_for, verdict
+from asv_plugins.verdict import Measurement, drift_of, threshold_for, verdict
 
 FACTS = {"machine": "box", "os": "Linux"}
 BENCHMARKS = {
@@ -148,6 +148,43 @@ def test_data_with_an_infinite_number_is_refused(tmp_path):
 )
 def test_verdict(before, after, threshold, expected):
     assert verdict(Measurement(*before), Measurement(*after), threshold) == expected
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [(10, 15.1, "worse"), (10, 14.9, "undecided"), (15.1, 10, "better"), (14.9, 10, "undecided")],
+)
+def test_less_than_the_machine_changed_by_is_undecided(before, after, expected):
+    exact = (Measurement(value, value, value) for value in (before, after))
+    assert verdict(*exact, threshold=0.1, drift=0.5) == expected
+
+
+def test_drift_is_what_most_equal_code_differs_by():
+    def pairs(*factors):
+        return [(Measurement(2, 2, 2), Measurement(2 * f, 2 * f, 2 * f)) for f in factors]
+
+    assert drift_of([]) == 0
+    assert drift_of(pairs(*[2.0] * 9)) == 0
+    assert drift_of(pairs(*[1.0] * 100)) == 0
+    assert drift_of(pairs(*[1.25, 0.8] * 10)) == pytest.approx(0.25)
+    # One of 100 was disturbed.
+    assert drift_of(pairs(*[1.1] * 99, 7.0)) == pytest.approx(0.1)
+    assert drift_of(pairs(*[1.0] * 80, *[3.0] * 20)) == pytest.approx(2)
+
+
+def test_a_snapshot_takes_the_drift_from_the_reference(tmp_path, monkeypatch):
+    names = [["'cpu'", "'reference'"], [str(number) for number in range(12)]]
+    benchmarks = {"file.it": {"params": names}}
+    before = [Measurement(value, value, value) for value in [1.0] * 24]
+    after = [Measurement(value, value, value) for value in [1.5] * 11 + [3.0] + [2.0] * 12]
+    series = record.Series({})
+    series.commits = {OLD: [], NEW: []}
+    monkeypatch.setattr(series, "read", lambda commit, *_: before if commit == OLD else after)
+    cells = record.snapshot(series, ORDER, benchmarks, {})["cells"]["file.it"]
+    assert [row[2] for row in cells[:12]] == ["undecided"] * 11 + ["worse"]
+    names[0][1] = "'triton'"
+    cells = record.snapshot(series, ORDER, benchmarks, {})["cells"]["file.it"]
+    assert {row[2] for row in cells} == {"worse"}
 
 
 def test_threshold_is_the_largest_that_matches():
