@@ -1,4 +1,4 @@
-"""The public functions: arguments are checked here, before anything runs."""
+"""The public functions: their arguments are checked before anything runs."""
 
 from __future__ import annotations
 
@@ -6,17 +6,20 @@ import torch
 from torch.compiler import is_dynamo_compiling
 
 from ptgq import scales
+from ptgq.arguments import (
+    check_aligned,
+    check_eps,
+    check_group_size,
+    check_out,
+    check_tensor,
+    names_of,
+)
 from ptgq.backends import check_backend, choose_backend, quantize, quantize_directly
 from ptgq.scales import ScaleFormat
 
 _FP8 = torch.float8_e4m3fn
 _INPUT_DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 _SCALE_DTYPES = (torch.float32, torch.float8_e8m0fnu, torch.int32)
-
-# Down to here eps / qmax, and every residual of a quotient by it that can change a code, is a
-# normal float32, so flushing subnormals (a GPU compiler's choice) changes nothing.
-MIN_EPS = 1e-24
-MAX_EPS = torch.finfo(torch.float32).max
 
 
 def per_token_group_quant_fp8(
@@ -182,11 +185,11 @@ def dequantize(
     ValueError
         For a wrong shape or device.
     """
-    _check_tensor("q", q, (torch.float8_e4m3fn, torch.int8))
-    _check_tensor("s", s, _SCALE_DTYPES)
-    _check_group_size(group_size, q.shape, "q")
+    check_tensor("q", q, (torch.float8_e4m3fn, torch.int8))
+    check_tensor("s", s, _SCALE_DTYPES)
+    check_group_size(group_size, q.shape, "q")
     if dtype not in _INPUT_DTYPES:
-        raise TypeError(f"dtype must be one of {_names(_INPUT_DTYPES)}, got {dtype!r}")
+        raise TypeError(f"dtype must be one of {names_of(_INPUT_DTYPES)}, got {dtype!r}")
     num_groups = q.shape[-1] // group_size
     shape = (*q.shape[:-1], -(-num_groups // 4) if s.dtype is torch.int32 else num_groups)
     if s.shape != shape:
@@ -227,18 +230,18 @@ def _quantize(
     backend: str | None,
     silu_and_mul: bool = False,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    _check_tensor("x", x, _INPUT_DTYPES)
+    check_tensor("x", x, _INPUT_DTYPES)
     hidden_dim = x.shape[-1]
     if silu_and_mul:
         if hidden_dim % 2:
             raise ValueError(f"x must have an even last dimension, got {hidden_dim}")
         hidden_dim //= 2
     q_shape = (*x.shape[:-1], hidden_dim)
-    _check_group_size(group_size, q_shape, "half of x" if silu_and_mul else "x")
+    check_group_size(group_size, q_shape, "half of x" if silu_and_mul else "x")
     if x.stride(-1) != 1 and x.shape[-1] > 1:
         raise ValueError(f"x must be contiguous in its last dimension, got strides {x.stride()}")
-    _check_aligned("x", x)
-    _check_eps(eps)
+    check_aligned("x", x)
+    check_eps(eps)
     check_backend(backend)
     chosen = "reference" if x.is_meta else choose_backend(backend, x.device)
 
@@ -247,7 +250,7 @@ def _quantize(
         q = torch.empty(q_shape, dtype=q_dtype, device=x.device)
         s = scales.empty_scales(shape, scale_format, x.device)
     else:
-        q, s = _check_out(out, x, q_shape, q_dtype, shape, scale_format)
+        q, s = check_out(out, x, q_shape, q_dtype, shape, scale_format)
     if x.numel() == 0 or x.is_meta:
         return q, s
 
@@ -261,113 +264,3 @@ def _quantize(
         s_rows = s if scale_format.per_batch else s.view(-1, s.shape[-1])
         quantize(chosen, rows, q_rows, s_rows, group_size, eps, scale_format, op)
     return q, s
-
-
-def _names(dtypes: tuple[torch.dtype, ...]) -> str:
-    return ", ".join(map(str, dtypes))
-
-
-def _check_tensor(name: str, value: torch.Tensor, dtypes: tuple[torch.dtype, ...]) -> None:
-    if not isinstance(value, torch.Tensor):
-        raise TypeError(f"{name} must be a torch.Tensor, got {type(value).__name__}")
-    if value.dtype not in dtypes:
-        raise TypeError(f"{name} must have a dtype of {_names(dtypes)}, got {value.dtype}")
-    if value.layout is not torch.strided or value.is_nested:
-        kind = "nested" if value.is_nested else str(value.layout)
-        raise TypeError(f"{name} must be a dense (strided) tensor, got a {kind} one")
-    if value.dim() == 0:
-        raise ValueError(f"{name} must have at least one dimension, got shape ()")
-
-
-def _check_group_size(group_size: int, shape: tuple[int, ...], name: str) -> None:
-    if not isinstance(group_size, int) or isinstance(group_size, bool):
-        raise TypeError(f"group_size must be an int, got {group_size!r}")
-    if group_size < 1:
-        raise ValueError(f"group_size must be at least 1, got {group_size}")
-    if shape[-1] % group_size != 0:
-        raise ValueError(
-            f"group_size must divide the last dimension of {name}, {shape[-1]}, got {group_size}"
-        )
-
-
-def _check_eps(eps: float) -> None:
-    if not isinstance(eps, (float, int)) or isinstance(eps, bool):
-        raise TypeError(f"eps must be a float, got {eps!r}")
-    if not MIN_EPS <= eps <= MAX_EPS:  # NaN fails too
-        raise ValueError(f"eps must lie between {MIN_EPS} and {MAX_EPS:.8g}, got {eps!r}")
-
-
-def _check_out(
-    out: tuple[torch.Tensor, torch.Tensor],
-    x: torch.Tensor,
-    q_shape: tuple[int, ...],
-    q_dtype: torch.dtype,
-    shape: tuple[int, ...],
-    scale_format: ScaleFormat,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    if not isinstance(out, (tuple, list)) or len(out) != 2:
-        raise TypeError(f"out must be a tuple (q, s), got {out!r:.80}")
-    q, s = out
-    contiguous = scales.scale_strides(q_shape, scales.scale_format())
-    expected = (
-        ("out[0]", q, q_dtype, q_shape, contiguous),
-        ("out[1]", s, scale_format.dtype, shape, scales.scale_strides(shape, scale_format)),
-    )
-    for name, tensor, dtype, size, strides in expected:
-        _check_tensor(name, tensor, (dtype,))
-        if tensor.shape != size:
-            raise ValueError(f"{name} must have shape {size}, got {tuple(tensor.shape)}")
-        if not scales.has_strides(tensor, strides):
-            raise ValueError(f"{name} must have strides {strides}, got {tensor.stride()}")
-        if tensor.device != x.device:
-            raise ValueError(f"{name} must be on x's device {x.device}, got {tensor.device}")
-        if tensor.requires_grad:
-            raise ValueError(f"{name} must not require gradients, got requires_grad=True")
-        if _has_address(tensor) and tensor.is_neg():
-            raise ValueError(f"{name} must not be a negated view, got is_neg()=True")
-        _check_aligned(name, tensor)
-    memory = s
-    if scale_format.tma_aligned and not torch.compiler.is_compiling():
-        scales.check_memory(s, scale_format, "out[1]")
-        memory = scales.memory_of(s, scale_format)
-    for name, tensor, other_name, other in (
-        ("out[0]", q, "x", x),
-        ("out[1]", memory, "x", x),
-        ("out[1]", memory, "out[0]", q),
-    ):
-        if _overlap(tensor, other):
-            raise ValueError(f"{name} must not overlap {other_name} in memory, got the same memory")
-    return q, s
-
-
-def _has_address(tensor: torch.Tensor) -> bool:
-    """Whether a tensor is memory: not while compiling, not a fake one or one within torch.func."""
-    return (
-        not torch.compiler.is_compiling()
-        and type(tensor) in (torch.Tensor, torch.nn.Parameter)
-        and not tensor.is_meta
-        and tensor.numel() > 0
-        and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
-    )
-
-
-def _check_aligned(name: str, tensor: torch.Tensor) -> None:
-    """Raise if a tensor, made of foreign memory, does not start at a multiple of its elements."""
-    size = tensor.element_size()
-    if size > 1 and _has_address(tensor) and tensor.data_ptr() % size:
-        raise ValueError(
-            f"{name} must be aligned to its elements of {size} bytes, got the address "
-            f"0x{tensor.data_ptr():x}"
-        )
-
-
-def _overlap(a: torch.Tensor, b: torch.Tensor) -> bool:
-    """Whether the address ranges of two tensors meet (False where there are none)."""
-    if not (_has_address(a) and _has_address(b)):
-        return False
-
-    def end(t: torch.Tensor) -> int:
-        last = sum((n - 1) * step for n, step in zip(t.shape, t.stride(), strict=True))
-        return t.data_ptr() + (last + 1) * t.element_size()
-
-    return a.data_ptr() < end(b) and b.data_ptr() < end(a)

@@ -1,0 +1,128 @@
+"""The checks of arguments: each names the argument, its value and what is accepted."""
+
+from __future__ import annotations
+
+import torch
+
+from ptgq import scales
+from ptgq.scales import ScaleFormat
+
+# Down to here eps / qmax, and every residual of a quotient by it that can change a code, is a
+# normal float32, so flushing subnormals (a GPU compiler's choice) changes nothing.
+MIN_EPS = 1e-24
+MAX_EPS = torch.finfo(torch.float32).max
+
+
+def names_of(dtypes: tuple[torch.dtype, ...]) -> str:
+    """Return the names of dtypes for a message."""
+    return ", ".join(map(str, dtypes))
+
+
+def check_tensor(name: str, value: torch.Tensor, dtypes: tuple[torch.dtype, ...]) -> None:
+    """Raise unless it is a dense tensor of one of the dtypes, with a dimension."""
+    if not isinstance(value, torch.Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor, got {type(value).__name__}")
+    if value.dtype not in dtypes:
+        raise TypeError(f"{name} must have a dtype of {names_of(dtypes)}, got {value.dtype}")
+    if value.layout is not torch.strided or value.is_nested:
+        kind = "nested" if value.is_nested else str(value.layout)
+        raise TypeError(f"{name} must be a dense (strided) tensor, got a {kind} one")
+    if value.dim() == 0:
+        raise ValueError(f"{name} must have at least one dimension, got shape ()")
+
+
+def check_group_size(group_size: int, shape: tuple[int, ...], name: str) -> None:
+    """Raise unless it divides the last dimension of a shape, which `name` has."""
+    if not isinstance(group_size, int) or isinstance(group_size, bool):
+        raise TypeError(f"group_size must be an int, got {group_size!r}")
+    if group_size < 1:
+        raise ValueError(f"group_size must be at least 1, got {group_size}")
+    if shape[-1] % group_size != 0:
+        raise ValueError(
+            f"group_size must divide the last dimension of {name}, {shape[-1]}, got {group_size}"
+        )
+
+
+def check_eps(eps: float) -> None:
+    """Raise unless it is a number in [MIN_EPS, MAX_EPS]."""
+    if not isinstance(eps, (float, int)) or isinstance(eps, bool):
+        raise TypeError(f"eps must be a float, got {eps!r}")
+    if not MIN_EPS <= eps <= MAX_EPS:  # NaN fails too
+        raise ValueError(f"eps must lie between {MIN_EPS} and {MAX_EPS:.8g}, got {eps!r}")
+
+
+def check_out(
+    out: tuple[torch.Tensor, torch.Tensor],
+    x: torch.Tensor,
+    q_shape: tuple[int, ...],
+    q_dtype: torch.dtype,
+    shape: tuple[int, ...],
+    scale_format: ScaleFormat,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return (q, s) of `out`, or raise unless the results of x can be written there."""
+    if not isinstance(out, (tuple, list)) or len(out) != 2:
+        raise TypeError(f"out must be a tuple (q, s), got {out!r:.80}")
+    q, s = out
+    contiguous = scales.scale_strides(q_shape, scales.scale_format())
+    expected = (
+        ("out[0]", q, q_dtype, q_shape, contiguous),
+        ("out[1]", s, scale_format.dtype, shape, scales.scale_strides(shape, scale_format)),
+    )
+    for name, tensor, dtype, size, strides in expected:
+        check_tensor(name, tensor, (dtype,))
+        if tensor.shape != size:
+            raise ValueError(f"{name} must have shape {size}, got {tuple(tensor.shape)}")
+        if not scales.has_strides(tensor, strides):
+            raise ValueError(f"{name} must have strides {strides}, got {tensor.stride()}")
+        if tensor.device != x.device:
+            raise ValueError(f"{name} must be on x's device {x.device}, got {tensor.device}")
+        if tensor.requires_grad:
+            raise ValueError(f"{name} must not require gradients, got requires_grad=True")
+        if _has_address(tensor) and tensor.is_neg():
+            raise ValueError(f"{name} must not be a negated view, got is_neg()=True")
+        check_aligned(name, tensor)
+    memory = s
+    if scale_format.tma_aligned and not torch.compiler.is_compiling():
+        scales.check_memory(s, scale_format, "out[1]")
+        memory = scales.memory_of(s, scale_format)
+    for name, tensor, other_name, other in (
+        ("out[0]", q, "x", x),
+        ("out[1]", memory, "x", x),
+        ("out[1]", memory, "out[0]", q),
+    ):
+        if _overlap(tensor, other):
+            raise ValueError(f"{name} must not overlap {other_name} in memory, got the same memory")
+    return q, s
+
+
+def _has_address(tensor: torch.Tensor) -> bool:
+    """Whether a tensor is memory: not while compiling, not a fake one or one within torch.func."""
+    return (
+        not torch.compiler.is_compiling()
+        and type(tensor) in (torch.Tensor, torch.nn.Parameter)
+        and not tensor.is_meta
+        and tensor.numel() > 0
+        and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+    )
+
+
+def check_aligned(name: str, tensor: torch.Tensor) -> None:
+    """Raise if a tensor, made of foreign memory, does not start at a multiple of its elements."""
+    size = tensor.element_size()
+    if size > 1 and _has_address(tensor) and tensor.data_ptr() % size:
+        raise ValueError(
+            f"{name} must be aligned to its elements of {size} bytes, got the address "
+            f"0x{tensor.data_ptr():x}"
+        )
+
+
+def _overlap(a: torch.Tensor, b: torch.Tensor) -> bool:
+    """Whether the address ranges of two tensors meet (False where there are none)."""
+    if not (_has_address(a) and _has_address(b)):
+        return False
+
+    def end(t: torch.Tensor) -> int:
+        last = sum((n - 1) * step for n, step in zip(t.shape, t.stride(), strict=True))
+        return t.data_ptr() + (last + 1) * t.element_size()
+
+    return a.data_ptr() < end(b) and b.data_ptr() < end(a)
