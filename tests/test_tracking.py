@@ -234,14 +234,9 @@ def test_nothing_is_measured_under_the_name_of_another_processor(history, monkey
     assert run_main(monkeypatch, "main", "--quick")[0] == 0
 
 
-def test_generations_of_processors_differ_without_a_gpu_alone(monkeypatch):
-    found = {"cpu": "AMD EPYC (family 25 model 1), 2 threads"}
-    described = SimpleNamespace(describe=lambda device: found)
-    loader = SimpleNamespace(exec_module=lambda module: None)
-    monkeypatch.setattr(
-        machine.importlib.util, "spec_from_file_location", lambda *_: SimpleNamespace(loader=loader)
-    )
-    monkeypatch.setattr(machine.importlib.util, "module_from_spec", lambda spec: described)
-    assert machine.facts()["cpu"] == "AMD EPYC (family 25 model 1)"
-    found["gpu"] = "NVIDIA H200"
-    assert machine.facts()["cpu"] == "AMD EPYC"
+def test_a_gpu_names_its_machine_whatever_the_processor(monkeypatch):
+    monkeypatch.setattr(machine, "stored", lambda name: {"gpu": "NVIDIA H200", "cpu": "Intel"})
+    found = {"machine": "nvidia-h200", "gpu": "NVIDIA H200", "cpu": "AMD"}
+    assert machine.problems(found) == []
+    message, _ = machine.problems({**found, "gpu": "none"})
+    assert "has results of NVIDIA H200, this is none" in message

@@ -26,9 +26,6 @@ def facts() -> dict[str, str]:
     # The kernel's release, without what its builder appended.
     defaults["os"] = re.sub(r"(\d+\.\d+)\S*", r"\1", defaults["os"])
     defaults["cpu"] = described["cpu"].rpartition(",")[0] or defaults["cpu"]
-    if "gpu" in described:
-        # A GPU tells such machines apart, and another name would split their series.
-        defaults["cpu"] = defaults["cpu"].partition(" (family")[0]
     return {**defaults, **{key: described.get(key, "none") for key in KEYS}}
 
 
@@ -65,9 +62,11 @@ def register(name: str | None) -> tuple[str, dict[str, str]]:
 def problems(found: dict[str, str]) -> list[str]:
     """Return what the results of the machine's name were measured on, if not on this machine."""
     before = stored(found["machine"])
+    # A GPU's machine is named after that alone: asv tells its processors' series apart.
+    keys = ("gpu", "cpu") if found["gpu"] == "none" else ("gpu",)
     return [
         f"machine {found['machine']} has results of {before[key]}, this is {found[key]}: "
         "another name is needed (--machine)"
-        for key in ("gpu", "cpu")
+        for key in keys
         if before.get(key, found[key]) != found[key]
     ]

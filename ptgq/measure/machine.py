@@ -26,8 +26,8 @@ def _installed(package: str) -> str:
         return "not installed"
 
 
-def _cpu(info: Path = Path("/proc/cpuinfo")) -> str:
-    """The processor's name and, as virtual machines' names are of a whole line, its generation."""
+def _cpu(info: Path = Path("/proc/cpuinfo")) -> tuple[str, str]:
+    """The processor's name, and its generation: virtual machines give several the same name."""
     try:
         first = info.read_text().partition("\n\n")[0].splitlines()
     except OSError:
@@ -36,8 +36,8 @@ def _cpu(info: Path = Path("/proc/cpuinfo")) -> str:
     known = {key.strip(): value.strip() for key, _, value in pairs}
     name = known.get("model name") or platform.processor() or platform.machine()
     if "cpu family" not in known:
-        return name
-    return f"{name} (family {known['cpu family']} model {known['model']})"
+        return name, ""
+    return name, f" (family {known['cpu family']} model {known['model']})"
 
 
 def commit() -> str:
@@ -50,13 +50,16 @@ def commit() -> str:
 def describe(device: str) -> dict[str, str]:
     """Return the facts of this machine for numbers measured on ``cuda`` or ``cpu``."""
     facts = {}
+    cpu, generation = _cpu()
     if device == "cuda":
         index = torch.cuda.current_device()
         query = ("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
         facts["gpu"] = torch.cuda.get_device_name(index)
         facts["driver"] = _output(*query, f"--id={index}") or "unknown"
         facts["cuda"] = torch.version.cuda or "none"
-    facts["cpu"] = f"{_cpu()}, {torch.get_num_threads()} threads"
+        # The GPU tells such machines apart; another name would split the series of those measured.
+        generation = ""
+    facts["cpu"] = f"{cpu}{generation}, {torch.get_num_threads()} threads"
     facts["torch"] = torch.__version__
     facts["triton"] = _installed("triton")
     return facts
