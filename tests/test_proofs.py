@@ -5,10 +5,12 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 from fractions import Fraction
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from proofs import __main__ as command
 from proofs import float32, oracle, pairs
 from proofs.formats import FORMATS, Format, one_a_rule
 from proofs.oracle import BFLOAT16, E4M3, FLOAT16, FLOAT32, INT8
@@ -159,3 +161,21 @@ def test_every_format_is_proven_on_a_sample(part):
         report = Report()
         PROOFS[part](report, fmt)
         assert report.close() == 0
+
+
+@pytest.mark.parametrize(
+    ("best", "expected"),
+    [("AVX512", ["cpu", "avx2", "baseline"]), ("AVX2", ["cpu", "baseline"]), ("DEFAULT", ["cpu"])],
+)
+def test_each_instruction_set_is_proven_once(best, expected, monkeypatch):
+    ran = []
+
+    def run(_, env):
+        ran.append(env.get("PTGQ_CPU_ISA") or "cpu")
+        return SimpleNamespace(returncode=0)
+
+    monkeypatch.delenv("PTGQ_CPU_ISA", raising=False)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: best)
+    monkeypatch.setattr(command.subprocess, "run", run)
+    assert command.main(["--device=cpu", "--part=calls"]) == 0
+    assert ran == [*expected, "cpu"]  # the last for the reference
