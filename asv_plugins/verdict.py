@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 # asv's own, for what asv.conf.json does not name.
@@ -26,9 +26,10 @@ def threshold_for(name: str, thresholds: Mapping[str, float]) -> float:
     return max(matching, default=DEFAULT_THRESHOLD)
 
 
-def drift_of(pairs: Sequence[tuple[Measurement, Measurement]]) -> float:
+def drift_of(pairs: Iterable[tuple[object, object]]) -> float:
     """Return what nine of ten pairs of equal code, before and after, differ by; 0 of a few."""
-    changes = [abs(math.log(after.value / before.value)) for before, after in pairs]
+    measured = [pair for pair in pairs if all(isinstance(one, Measurement) for one in pair)]
+    changes = [abs(math.log(b.value / a.value)) for a, b in measured if a.value and b.value]
     return math.expm1(statistics.quantiles(changes, n=10)[-1]) if len(changes) >= 10 else 0.0
 
 

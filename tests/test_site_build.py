@@ -165,6 +165,7 @@ def test_drift_is_what_most_equal_code_differs_by():
 
     assert drift_of([]) == 0
     assert drift_of(pairs(*[2.0] * 9)) == 0
+    assert drift_of([(None, "failed"), *pairs(0.0, *[2.0] * 9)]) == 0
     assert drift_of(pairs(*[1.0] * 100)) == 0
     assert drift_of(pairs(*[1.25, 0.8] * 10)) == pytest.approx(0.25)
     # One of 100 was disturbed.
@@ -172,7 +173,7 @@ def test_drift_is_what_most_equal_code_differs_by():
     assert drift_of(pairs(*[1.0] * 80, *[3.0] * 20)) == pytest.approx(2)
 
 
-def test_a_snapshot_takes_the_drift_from_the_reference(tmp_path, monkeypatch):
+def test_a_snapshot_takes_the_drift_from_the_reference(monkeypatch):
     names = [["'cpu'", "'reference'"], [str(number) for number in range(12)]]
     benchmarks = {"file.it": {"params": names}}
     before = [Measurement(value, value, value) for value in [1.0] * 24]

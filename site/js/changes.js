@@ -101,8 +101,9 @@ ptgq.changes = function (machine) {
       `Against the previous measured commit${since ? ` (${since})` : ""}, by the 99 % intervals of the medians. ` +
       "Slower or faster: the intervals lie apart and the medians differ by more than the benchmark's " +
       "threshold. Same: even the ends of the intervals differ by no more. Undecided: the noise allows " +
-      "neither, or nine in ten of the reference's series, which are PyTorch's code, changed by as much: " +
-      "then it was the machine. Noise is half an interval, relative. Each commit was measured once, in a process of its " +
+      "neither, or it is no more than nine in ten of the reference's series stay within, whose code " +
+      "hardly changes: the machine did. Noise is half an interval, relative. Each commit was measured " +
+      "once, in a process of its " +
       "own: nox -s compare alternates the two and settles a doubt."),
     el("div", { class: "controls", role: "group", "aria-label": "Verdicts shown" }, ...filters), body);
 };
