@@ -1,12 +1,12 @@
-// The op on a CUDA device: choice of the kernel and launch.
+// The op on a CUDA device: choice of the kernel.
 #include <cuda_runtime.h>
 
 #include <algorithm>
-#include <atomic>
 #include <numeric>
 #include <stdexcept>
 #include <string>
 
+#include "launch.cuh"
 #include "silu_kernel.cuh"
 #include "small_kernel.cuh"
 #include "tile_kernel.cuh"
@@ -16,8 +16,6 @@ namespace {
 
 constexpr int64_t kMaxIndex = 0x7FFFFFFF;
 constexpr int64_t kMaxWarpGroup = 2048;  // above, one warp would be long at a group
-// Small blocks: few idle warps in small problems, and no slower in large ones.
-constexpr int kBlock = 128;
 // Waves of blocks from which a warp does better with the work of two: in fewer, it would take the
 // whole kernel longer.
 constexpr int64_t kTwofoldWaves = 3;
@@ -30,47 +28,6 @@ Divisor divisor_of(uint32_t divisor) {
   while (uint64_t{1} << log2 < divisor) ++log2;
   const uint64_t multiplier = (uint64_t{1} << (31 + log2)) / divisor + 1;
   return {divisor, static_cast<uint32_t>(multiplier), log2 == 0 ? 0 : log2 - 1};
-}
-
-struct Launch {
-  cudaStream_t stream;
-  bool dependent;       // programmatic dependent launch
-  uint32_t first_wave;  // blocks of kBlock threads that the device holds at once
-};
-
-// Dependent launch demands that the kernels wait for the one before them: they do where they were
-// compiled for compute capability 9.0 or newer.
-Launch launch_on(int device, cudaStream_t stream) {
-  // 0: not known yet; else 1 + the blocks, 1 alone where the kernels don't wait.
-  static std::atomic<uint32_t> known[64];
-  uint32_t blocks = device < 64 ? known[device].load() : 0;
-  if (blocks == 0) {
-    cudaFuncAttributes attributes{};
-    cudaFuncGetAttributes(&attributes, per_token_group_quant_kernel<float, false, kWarpSize>);
-    int multiprocessors = 0;
-    int threads = 0;
-    cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device);
-    cudaDeviceGetAttribute(&threads, cudaDevAttrMaxThreadsPerMultiProcessor, device);
-    blocks = attributes.ptxVersion >= 90 ? 1 + multiprocessors * (threads / kBlock) : 1;
-    if (device < 64) known[device] = blocks;
-  }
-  return {stream, blocks > 1, blocks - 1};
-}
-
-template <typename Arguments>
-void launch_kernel(void (*kernel)(Arguments), int64_t blocks, int block, const Arguments& arguments,
-                   Launch how, size_t shared_bytes = 0) {
-  cudaLaunchAttribute attribute{};
-  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  attribute.val.programmaticStreamSerializationAllowed = 1;
-  cudaLaunchConfig_t config{};
-  config.gridDim = dim3(static_cast<unsigned>(blocks));
-  config.blockDim = dim3(block);
-  config.dynamicSmemBytes = shared_bytes;
-  config.stream = how.stream;
-  config.attrs = &attribute;
-  config.numAttrs = how.dependent ? 1 : 0;
-  cudaLaunchKernelEx(&config, kernel, arguments);
 }
 
 // Whether 16-byte loads and stores of kElements codes reach the elements, so many at a time.
@@ -104,7 +61,7 @@ void launch_warps(void (*kernel)(VectorArguments), const Problem& p, Launch how,
                                        : ceil_div(p.num_tokens * p.num_groups, Tile::kGroups);
   const VectorArguments arguments{p, divisor_of(static_cast<uint32_t>(groups)),
                                   static_cast<uint32_t>(p.num_groups * p.group_size),
-                                  static_cast<uint32_t>(warps), how.first_wave};
+                                  static_cast<uint32_t>(warps), how.dependent ? how.first_wave : 0};
   const int64_t blocks = ceil_div(warps, kBlock / kWarpSize);
   if (twofold != nullptr && blocks > kTwofoldWaves * how.first_wave) {
     return launch_kernel(twofold, ceil_div(blocks, 2), kBlock, arguments, how);
@@ -255,10 +212,6 @@ void quantize_cuda(const Problem& p, int device, void* stream) {
       break;
     case InputType::kFloat32:
       launch_for.template operator()<float>();
-  }
-  const cudaError_t error = cudaGetLastError();
-  if (error != cudaSuccess) {
-    throw std::runtime_error(std::string("kernel launch failed: ") + cudaGetErrorString(error));
   }
 }
 

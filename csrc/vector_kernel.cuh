@@ -67,8 +67,8 @@ struct VectorArguments {
   Problem problem;
   Divisor groups;  // by a token's groups; column-major, by its sets of kColumns groups
   uint32_t hidden_dim;
-  uint32_t num_warps;   // that have work
-  uint32_t first_wave;  // blocks that may start, and wait, while the previous kernel runs
+  uint32_t num_warps;    // that have work
+  uint32_t prefetching;  // the first blocks, which may start while the previous kernel runs
 };
 
 // Four codes in a word.
@@ -172,7 +172,7 @@ __global__ void __launch_bounds__(512) vector_kernel(const __grid_constant__ Vec
 
   // Gains the latency of memory where x was not written just now. Not for float32, of which a lane
   // holds two sectors: there it gained nothing.
-  if (sizeof(T) == 2 && blockIdx.x < a.first_wave && inside) prefetch_into_l2(from);
+  if (sizeof(T) == 2 && blockIdx.x < a.prefetching && inside) prefetch_into_l2(from);
   wait_for_previous_kernel();
   LaneVector<T> x{};
   if (inside) x.load(from);

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import subprocess
 import sys
 
@@ -88,6 +89,41 @@ def test_graph_replay_follows_changed_inputs(column_major):
             expected = FP8(x, 128, column_major, backend="reference")
             assert_same_results(out, expected)
             assert_same_results((q, s), expected)
+
+
+def programmatic_edges(graph):
+    """Count a captured graph's edges, all and those of programmatic dependent launch."""
+    cuda = ctypes.CDLL("libcuda.so.1")
+    handle, count = ctypes.c_void_p(graph.raw_cuda_graph()), ctypes.c_size_t()
+    assert cuda.cuGraphGetEdges_v2(handle, None, None, None, ctypes.byref(count)) == 0
+    nodes = [(ctypes.c_void_p * count.value)() for _ in range(2)]
+    edges = (ctypes.c_ubyte * 8 * count.value)()  # CUgraphEdgeData: the third byte is the type
+    assert cuda.cuGraphGetEdges_v2(handle, *nodes, edges, ctypes.byref(count)) == 0
+    return count.value, sum(edge[2] == 1 for edge in edges)
+
+
+@pytest.mark.skipif(
+    torch.cuda.is_available() and torch.cuda.get_device_capability() < (9, 0),
+    reason="dependent launch needs compute capability 9.0",
+)
+def test_a_graph_launches_dependently_behind_our_kernels_alone():
+    x = random_input((64, 1024), torch.bfloat16).cuda()
+    out = FP8(x, 128)
+    branch = torch.cuda.Stream()
+    graph = torch.cuda.CUDAGraph(keep_graph=True)
+    with torch.cuda.graph(graph):
+        x.abs_()
+        for _ in range(3):
+            FP8(x, 128, out=out)  # the second and the third
+        x.abs_()
+        FP8(x, 128, out=out)
+        branch.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(branch):
+            y = x.abs()
+        x.abs_()
+        torch.cuda.current_stream().wait_stream(branch)
+        FP8(y, 128, out=out)  # behind two
+    assert programmatic_edges(graph) == (9, 2)
 
 
 @pytest.mark.parametrize("recorded", [True, False])
