@@ -11,8 +11,7 @@
 
 namespace ptgq {
 
-// Small blocks: few idle warps in small problems, and no slower in large ones.
-constexpr int kBlock = 128;
+constexpr int kBlock = 256;
 
 inline void check(cudaError_t error) {
   if (error == cudaSuccess) return;

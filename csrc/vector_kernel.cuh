@@ -7,18 +7,24 @@
 
 namespace ptgq {
 
-// A lane quantizes 16 elements: its codes are one 16-byte store.
+// A lane quantizes 16 elements, or 8 where there are too few to fill the device.
 constexpr int kLaneElements = 16;
+constexpr int kChunk = 8;  // neighbours, at least: 16-byte loads, and a store of 8 codes
 
-// The 16 elements of a lane as they lie in memory: 16-byte loads.
-template <typename T>
+// The elements of a lane, in chunks: 16-byte loads.
+template <typename T, int kElements = kLaneElements>
 struct LaneVector {
-  static constexpr int kLoads = kLaneElements * sizeof(T) / sizeof(uint4);
+  static constexpr int kLoads = kElements * sizeof(T) / sizeof(uint4);
+  static constexpr int kChunkLoads = kChunk * sizeof(T) / sizeof(uint4);
   uint4 words[kLoads];
 
-  __device__ __forceinline__ void load(const T* from) {
+  // step: elements from one chunk to the next.
+  __device__ __forceinline__ void load(const T* from, uint32_t step = kChunk) {
 #pragma unroll
-    for (int i = 0; i < kLoads; ++i) words[i] = reinterpret_cast<const uint4*>(from)[i];
+    for (int i = 0; i < kLoads; ++i) {
+      const T* const chunk = from + i / kChunkLoads * step;
+      words[i] = reinterpret_cast<const uint4*>(chunk)[i % kChunkLoads];
+    }
   }
 
   __device__ __forceinline__ float element(int i) const {
@@ -40,12 +46,12 @@ struct LaneVector {
       const Pair* const pairs = reinterpret_cast<const Pair*>(words);
       Pair largest = __habs2(pairs[0]);
 #pragma unroll
-      for (int i = 1; i < kLaneElements / 2; ++i) largest = __hmax2_nan(largest, __habs2(pairs[i]));
+      for (int i = 1; i < kElements / 2; ++i) largest = __hmax2_nan(largest, __habs2(pairs[i]));
       return absolute_bits(to_float(__hmax_nan(largest.x, largest.y)));
     } else {
       uint32_t absmax = 0;
 #pragma unroll
-      for (int i = 0; i < kLaneElements; ++i) absmax = max(absmax, absolute_bits(element(i)));
+      for (int i = 0; i < kElements; ++i) absmax = max(absmax, absolute_bits(element(i)));
       return absmax;
     }
   }
@@ -98,22 +104,37 @@ __device__ __forceinline__ uint32_t pack(float a, float b, float c, float d) {
 
 // kPowerOfTwo: the scale is a power of two, so its reciprocal is exact and the product the
 // quotient.
-template <bool kInt8, bool kPowerOfTwo = false, typename T>
-__device__ __forceinline__ uint4 lane_codes(const LaneVector<T>& x, float scale, float reciprocal,
-                                            bool finite) {
-  uint32_t codes[4];
+template <bool kInt8, bool kPowerOfTwo, typename T, int kElements>
+__device__ __forceinline__ uint32_t four_codes(const LaneVector<T, kElements>& x, int first,
+                                               float scale, float reciprocal, bool finite) {
+  float y[4];
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
-    float y[4];
-#pragma unroll
-    for (int j = 0; j < 4; ++j) {
-      const float element = x.element(4 * i + j);
-      y[j] = kPowerOfTwo ? element * reciprocal : quotient(element, scale, reciprocal);
-    }
-    codes[i] = pack<kInt8>(y[0], y[1], y[2], y[3]);
-    if (kInt8 && !finite) codes[i] = 0;
+    const float element = x.element(first + i);
+    y[i] = kPowerOfTwo ? element * reciprocal : quotient(element, scale, reciprocal);
   }
-  return make_uint4(codes[0], codes[1], codes[2], codes[3]);
+  return kInt8 && !finite ? 0 : pack<kInt8>(y[0], y[1], y[2], y[3]);
+}
+
+// Stores a lane's codes, chunks `step` bytes apart: neighbouring ones, of which there are two, in
+// one write.
+template <bool kNeighbours, bool kInt8, bool kPowerOfTwo = false, typename T, int kElements>
+__device__ __forceinline__ void store_codes(uint8_t* to, uint32_t step,
+                                            const LaneVector<T, kElements>& x, float scale,
+                                            float reciprocal, bool finite) {
+  uint32_t codes[kElements / 4];
+#pragma unroll
+  for (int i = 0; i < kElements / 4; ++i) {
+    codes[i] = four_codes<kInt8, kPowerOfTwo>(x, 4 * i, scale, reciprocal, finite);
+  }
+  if constexpr (kNeighbours && kElements == 2 * kChunk) {
+    *reinterpret_cast<uint4*>(to) = make_uint4(codes[0], codes[1], codes[2], codes[3]);
+  } else {
+#pragma unroll
+    for (int i = 0; i < kElements / kChunk; ++i) {
+      *reinterpret_cast<uint2*>(to + i * step) = make_uint2(codes[2 * i], codes[2 * i + 1]);
+    }
+  }
 }
 
 // Column-major, a warp takes up to 8 tokens of a group: their float32 scales fill a sector. If that
@@ -154,39 +175,51 @@ __device__ __forceinline__ Place place_of(const VectorArguments& a, uint32_t war
   return {token, index - token * a.groups.divisor};
 }
 
-// kLanes lanes a group, of which the last may be idle: a power of two, for the shuffles.
+// Where a lane's elements lie in a group. kNeighbours: its chunks do, and are stored in one write;
+// else they are half a group apart, so that the lanes of a load lie side by side.
+template <int kLanes, bool kNeighbours = (kLanes < 4), int kElements = kLaneElements>
+struct LanePlace {
+  uint32_t start;
+  uint32_t step;
+  bool exists;  // the last lanes may be idle
+
+  __device__ __forceinline__ LanePlace(uint32_t lane, uint32_t group_size)
+      : start(lane % kLanes * (kNeighbours ? kElements : kChunk)),
+        step(kNeighbours ? kChunk : group_size / 2),
+        exists(start < (kNeighbours ? group_size : step)) {}
+};
+
+// kLanes lanes a group: a power of two, for the shuffles.
 template <typename T, bool kInt8, int kLanes>
 __global__ void __launch_bounds__(512) vector_kernel(const __grid_constant__ VectorArguments a) {
-  let_next_kernel_start();
   const Problem& p = a.problem;
   const uint32_t warp = (blockIdx.x * blockDim.x + threadIdx.x) / kWarpSize;
   if (warp >= a.num_warps) return;
   const uint32_t lane = threadIdx.x % kWarpSize;
   const Place at = place_of<kLanes>(a, warp, lane);
   const auto [token, group] = at;
-  const uint32_t start = lane % kLanes * kLaneElements;
+  const LanePlace<kLanes> part(lane, static_cast<uint32_t>(p.group_size));
   // Lanes without work stay for the shuffles.
-  const bool inside = exists(p, at) && start < p.group_size;
-  const uint32_t column = group * static_cast<uint32_t>(p.group_size) + start;
+  const bool inside = exists(p, at) && part.exists;
+  const uint32_t column = group * static_cast<uint32_t>(p.group_size) + part.start;
   const T* from = static_cast<const T*>(p.x) + token * p.x_token_stride + column;
 
   // Gains the latency of memory where x was not written just now. Not for float32, of which a lane
   // holds two sectors: there it gained nothing.
   if (sizeof(T) == 2 && blockIdx.x < a.prefetching && inside) prefetch_into_l2(from);
   wait_for_previous_kernel();
+  let_next_kernel_start();
   LaneVector<T> x{};
-  if (inside) x.load(from);
+  if (inside) x.load(from, part.step);
   uint32_t absmax = x.absmax_bits();
 #pragma unroll
   for (int offset = kLanes / 2; offset > 0; offset /= 2) {
     absmax = max(absmax, __shfl_xor_sync(0xFFFFFFFF, absmax, offset));
   }
   const float scale = group_scale(absmax, p.eps, kInt8 ? kMaxInt8 : kMaxE4m3, p.power_of_two);
-  const float reciprocal = reciprocal_of(scale);
-
-  const uint4 codes = lane_codes<kInt8>(x, scale, reciprocal, is_finite(absmax));
   if (!inside) return;
-  *reinterpret_cast<uint4*>(p.q + int64_t{token} * a.hidden_dim + column) = codes;
+  uint8_t* const to = p.q + int64_t{token} * a.hidden_dim + column;
+  store_codes < kLanes<4, kInt8>(to, part.step, x, scale, reciprocal_of(scale), is_finite(absmax));
   if (lane % kLanes == 0) store_scale(p, token, group, scale);
 }
 
@@ -215,8 +248,7 @@ __global__ void __launch_bounds__(512) wide_kernel(const __grid_constant__ Probl
   if (threadIdx.x == 0) store_scale(p, token, group, scale);
   for (int64_t i = begin; i < p.group_size; i += step) {
     vector.load(x + i);
-    *reinterpret_cast<uint4*>(q + i) =
-        lane_codes<kInt8>(vector, scale, reciprocal, is_finite(absmax));
+    store_codes<true, kInt8>(q + i, kChunk, vector, scale, reciprocal, is_finite(absmax));
   }
 }
 
