@@ -16,9 +16,11 @@ namespace {
 
 constexpr int64_t kMaxIndex = 0x7FFFFFFF;
 constexpr int64_t kMaxWarpGroup = 2048;  // above, one warp would be long at a group
-// Waves of blocks from which a warp does better with the work of two: in fewer, it would take the
-// whole kernel longer.
+// The fused SiLU is long at an element. Waves of blocks from which a warp does better with the work
+// of two: in fewer, it would take the whole kernel longer.
 constexpr int64_t kTwofoldWaves = 3;
+// Up to here lanes of 8 elements take a group: with more, their instructions count.
+constexpr int64_t kMaxNarrowGroup = kWarpSize * kChunk;
 constexpr int64_t kWord = 16;  // bytes of the widest access
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -180,12 +182,26 @@ void launch_silu_lanes(const Problem& p, Launch how) {
                        silu_and_mul_kernel<T, kLanes, 2>);
 }
 
+template <typename T, int kLanes>
+void launch_narrow_silu(const Problem& p, Launch how) {
+  launch_warps<kLanes>(silu_and_mul_kernel<T, kLanes, 1, kChunk>, p, how);
+}
+
 template <typename T>
 void launch_silu_and_mul(const Problem& p, Launch how) {
   if (p.group_size > kMaxTileGroup || !has_small_indices(p) || !has_whole_lanes<T>(p)) {
     return launch_generic<T, true>(p, how);
   }
   const int64_t lanes = p.group_size / kLaneElements;
+  // As many lanes as the device holds at once: twice as many, of half the work each.
+  const int64_t narrow = p.num_tokens * p.num_groups * p.group_size / kChunk;
+  if (p.group_size <= kMaxNarrowGroup && narrow <= int64_t{how.first_wave} * kBlock) {
+    if (lanes <= 1) return launch_narrow_silu<T, 2>(p, how);
+    if (lanes <= 2) return launch_narrow_silu<T, 4>(p, how);
+    if (lanes <= 4) return launch_narrow_silu<T, 8>(p, how);
+    if (lanes <= 8) return launch_narrow_silu<T, 16>(p, how);
+    return launch_narrow_silu<T, 32>(p, how);
+  }
   if (lanes <= 1) return launch_silu_lanes<T, 1>(p, how);
   if (lanes <= 2) return launch_silu_lanes<T, 2>(p, how);
   if (lanes <= 4) return launch_silu_lanes<T, 4>(p, how);

@@ -67,13 +67,14 @@ def test_bytes_are_those_of_the_composition(backend_on, shape, group_size, dtype
 @every_format
 @pytest.mark.parametrize("group_size", [16, 32, 64, 96, 256, 512])
 @pytest.mark.parametrize("backend", ["cuda", "triton"])
-def test_more_groups_than_a_gpu_holds(backend, group_size, f):
-    # Above three waves of threads, 16 elements each, a warp of the CUDA kernel quantizes twice as
-    # many; the last ones are none.
-    x = random_input((61, 2 * 1536), torch.bfloat16).cuda().repeat(269, 1)
+@pytest.mark.parametrize(("repeats", "elements"), [(61, 8), (269, 3 * 16)])
+def test_more_groups_than_a_gpu_holds(backend, group_size, f, repeats, elements):
+    # A lane of the CUDA kernel quantizes 8 elements; 16 where the device holds no lane for each 8;
+    # and above three waves of these, two vectors of 16. The last ones are none.
+    x = random_input((61, 2 * 1536), torch.bfloat16).cuda().repeat(repeats, 1)
     gpu = torch.cuda.get_device_properties(x.device)
     held = gpu.multi_processor_count * gpu.max_threads_per_multi_processor
-    assert x.numel() / 2 > 3 * 16 * held
+    assert x.numel() / 2 > elements * held
     actual = FUSED(x, group_size, scale_format=f, backend=backend)
     expected = FUSED(x, group_size, scale_format=f, backend="reference")
     assert_same_results(actual, expected)
