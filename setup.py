@@ -6,15 +6,16 @@ architectures of the visible GPUs, else 9.0; ``CXX``; ``CUDA_HOME``.
 """
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 import sysconfig
+from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from pathlib import Path
 
-import torch
 from setuptools import Extension, setup
-from torch.utils.cpp_extension import BuildExtension, CppExtension, CUDAExtension, include_paths
 
 # The stable ABI of torch 2.11: one library serves that release and all later ones.
 STABLE_ABI = "-DTORCH_TARGET_VERSION=0x020b000000000000"
@@ -25,6 +26,10 @@ CXX_FLAGS = ["-O3", "-std=c++20", "-fvisibility=hidden", "-ffp-contract=off", "-
 # CPU backend took 5 to 12 times as long.
 CXX_FLAGS += ["-U_FORTIFY_SOURCE"]
 NVCC_FLAGS = ["-O3", "-std=c++20", "-Xcompiler=-fPIC,-fvisibility=hidden"]
+
+
+def say(line: str) -> None:
+    print(f"ptgq: {line}", file=sys.stderr)
 
 
 def find_nvcc() -> str | None:
@@ -39,11 +44,8 @@ def find_nvcc() -> str | None:
     return None if setting == "0" else nvcc
 
 
-def cuda_architectures() -> list[str]:
-    listed = os.environ.get("TORCH_CUDA_ARCH_LIST", "").replace(";", " ").split()
-    count = torch.cuda.device_count()
-    visible = {"{}.{}".format(*torch.cuda.get_device_capability(i)) for i in range(count)}
-    return listed or sorted(visible) or ["9.0"]
+def cuda_architectures(listed: str, visible: list[str]) -> list[str]:
+    return listed.replace(";", " ").split() or sorted(visible) or ["9.0"]
 
 
 def gencode(architecture: str) -> list[str]:
@@ -54,77 +56,112 @@ def gencode(architecture: str) -> list[str]:
     return flags
 
 
-def toolkit_of(nvcc: str) -> Path:
-    """The toolkit's root, as nvcc itself states it: nvcc on the PATH may be a link or a script."""
+def library_dirs(nvcc: str) -> list[str]:
+    """The toolkit's, as nvcc itself states it: nvcc on the PATH may be a link or a script."""
     dryrun = subprocess.run([nvcc, "--dryrun", "-c", "x.cu"], capture_output=True, text=True)
-    top = next(line for line in dryrun.stderr.splitlines() if line.startswith("#$ TOP="))
-    return Path(top.removeprefix("#$ TOP=").strip().strip('"')).resolve()
+    stated = dict(re.findall("^#[$] (TOP|_TARGET_DIR_)=(.*)", dryrun.stderr, re.MULTILINE))
+    top = Path(stated["TOP"].strip().strip('"')).resolve()
+    places = (top / "lib64", top / "lib", top / stated.get("_TARGET_DIR_", "").strip() / "lib")
+    return [str(path) for path in places if path.is_dir()]
 
 
 def commit() -> str:
     """The commit that is built, with + if files differ from it; nothing outside a checkout."""
+    if not Path(".git").exists() or shutil.which("git") is None:
+        return ""
+    # Named, as hooks of git export another repository's.
+    command = ["git", "--git-dir=.git", "--work-tree=.", "describe", "--always", "--abbrev=10"]
     described = subprocess.run(
-        ["git", "describe", "--always", "--abbrev=10", "--dirty=+", "--exclude=*"],
-        capture_output=True,
-        text=True,
+        [*command, "--dirty=+", "--exclude=*"], capture_output=True, text=True
     )
-    return described.stdout.strip() if Path(".git").exists() else ""
+    return described.stdout.strip()
 
 
-class Build(BuildExtension):
-    """Compile .cu files with nvcc alone where torch has no CUDA, so CUDAExtension refuses to."""
+def extension(nvcc: str | None, architectures: list[str]) -> Extension:
+    from torch.utils.cpp_extension import CppExtension
 
-    def build_extensions(self):
-        for ext in self.extensions:
-            for source, flags in ext.nvcc_sources.items():
-                target = Path(self.build_temp, Path(source).stem + ".o")
-                target.parent.mkdir(parents=True, exist_ok=True)
-                includes = [f"-I{path}" for path in include_paths()]
-                self.spawn([find_nvcc(), "-c", source, "-o", str(target), *flags, *includes])
-                ext.extra_objects.append(str(target))
-        super().build_extensions()
-
-
-def extension() -> Extension:
-    cpu_sources = sorted(map(str, Path("csrc").glob("*.cpp")))
-    cuda_sources = sorted(map(str, Path("csrc").glob("*.cu")))
-    nvcc = find_nvcc()
-    architectures = cuda_architectures() if nvcc else []
     built = {"PTGQ_CUDA_ARCHITECTURES": ";".join(architectures), "PTGQ_COMMIT": commit()}
     cxx_flags = [*CXX_FLAGS, *(f'-D{name}="{value}"' for name, value in built.items())]
-    if nvcc:
-        cxx_flags.append("-DPTGQ_WITH_CUDA")
     # torch loads its libraries with local visibility: only a NEEDED entry finds their symbols.
     options = {"py_limited_api": LIMITED_API, "extra_link_args": ["-Wl,--no-as-needed", "-ltorch"]}
-    if nvcc:
+    if architectures:
+        cxx_flags.append("-DPTGQ_WITH_CUDA")
         # A static CUDA runtime, so that the same library loads on machines without CUDA.
         runtime = ["-Wl,--exclude-libs,ALL", "-lcudart_static", "-lrt", "-lpthread", "-ldl"]
         options["extra_link_args"] += runtime
-        toolkit = toolkit_of(nvcc)
-        libraries = (toolkit / "lib64", toolkit / "lib", toolkit / "targets/x86_64-linux/lib")
-        options["library_dirs"] = [str(path) for path in libraries if path.is_dir()]
-    nvcc_flags = [*NVCC_FLAGS, *(flag for arch in architectures for flag in gencode(arch))]
-    if nvcc and torch.version.cuda:
-        flags = {"cxx": cxx_flags, "nvcc": nvcc_flags}
-        os.environ.setdefault("CUDA_HOME", str(toolkit))
-        sources = cpu_sources + cuda_sources
-        ext = CUDAExtension("ptgq._C", sources, extra_compile_args=flags, **options)
-        ext.libraries = ["c10", "torch", "torch_cpu"]  # without torch_cuda: see above
+        options["library_dirs"] = library_dirs(nvcc)
+    return CppExtension(
+        "ptgq._C",
+        sorted(map(str, Path("csrc").glob("*.cpp"))),
+        depends=sorted(map(str, Path("csrc").iterdir())),
+        extra_compile_args={"cxx": cxx_flags},
+        **options,
+    )
+
+
+def build_command(nvcc: str | None, architectures: list[str]):
+    from torch.utils.cpp_extension import BuildExtension, include_paths
+
+    flags = [*NVCC_FLAGS, *(flag for arch in architectures for flag in gencode(arch))]
+    flags += [f"-I{path}" for path in include_paths()]
+
+    class Build(BuildExtension):
+        """Compile .cu files with nvcc alone: torch may have no CUDA, or another one, and refuse."""
+
+        def compile_cuda(self) -> list[str]:
+            targets = []
+            for source in Path("csrc").glob("*.cu"):
+                target = Path(self.build_temp, source.stem + ".o")
+                target.parent.mkdir(parents=True, exist_ok=True)
+                self.spawn([nvcc, "-c", str(source), "-o", str(target), *flags])
+                targets.append(str(target))
+            return targets
+
+        def build_extensions(self):
+            link = self.compiler.link_shared_object
+            # Beside the C++ compiler, which takes as long.
+            with ThreadPoolExecutor() as pool:
+                cuda = pool.submit(self.compile_cuda if architectures else list)
+
+                def link_all(objects, *args, **options):
+                    link([*objects, *cuda.result()], *args, **options)
+
+                self.compiler.link_shared_object = link_all
+                super().build_extensions()
+
+    return Build.with_options(no_python_abi_suffix=True)
+
+
+def compiled() -> dict:
+    """What setup() is told of the library."""
+    if find_spec("torch") is None:
+        raise SystemExit(
+            "ptgq: building needs torch>=2.11, and none is installed: install it first, or leave "
+            "out --no-build-isolation"
+        )
+    import torch
+
+    if torch.__version__ < (2, 11):
+        raise SystemExit(f"ptgq: building needs torch>=2.11, here is {torch.__version__}")
+    nvcc = find_nvcc()
+    architectures = []
+    if nvcc:
+        devices = range(torch.cuda.device_count())
+        visible = {"{}.{}".format(*torch.cuda.get_device_capability(i)) for i in devices}
+        architectures = cuda_architectures(os.environ.get("TORCH_CUDA_ARCH_LIST", ""), visible)
+    return {
+        "ext_modules": [extension(nvcc, architectures)],
+        "cmdclass": {"build_ext": build_command(nvcc, architectures)},
+        "options": {"bdist_wheel": {"py_limited_api": "cp310"}} if LIMITED_API else {},
+    }
+
+
+if __name__ == "__main__":
+    # An sdist, and metadata, are made without torch.
+    if {"sdist", "egg_info", "dist_info"} & set(sys.argv):
+        setup()
+    elif shutil.which(os.environ.get("CXX", "c++")) is None and shutil.which("g++") is None:
+        say("no C++ compiler: installing without the cpu and cuda backends")
+        setup()
     else:
-        flags = {"cxx": cxx_flags}
-        ext = CppExtension("ptgq._C", cpu_sources, extra_compile_args=flags, **options)
-    ext.nvcc_sources = (
-        dict.fromkeys(cuda_sources, nvcc_flags) if not torch.version.cuda and nvcc else {}
-    )
-    return ext
-
-
-if shutil.which(os.environ.get("CXX", "c++")) is None and shutil.which("g++") is None:
-    print("ptgq: no C++ compiler: installing without the cpu and cuda backends", file=sys.stderr)
-    setup()
-else:
-    setup(
-        ext_modules=[extension()],
-        cmdclass={"build_ext": Build.with_options(no_python_abi_suffix=True)},
-        options={"bdist_wheel": {"py_limited_api": "cp310"}} if LIMITED_API else {},
-    )
+        setup(**compiled())

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import venv
 from ast import literal_eval
 from importlib.util import find_spec
@@ -28,12 +29,24 @@ def copy_source(folder: Path) -> Path:
 
 
 def build(source: Path, environment: dict[str, str]) -> Path:
+    """Build a wheel of a folder or an sdist, beside it."""
     folder = source.parent
     options = ["--no-deps", "--no-build-isolation", "--no-index", "--quiet"]
-    command = [sys.executable, "-m", "pip", "wheel", *options, "--wheel-dir", str(folder), "."]
-    subprocess.run(command, check=True, cwd=source, env={**os.environ, **environment})
+    options += ["--wheel-dir", str(folder)]
+    command = [sys.executable, "-m", "pip", "wheel", *options, str(source)]
+    subprocess.run(command, check=True, env={**os.environ, **environment})
     (wheel,) = folder.glob("*.whl")
     return wheel
+
+
+def build_sdist(source: Path) -> Path:
+    """Build an sdist as an isolated build does: where there is no torch."""
+    (source / "torch.py").write_text("raise ModuleNotFoundError('torch')")
+    code = f"import build_backend; build_backend.build_sdist({str(source.parent)!r})"
+    command = [sys.executable, "-c", code]
+    subprocess.run(command, check=True, cwd=source, stdout=subprocess.DEVNULL)
+    (sdist,) = source.parent.glob("*.tar.gz")
+    return sdist
 
 
 def run_installed(wheel: Path, folder: Path, code: str) -> str:
@@ -71,8 +84,14 @@ def test_wheel_with_cuda(tmp_path):
         assert statuses["cuda"] == (False, "no CUDA device is visible")
 
 
-def test_wheel_without_nvcc(tmp_path):
-    wheel = build(copy_source(tmp_path), {"PTGQ_CUDA": "0"})
+def test_wheel_of_an_sdist_without_nvcc(tmp_path):
+    sdist = build_sdist(copy_source(tmp_path))
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert {f"csrc/{path.name}" for path in (ROOT / "csrc").iterdir()} <= names
+    assert "build_backend.py" in names
+    assert not [name for name in names if name.startswith("tests/")]
+    wheel = build(sdist, {"PTGQ_CUDA": "0"})
     assert f"-{TAG}-linux_" in wheel.name
     statuses = literal_eval(run_installed(wheel, tmp_path, QUANTIZE))
     assert statuses["cpu"][0]
