@@ -1,8 +1,8 @@
 """Build ``ptgq._C``: the CPU code wherever there is a C++ compiler, the CUDA code where nvcc is.
 
 Metadata is in ``pyproject.toml``. Environment: ``PTGQ_CUDA`` = ``auto`` (default), ``0`` or ``1``
-(fail without nvcc); ``TORCH_CUDA_ARCH_LIST`` = e.g. ``9.0;10.0`` or ``9.0+PTX``, by default the
-architectures of the visible GPUs, else 9.0; ``CXX``; ``CUDA_HOME``.
+(fail without nvcc); ``TORCH_CUDA_ARCH_LIST`` = e.g. ``9.0;10.0``, ``9.0+PTX`` or ``Hopper``, by
+default the architectures of the visible GPUs, else 9.0; ``CXX``; ``CUDA_HOME``.
 """
 
 import os
@@ -26,6 +26,17 @@ CXX_FLAGS = ["-O3", "-std=c++20", "-fvisibility=hidden", "-ffp-contract=off", "-
 # CPU backend took 5 to 12 times as long.
 CXX_FLAGS += ["-U_FORTIFY_SOURCE"]
 NVCC_FLAGS = ["-O3", "-std=c++20", "-Xcompiler=-fPIC,-fvisibility=hidden"]
+# The compute capability that first reduces over a warp in one instruction.
+LEAST_CAPABILITY = (8, 0)
+# As torch names architectures.
+NAMED_ARCHITECTURES = {
+    "Ampere": "8.0 8.6+PTX",
+    "Ampere+Tegra": "8.7",
+    "Ada": "8.9+PTX",
+    "Hopper": "9.0+PTX",
+    "Blackwell": "10.0 10.3 12.0 12.1+PTX",
+    "Blackwell+Tegra": "11.0",
+}
 
 
 def say(line: str) -> None:
@@ -44,8 +55,36 @@ def find_nvcc() -> str | None:
     return None if setting == "0" else nvcc
 
 
+def capability_of(architecture: str) -> tuple[int, int]:
+    major, _, minor = architecture.removesuffix("+PTX").rstrip("af").partition(".")
+    return int(major), int(minor)
+
+
 def cuda_architectures(listed: str, visible: list[str]) -> list[str]:
-    return listed.replace(";", " ").split() or sorted(visible) or ["9.0"]
+    """What to compile for: what TORCH_CUDA_ARCH_LIST says, else the visible GPUs', else 9.0.
+
+    What is too old is left out, as containers list all that torch has; nothing remains where no
+    visible GPU can be served.
+    """
+    least = "{}.{}".format(*LEAST_CAPABILITY)
+    entries = []
+    for entry in re.sub("[;,]", " ", listed).split():
+        entries += NAMED_ARCHITECTURES.get(entry, entry).split()
+    for entry in entries:
+        if not re.fullmatch(r"\d+\.\d[af]?(\+PTX)?", entry):
+            raise SystemExit(
+                f"TORCH_CUDA_ARCH_LIST: got {entry!r}, accepted are compute capabilities from "
+                f"{least} (9.0, 9.0a, 9.0+PTX) and {', '.join(NAMED_ARCHITECTURES)}"
+            )
+    wanted = list(dict.fromkeys(entries or sorted(visible) or ["9.0"]))
+    served = [one for one in wanted if capability_of(one) >= LEAST_CAPABILITY]
+    if wanted != served:
+        older = ", ".join(one for one in wanted if one not in served)
+        reason = f"the CUDA code needs compute capability {least}, not {older}"
+        if entries and not served:
+            raise SystemExit(f"TORCH_CUDA_ARCH_LIST: {reason}; PTGQ_CUDA=0 builds without it")
+        say(f"{reason}: left out")
+    return served
 
 
 def gencode(architecture: str) -> list[str]:
@@ -149,6 +188,8 @@ def compiled() -> dict:
         devices = range(torch.cuda.device_count())
         visible = {"{}.{}".format(*torch.cuda.get_device_capability(i)) for i in devices}
         architectures = cuda_architectures(os.environ.get("TORCH_CUDA_ARCH_LIST", ""), visible)
+        if not architectures and os.environ.get("PTGQ_CUDA") == "1":
+            raise SystemExit("PTGQ_CUDA=1: no visible GPU can run it, name TORCH_CUDA_ARCH_LIST")
     return {
         "ext_modules": [extension(nvcc, architectures)],
         "cmdclass": {"build_ext": build_command(nvcc, architectures)},

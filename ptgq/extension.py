@@ -161,7 +161,9 @@ def missing(device_type: str) -> str | None:
 def _runs_on(architecture: str, capability: tuple[int, int]) -> bool:
     number, ptx, _ = architecture.partition("+PTX")
     major, minor = (int(part) for part in number.rstrip("af").split("."))
-    if ptx:
+    if number.endswith("a"):
+        return (major, minor) == capability
+    if ptx and not number.endswith("f"):
         return (major, minor) <= capability
     # Machine code runs on the same major version, not on an older minor one.
     return major == capability[0] and minor <= capability[1]
@@ -171,6 +173,8 @@ def why_unavailable(backend: str, device: torch.device) -> str | None:
     """Return why the library can't serve tensors on `device` as `backend`, or None if it can."""
     if backend != device.type:
         return f"it serves {backend} tensors"
+    if backend == "cuda" and torch.cuda.get_device_capability(device) < (8, 0):
+        return "it needs compute capability 8.0 or newer"
     reason = missing(backend)
     if reason is not None:
         return reason

@@ -1,4 +1,4 @@
-"""Installing: what a build asks for, and says where something is missing."""
+"""Installing: what a build asks for, compiles for, and says where something is missing."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -91,3 +92,81 @@ def test_the_commit_is_that_of_the_source(setup, monkeypatch, tmp_path):
     # As git exports to its hooks.
     monkeypatch.setenv("GIT_DIR", str(tmp_path / "source" / ".git"))
     assert setup.commit() == expected != ""
+
+
+@pytest.mark.parametrize(
+    ("listed", "visible", "expected"),
+    [
+        ("", [], ["9.0"]),
+        ("", ["9.0", "8.0"], ["8.0", "9.0"]),
+        ("9.0;10.0", ["8.0"], ["9.0", "10.0"]),
+        ("8.0, 9.0a  12.0+PTX;", [], ["8.0", "9.0a", "12.0+PTX"]),
+        ("10.0f;10.0f", [], ["10.0f"]),
+        ("Hopper", [], ["9.0+PTX"]),
+        ("Ampere;8.0", [], ["8.0", "8.6+PTX"]),
+    ],
+)
+def test_architectures(setup, listed, visible, expected, capsys):
+    assert setup.cuda_architectures(listed, visible) == expected
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("listed", "visible", "expected"),
+    [
+        ("7.5 8.0 8.6 9.0 10.0 12.0+PTX", [], ["8.0", "8.6", "9.0", "10.0", "12.0+PTX"]),
+        ("", ["7.5", "9.0"], ["9.0"]),
+        ("", ["7.5"], []),  # a T4: the CPU code alone
+    ],
+)
+def test_architectures_that_are_too_old_are_left_out(setup, listed, visible, expected, capsys):
+    assert setup.cuda_architectures(listed, visible) == expected
+    line = "ptgq: the CUDA code needs compute capability 8.0, not 7.5: left out\n"
+    assert capsys.readouterr().err == line
+
+
+@pytest.mark.parametrize("listed", ["7.5", "7.0;7.5+PTX", "sm_90", "9", "hopper", "9.0b", "Turing"])
+def test_architectures_that_cannot_be_built_are_named(setup, listed):
+    with pytest.raises(SystemExit) as refused:
+        setup.cuda_architectures(listed, ["9.0"])
+    (line,) = str(refused.value).splitlines()
+    assert line.startswith("TORCH_CUDA_ARCH_LIST: ")
+    assert "8.0" in line
+    assert listed.split(";")[-1] in line
+
+
+@pytest.mark.parametrize(
+    ("architecture", "runs_on", "not_on"),
+    [
+        ("8.0", [(8, 0), (8, 9)], [(9, 0)]),
+        ("8.9", [(8, 9)], [(8, 6), (9, 0)]),
+        ("9.0+PTX", [(9, 0), (12, 1)], [(8, 9)]),
+        # For one capability alone, and for its family.
+        ("10.0a", [(10, 0)], [(10, 3), (12, 0)]),
+        ("9.0a+PTX", [(9, 0)], [(10, 0)]),
+        ("10.0f+PTX", [(10, 0), (10, 3)], [(12, 0)]),
+    ],
+)
+def test_where_an_architecture_runs(architecture, runs_on, not_on):
+    from ptgq.extension import _runs_on
+
+    assert all(_runs_on(architecture, capability) for capability in runs_on)
+    assert not any(_runs_on(architecture, capability) for capability in not_on)
+
+
+@pytest.mark.parametrize("built", ["", "9.0"])
+def test_a_gpu_that_is_too_old_is_named(monkeypatch, built):
+    import torch
+
+    from ptgq import extension
+
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
+    library = SimpleNamespace(cuda_architectures=built)
+    monkeypatch.setattr(extension, "_C", library)
+    reason = extension.why_unavailable("cuda", torch.device("cuda", 0))
+    assert reason == "it needs compute capability 8.0 or newer"
+
+
+def test_flags_of_an_architecture(setup):
+    assert setup.gencode("9.0a") == ["-gencode=arch=compute_90a,code=sm_90a"]
+    assert setup.gencode("12.0+PTX")[1] == "-gencode=arch=compute_120,code=compute_120"

@@ -74,7 +74,7 @@ QUANTIZE = (
 
 @pytest.mark.skipif(NVCC is None, reason="needs nvcc")
 def test_wheel_with_cuda(tmp_path):
-    wheel = build(copy_source(tmp_path), {"TORCH_CUDA_ARCH_LIST": "9.0", "PTGQ_CUDA": "1"})
+    wheel = build(copy_source(tmp_path), {"TORCH_CUDA_ARCH_LIST": "7.5 9.0a", "PTGQ_CUDA": "1"})
     assert wheel.name.endswith(f"-{TAG}-linux_x86_64.whl")
     statuses = literal_eval(run_installed(wheel, tmp_path, QUANTIZE))
     assert statuses["cpu"] == (True, "serves cpu")
