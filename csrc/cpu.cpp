@@ -61,6 +61,11 @@ InstructionSet choose_instruction_set() {
       std::string(wanted));
 }
 
+const InstructionSet& instruction_set() {
+  static const InstructionSet set = choose_instruction_set();
+  return set;
+}
+
 // Groups of a token at a time: what they are quantized from stays in the cache.
 void quantize_activated(const InstructionSet& set, const Problem& p, int64_t begin, int64_t end) {
   const int64_t element_size = p.x_type == InputType::kFloat32 ? 4 : 2;
@@ -123,11 +128,13 @@ void quantize_columns(const InstructionSet& set, const Problem& p, int64_t begin
 
 }  // namespace
 
+const char* cpu_instruction_set() { return instruction_set().name; }
+
 void quantize_cpu(const Problem& p) {
-  static const InstructionSet set = choose_instruction_set();
+  const InstructionSet& set = instruction_set();
   const int64_t grain = std::max<int64_t>(1, kThreadElements / p.group_size);
   torch::stable::parallel_for(
-      0, p.num_tokens * p.num_groups, grain, [&p](int64_t begin, int64_t end) {
+      0, p.num_tokens * p.num_groups, grain, [&](int64_t begin, int64_t end) {
         // Of less than a row, rows of scales would cost more than they save.
         const bool in_columns = p.column_major && p.plain && end - begin >= p.num_groups;
         if (p.silu_and_mul) return quantize_activated(set, p, begin, end);

@@ -157,6 +157,10 @@ PyObject* prepare(PyObject*, PyObject* const* args, Py_ssize_t count) {
   });
 }
 
+PyObject* instruction_set(PyObject*, PyObject*) {
+  return in_python([] { return PyUnicode_FromString(cpu_instruction_set()); });
+}
+
 PyObject* serve(PyObject*, PyObject* device) {
   const long index = PyLong_AsLong(device);
   if (index == -1 && PyErr_Occurred()) return nullptr;
@@ -172,6 +176,7 @@ PyCFunction function(Function* f) {
 
 PyMethodDef methods[] = {
     {"connect", connect, METH_VARARGS, nullptr},
+    {"instruction_set", instruction_set, METH_NOARGS, nullptr},
     {"serve", serve, METH_O, nullptr},
     {"quantize", function(quantize), METH_FASTCALL, nullptr},
     {"prepare", function(prepare), METH_FASTCALL, nullptr},

@@ -32,7 +32,10 @@ struct Problem {
   bool column_major;  // the scales of a group, token after token, lie side by side
 };
 
-// Both throw std::runtime_error. CUDA: `device` is the current one, `stream` one of its streams;
+// The instruction set that quantize_cpu uses.
+const char* cpu_instruction_set();
+
+// All throw std::runtime_error. CUDA: `device` is the current one, `stream` one of its streams;
 // defined only where the library is built with nvcc.
 void quantize_cpu(const Problem& p);
 void quantize_cuda(const Problem& p, int device, void* stream);

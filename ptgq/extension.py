@@ -25,6 +25,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -152,10 +153,31 @@ prepare: Callable[..., tuple[Any, ...] | None] = _C.prepare if _C else _refuse
 def missing(device_type: str) -> str | None:
     """Return why the library holds no code for a device type, or None if it holds some."""
     if _C is None:
+        folder = Path(__file__).parent
+        if (folder.parent / "setup.py").exists():
+            return (
+                f"the extension is not built in {folder}, the source, which hides an installed "
+                "ptgq: leave that folder, or build there with pip install -e ."
+            )
         return "the extension is not built: no C++ compiler was found at installation"
     if device_type == "cuda" and not _C.cuda_architectures:
-        return "the extension was built without nvcc"
+        return "the extension was built without CUDA"
     return None
+
+
+def built() -> dict[str, str]:
+    """Return what the library, if any, was built from and for, and which instructions it uses."""
+    if _C is None:
+        return {}
+    try:
+        instruction_set = _C.instruction_set()
+    except RuntimeError as error:
+        instruction_set = str(error)
+    return {
+        "commit": commit or "none: built outside a checkout",
+        "instruction set": instruction_set,
+        "CUDA architectures": _C.cuda_architectures or "none",
+    }
 
 
 def _runs_on(architecture: str, capability: tuple[int, int]) -> bool:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import re
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from threading import Barrier
 
 import pytest
@@ -14,6 +18,7 @@ from numeric import assert_same_results
 from values import hard_input
 
 import ptgq
+from ptgq import extension
 from ptgq.backends import BACKENDS, as_bytes, choose_backend, load
 from ptgq.scales import scale_format
 
@@ -41,9 +46,58 @@ def test_python_m_ptgq_prints_each_backend_with_its_reason(tmp_path):
     command = [sys.executable, "-m", "ptgq"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0
-    lines = done.stdout.splitlines()[1:]
-    assert [line.split()[0] for line in lines] == list(BACKENDS)
-    assert all(len(line.split()) > 2 for line in lines)
+    lines = done.stdout.splitlines()
+    facts, statuses = lines[: -len(BACKENDS)], lines[-len(BACKENDS) :]
+    assert [line.split()[0] for line in statuses] == list(BACKENDS)
+    assert all(len(line.split()) > 2 for line in statuses)
+    known = dict(re.split(r"\s{2,}", line.strip(), maxsplit=1) for line in facts[1:])
+    assert known["torch"] == torch.__version__
+    assert known["commit"] == (extension.commit or "none: built outside a checkout")
+    assert known["instruction set"] in ("avx512", "avx2", "baseline")
+    assert re.fullmatch(r"none|[\d.;af+PTX]+", known["CUDA architectures"])
+
+
+@pytest.mark.parametrize("name", ["baseline", "sse9"])
+def test_python_m_ptgq_prints_the_instruction_set_that_is_used(tmp_path, name):
+    command = [sys.executable, "-m", "ptgq"]
+    environment = {**os.environ, "PTGQ_CPU_ISA": name}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
+    assert done.returncode == 0
+    said = name if name == "baseline" else "PTGQ_CPU_ISA must be .*, got sse9"
+    assert re.search(rf"^  instruction set +{said}$", done.stdout, re.MULTILINE)
+
+
+def test_the_source_folder_says_that_it_hides_an_installed_ptgq(tmp_path):
+    root = Path(__file__).parents[1]
+    shutil.copytree(root / "ptgq", tmp_path / "ptgq", ignore=shutil.ignore_patterns("*.so"))
+    shutil.copy(root / "setup.py", tmp_path)
+    command = [sys.executable, "-m", "ptgq"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0
+    (line,) = re.findall("^  cpu .*", done.stdout, re.MULTILINE)
+    assert f"not built in {tmp_path / 'ptgq'}, the source, which hides an installed ptgq" in line
+    assert "pip install -e ." in line
+
+
+def test_reference_unasked_warns_once(monkeypatch):
+    monkeypatch.setattr(extension, "_C", None)
+    monkeypatch.setattr(extension, "quantize_directly", lambda *call: None)
+    warned = set()
+    module = sys.modules["ptgq.backends"]  # ptgq.backends is the function
+    monkeypatch.setattr(module, "_warned", warned)
+    monkeypatch.setattr(module, "_unavailable", {})
+    x = torch.ones(2, 64)
+    ptgq.per_token_group_quant_fp8(x, 64, backend="reference")
+    with ptgq.use_backend("reference"):
+        ptgq.per_token_group_quant_fp8(x, 64)
+    for function in (ptgq.per_token_group_quant_int8, ptgq.silu_and_mul_per_token_group_quant_fp8):
+        with pytest.warns(ptgq.PerformanceWarning, match="reference.*cpu tensors.*cpu:") as caught:
+            function(x, 32)
+        assert [warning.filename for warning in caught] == [__file__]
+        function(x, 32)  # a second warning would be an error
+        warned.clear()
+    with pytest.warns(ptgq.PerformanceWarning):
+        torch.compile(ptgq.per_token_group_quant_fp8, backend="eager", fullgraph=True)(x, 64)
 
 
 def test_use_backend_nests_and_restores_on_exceptions():

@@ -95,7 +95,7 @@ def test_wheel_of_an_sdist_without_nvcc(tmp_path):
     assert f"-{TAG}-linux_" in wheel.name
     statuses = literal_eval(run_installed(wheel, tmp_path, QUANTIZE))
     assert statuses["cpu"][0]
-    assert statuses["cuda"] == (False, "the extension was built without nvcc")
+    assert statuses["cuda"] == (False, "the extension was built without CUDA")
 
 
 def test_the_library_knows_its_commit(tmp_path):

@@ -9,6 +9,7 @@ Modules are imported at first use.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -31,6 +32,12 @@ _OPS = {"cuda": "", "triton": "_triton", "cpu": "", "reference": "_reference"}
 _forced: ContextVar[str | None] = ContextVar("ptgq_backend", default=None)
 _unavailable: dict[tuple[str, torch.device], str | None] = {}
 _modules: dict[str, Any] = {}
+# The devices of which it was said that reference serves them.
+_warned: set[torch.device] = set()
+
+
+class PerformanceWarning(UserWarning):
+    """The ``reference`` backend serves calls that did not ask for it: a faster one is missing."""
 
 
 class BackendStatus(NamedTuple):
@@ -143,7 +150,15 @@ def choose_backend(backend: str | None, device: torch.device) -> str:
         return name
     if device.type not in _PREFERENCE:
         raise RuntimeError(f"x is on {device}: ptgq quantizes cuda and cpu tensors")
-    return next(name for name in _PREFERENCE[device.type] if why_unavailable(name, device) is None)
+    names = _PREFERENCE[device.type]
+    best = next(name for name in names if why_unavailable(name, device) is None)
+    if best == "reference" and device not in _warned:
+        missing = "; ".join(f"{name}: {why_unavailable(name, device)}" for name in names[:-1])
+        message = f"reference, many times slower, serves {device} tensors. {missing}"
+        # At the caller of ptgq.
+        warnings.warn(message, PerformanceWarning, stacklevel=4)
+        _warned.add(device)
+    return best
 
 
 # What torch.compiler.assume_constant_result sets; to call that imports torch's compiler, a second.
