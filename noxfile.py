@@ -1,5 +1,6 @@
 """Tasks: ``nox -s NAME -- ARGUMENTS``; with ``--no-venv`` in the environment that nox runs in."""
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -7,6 +8,7 @@ import sys
 from pathlib import Path
 
 import nox
+from nox.virtualenv import ALL_VENVS
 
 nox.options.sessions = ["lint", "typecheck", "tests"]
 nox.options.reuse_venv = "yes"
@@ -17,22 +19,82 @@ TORCH = os.environ.get("PTGQ_TORCH", "torch==2.13.0")
 TRITON = "triton>=3.6"
 
 
+# What a build reads besides sources and tools.
+VARIABLES = ("PTGQ_CUDA", "TORCH_CUDA_ARCH_LIST", "CUDA_HOME", "CUDA_PATH", "CUDA_VISIBLE_DEVICES")
+VARIABLES += ("CC", "CXX", "CFLAGS", "CXXFLAGS", "CPPFLAGS", "LDFLAGS")
+
+
+def shared(create):
+    """Let all sessions have one environment: with torch, each would take 2.2 GB."""
+    return lambda envdir, **options: create(str(Path(envdir).with_name("shared")), **options)
+
+
+for backend in ("virtualenv", "venv", "uv"):
+    ALL_VENVS[backend] = shared(ALL_VENVS[backend])
+
+
 def pinned(session, name):
     """Install requirements/NAME.txt, whose hashes pip checks; without a venv nothing."""
     if session.venv_backend != "none":
         session.install("--require-hashes", "-r", f"requirements/{name}.txt")
 
 
-def install(session, name="all", project=True):
+def install(session, project=True):
     """Install what is pinned, torch and the project; without a venv, the project alone."""
-    pinned(session, name)
     if session.venv_backend != "none":
-        # By release alone: each index has its own builds of both. What they require is pinned.
-        session.install(TORCH, *([TRITON] if name == "all" else []))
+        wanted = "\n".join((Path("requirements/all.txt").read_text(), TORCH, TRITON))
+        stamp = Path(session.virtualenv.location, "installed")
+        if not stamp.is_file() or stamp.read_text() != wanted:
+            pinned(session, "all")
+            # By release alone: each index has its own builds of both. What they require is pinned.
+            session.install(TORCH, TRITON)
+            stamp.write_text(wanted)
     if project:
-        # Its dependencies are here; an isolated build would fetch another torch.
-        options = ("--no-deps", "--no-build-isolation", "--force-reinstall", "--quiet")
-        session.run("python", "-m", "pip", "install", *options, ".")
+        build(session)
+
+
+def output(*command):
+    """Return what a command prints, nothing where it is missing."""
+    try:
+        return subprocess.run(command, capture_output=True).stdout
+    except FileNotFoundError:
+        return b""
+
+
+def build_inputs():
+    """Return a hash of what a build depends on, but for the environment's packages."""
+    patterns = ("*.py", "*.toml", "*.in", "README.md", "csrc/*", "ptgq/**/*.py*")
+    paths = [path for pattern in patterns for path in sorted(Path().glob(pattern))]
+    paths = [path for path in paths if path.suffix != ".pyc"]
+    parts = [part for path in paths for part in (str(path).encode(), path.read_bytes())]
+    parts += [os.environ.get(name, "").encode() for name in VARIABLES]
+    nvcc = shutil.which("nvcc") or "/usr/local/cuda/bin/nvcc"
+    parts += [output(os.environ.get("CXX", "c++"), "--version"), output(nvcc, "--version")]
+    parts += [output("nvidia-smi", "-L"), output("git", "describe", "--always", "--dirty")]
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()
+
+
+# RECORD holds the hash of every file that was installed.
+INSTALLED = """
+from importlib.metadata import distribution
+print(distribution("torch").version, distribution("ptgq").read_text("RECORD"))
+"""
+
+
+def build(session):
+    """Build and install the project, unless what is installed was built of the same."""
+    inputs, stamp = build_inputs(), session.cache_dir / "built"
+
+    def state():
+        options = {"silent": True, "log": False, "success_codes": [0, 1]}
+        return inputs + session.run("python", "-I", "-c", INSTALLED, **options)
+
+    if stamp.is_file() and stamp.read_text() == state():
+        return
+    # Its dependencies are here; an isolated build would fetch another torch.
+    options = ("--no-deps", "--no-build-isolation", "--force-reinstall", "--quiet")
+    session.run("python", "-m", "pip", "install", *options, ".")
+    stamp.write_text(state())
 
 
 @nox.session
@@ -99,7 +161,7 @@ def sanitize(session):
 @nox.session
 def bench(session):
     """Print the benchmark table of this machine, on its GPU if it has one: [SCRIPT ARGUMENTS]."""
-    install(session, "bench")
+    install(session)
     probe = "import torch; print('cuda' if torch.cuda.is_available() else 'cpu')"
     # The last line: warnings may come before it.
     device = session.run("python", "-c", probe, silent=True, log=False).splitlines()[-1]

@@ -10,8 +10,7 @@ lock() {  # NAME ARGUMENTS
 }
 groups() { printf -- '--group=pyproject.toml:%s\n' "$@"; }
 lock all requirements/torch.in $(groups build typecheck test)
-# The others agree with it.
-lock bench requirements/torch.in $(groups build bench) --constraint requirements/all.txt
+# These agree with it.
 lock site $(groups site) --constraint requirements/all.txt
 lock lint $(groups lint)
 lock nox requirements/nox.in --constraint requirements/all.txt

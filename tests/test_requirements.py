@@ -15,7 +15,6 @@ GROUPS = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups
 # Which groups a file pins: requirements/update.sh.
 FILES = {
     "all": ("build", "typecheck", "test"),
-    "bench": ("build", "bench"),
     "site": ("site",),
     "lint": ("lint",),
 }
@@ -58,9 +57,8 @@ def test_a_file_pins_what_its_groups_ask_for(name):
 
 def test_files_agree():
     everything = pinned("all")
-    for name in ("bench", "site"):
-        for package, versions in pinned(name).items():
-            assert versions <= everything[package]
+    for package, versions in pinned("site").items():
+        assert versions <= everything[package]
     assert "nox" in pinned("nox")
 
 
