@@ -151,6 +151,26 @@ def test_policy_allows_nothing_from_elsewhere(page, address):
     assert page.locator("script:not([src])").count() == 0
 
 
+def test_leaving_a_page_that_still_loads_is_no_fault(context, address):
+    watch = browsers.Watch(context, address)
+    page = watch.page
+    add = "name => { document.body.append(Object.assign(new Image(), { src: name })) }"
+    asked = []
+    page.route("**/never.png", lambda route: asked.append(route))
+    page.route("**/fails.png", lambda route: route.abort("connectionreset"))
+    page.goto(address)
+    page.evaluate(add, "never.png")
+    while not asked:
+        page.wait_for_timeout(20)
+    page.goto(f"{address}asv.html")
+    page.wait_for_load_state("networkidle")
+    assert watch.wrong == []
+    page.evaluate(add, "fails.png")
+    while not any(word.startswith("failed") for word in watch.wrong):
+        page.wait_for_timeout(20)
+    assert f"failed: {address}fails.png" in watch.wrong
+
+
 def test_opens_from_a_file(page, published):
     page.goto((published / "html" / "index.html").as_uri())
     browsers.wait_until(page, browsers.READY)
