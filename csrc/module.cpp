@@ -88,6 +88,7 @@ Owned read_outputs(const Arguments& a, Input& in) {
   problem = check_outputs(problem, in.options, x, q, s);
   if (given) {
     refuse_unless(!overlap(q, x) && !overlap(s, x) && !overlap(s, q));
+    refuse_unless(may_be_written(q_object, s_object));
     // Of the outputs' types, float32 alone can be negated or require gradients.
     refuse_unless(s.type != ElementType::kFloat32 ||
                   (!is_negated(s_object) && !requires_grad(s_object)));
@@ -138,6 +139,7 @@ PyObject* quantize(PyObject*, PyObject* const* args, Py_ssize_t count) {
     refuse_unless(is_served(in.device) && fits(args[0], in.device));
     Owned outputs = read_outputs(a, in);
     run(in.problem, in.device);
+    if (a.out != Py_None) count_writes(outputs.get());
     return outputs.release();
   });
 }

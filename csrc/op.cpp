@@ -7,6 +7,8 @@
 #include <torch/headeronly/core/ScalarType.h>
 #include <torch/headeronly/util/Exception.h>
 
+#include <string>
+
 #include "check.h"
 #include "scales.h"
 #include "stream.h"
@@ -63,11 +65,23 @@ void check_padding(const Tensor& s, const Problem& p) {
   STD_TORCH_CHECK(end * 4 <= bytes, "s must own the padding of its last column");
 }
 
+// Has autograd count the write to come, and torch refuse what nobody may write in place: a tensor
+// that is copied to itself is not touched.
+void announce_write(const char* name, const Tensor& t) {
+  if (aoti_torch_copy_(t.get(), t.get(), 0) == AOTI_TORCH_SUCCESS) return;
+  throw Refusal(std::string("Inplace update to inference tensor outside InferenceMode is not "
+                            "allowed, nor to a leaf that requires gradients: ") +
+                name + " is one of them");
+}
+
 Problem problem(const Tensor& x, const Tensor& q, const Tensor& s, const Options& options) {
   const TensorView x_view = view(x, const_cast<void*>(x.const_data_ptr()));
   const Problem p = check_outputs(check_input(x_view, options), options, x_view,
                                   view(q, q.mutable_data_ptr()), view(s, s.mutable_data_ptr()));
   if (options.tma_aligned_scales && p.num_tokens > 0) check_padding(s, p);
+  // Of the two, s may require gradients: where it is refused, q is not counted either.
+  announce_write("s", s);
+  announce_write("q", q);
   return p;
 }
 

@@ -16,6 +16,8 @@ struct Torch {
   PyObject* signs;        // quick functions: may there be an interceptor?
   PyObject* is_followed;  // is there?
   PyObject *is_neg, *requires_grad;
+  PyObject *is_inference, *is_inference_mode;
+  PyObject* increment_version;  // (tensors)
 };
 Torch torch{};
 
@@ -57,9 +59,10 @@ Owned tuple_of(const int64_t* values, int64_t size) {
 PyObject* connect(PyObject*, PyObject* arguments) {
   Torch t{};
   PyObject* api;
-  if (!PyArg_ParseTuple(arguments, "OO(OO)(OOOO)O!OOO", &t.tensor_type, &api, &t.empty_cpu,
+  if (!PyArg_ParseTuple(arguments, "OO(OO)(OOOO)O!OOO(OO)O", &t.tensor_type, &api, &t.empty_cpu,
                         &t.empty_cuda, &t.float32, &t.e4m3, &t.e8m0, &t.int8, &PyTuple_Type,
-                        &t.signs, &t.is_followed, &t.is_neg, &t.requires_grad)) {
+                        &t.signs, &t.is_followed, &t.is_neg, &t.requires_grad, &t.is_inference,
+                        &t.is_inference_mode, &t.increment_version)) {
     return nullptr;
   }
   t.dlpack =
@@ -105,6 +108,18 @@ bool is_negated(PyObject* tensor) {
 
 bool requires_grad(PyObject* tensor) {
   return is_true(owned(PyObject_GetAttr(tensor, torch.requires_grad)));
+}
+
+bool may_be_written(PyObject* q, PyObject* s) {
+  const auto is_inference = [](PyObject* tensor) {
+    return is_true(owned(PyObject_CallFunctionObjArgs(torch.is_inference, tensor, nullptr)));
+  };
+  return !(is_inference(q) || is_inference(s)) ||
+         is_true(owned(PyObject_CallNoArgs(torch.is_inference_mode)));
+}
+
+void count_writes(PyObject* tensors) {
+  owned(PyObject_CallFunctionObjArgs(torch.increment_version, tensors, nullptr));
 }
 
 int device_of(const TensorView& x) {

@@ -37,6 +37,10 @@ bool is_intercepted();
 TensorView view(PyObject* tensor);
 bool is_negated(PyObject* tensor);
 bool requires_grad(PyObject* tensor);
+// Whether torch lets them be written in place here: inference tensors only in inference mode.
+bool may_be_written(PyObject* q, PyObject* s);
+// Has autograd know that the tensors of a tuple were written.
+void count_writes(PyObject* tensors);
 
 constexpr int kCpu = -1;
 

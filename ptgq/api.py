@@ -64,7 +64,7 @@ def per_token_group_quant_fp8(
         All of this in one, for example a preset: ``ptgq.ScaleFormat.deep_gemm_hopper()``. Instead
         of the other options of the scales.
     out : tuple of torch.Tensor, optional
-        ``(q, s)`` to write into, exactly as they would be returned.
+        ``(q, s)`` to write into, exactly as they would be returned. Autograd sees the writes.
     backend : {"cuda", "triton", "cpu", "reference"}, optional
         Force a backend for this call.
 
@@ -84,7 +84,8 @@ def per_token_group_quant_fp8(
     ValueError
         For a wrong shape, stride or option, or for scales that nobody reads.
     RuntimeError
-        If the backend is not available.
+        If the backend is not available, or if `out` holds an inference tensor outside inference
+        mode.
     """
     # Direct calls know the formats that the first two flags name.
     if not is_dynamo_compiling() and scale_format is None and tma_aligned_scales is False:

@@ -80,6 +80,11 @@ def check_out(
             raise ValueError(f"{name} must not require gradients, got requires_grad=True")
         if _has_address(tensor) and tensor.is_neg():
             raise ValueError(f"{name} must not be a negated view, got is_neg()=True")
+        if _has_address(tensor) and not torch.is_inference_mode_enabled() and tensor.is_inference():
+            raise RuntimeError(
+                "Inplace update to inference tensor outside InferenceMode is not allowed: "
+                f"{name} is one"
+            )
         check_aligned(name, tensor)
     memory = s
     if scale_format.tma_aligned and not torch.compiler.is_compiling():

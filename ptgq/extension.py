@@ -74,6 +74,7 @@ def _register_python_backend(op: str, backend: str) -> None:
             scales = replace(scales, per_batch=True)
         if scales.tma_aligned:
             check_memory(s, scales)
+        announce_writes(q, s)
         getattr(module, op)(x, q, s, group_size, eps, scales)
 
     _register(f"ptgq::{op}_{backend}")
@@ -119,7 +120,22 @@ def _connect() -> None:
         _is_followed,
         torch.Tensor.is_neg,
         "requires_grad",
+        (torch.Tensor.is_inference, torch.is_inference_mode_enabled),
+        increment_version,
     )
+
+
+# The public function of torch.autograd.graph, which takes twice as long, calls this.
+increment_version: Callable[[tuple[torch.Tensor, ...]], None] = getattr(
+    torch._C, "_increment_version", torch.autograd.graph.increment_version
+)
+
+
+def announce_writes(q: torch.Tensor, s: torch.Tensor) -> None:
+    """Have autograd count the writes to come, and torch refuse what nobody may write in place."""
+    # A tensor that is copied to itself is not touched. Of the two, s may require gradients.
+    s.copy_(s)
+    q.copy_(q)
 
 
 def _refuse(*call: object) -> None:

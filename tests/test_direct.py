@@ -236,7 +236,9 @@ needs_interpreter = pytest.mark.skipif(torch.cuda.is_available(), reason="tensor
 @pytest.mark.parametrize("x", [X, X[:, :192], X.float()[:1].expand(5, 256)], ids=lambda x: x.dtype)
 def test_triton_is_launched_as_it_compiled_it(served, compiled, x, options):
     out = FP8(x, 64, backend="triton", **options)
+    versions = [tensor._version for tensor in out]
     assert FP8(x, 64, backend="triton", out=out, **options) is out
+    assert [tensor._version for tensor in out] == [version + 1 for version in versions]
     assert FP8(x, 64, backend="triton", out=list(out), **options) is not out
     first, direct, last = compiled.launches
     assert first == direct == last

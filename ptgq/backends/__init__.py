@@ -203,6 +203,7 @@ def quantize(
     in_eager = type(x) is torch.Tensor and not torch.compiler.is_compiling()
     if in_eager and backend in ("triton", "reference"):
         getattr(load(backend), op)(x, q, s, group_size, eps, scale_format)
+        extension.increment_version((q, s))
         return
     if not in_eager:
         # As bytes: torch's compiler can't functionalize a mutation of float8_e8m0fnu.

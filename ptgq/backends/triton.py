@@ -18,7 +18,7 @@ import triton
 
 from ptgq.backends.reference import QMAX
 from ptgq.backends.triton_kernel import per_token_group_quant_kernel
-from ptgq.extension import prepare
+from ptgq.extension import increment_version, prepare
 from ptgq.scales import ScaleFormat, column_lengths, memory_of
 
 _INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
@@ -174,4 +174,6 @@ def quantize_directly(
     grid = _grid(sizes[0], sizes[1], launch.tile, column_major)
     s_sizes = sizes[1], sizes[0], sizes[0]
     launch.kernel[grid](*pointers, *sizes, *s_sizes, eps, *launch.constants, stream=stream)
+    if out is not None:
+        increment_version(results)
     return results
