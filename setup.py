@@ -108,10 +108,13 @@ def commit() -> str:
     """The commit that is built, with + if files differ from it; nothing outside a checkout."""
     if not Path(".git").exists() or shutil.which("git") is None:
         return ""
-    # Named, as hooks of git export another repository's.
-    command = ["git", "--git-dir=.git", "--work-tree=.", "describe", "--always", "--abbrev=10"]
+    # Under a hook git exports another repository than this folder's.
+    exported = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR")
     described = subprocess.run(
-        [*command, "--dirty=+", "--exclude=*"], capture_output=True, text=True
+        ["git", "describe", "--always", "--abbrev=10", "--dirty=+", "--exclude=*"],
+        capture_output=True,
+        text=True,
+        env={name: value for name, value in os.environ.items() if name not in exported},
     )
     return described.stdout.strip()
 

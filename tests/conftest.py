@@ -13,6 +13,9 @@ import torch
 # At the end: an installed ptgq is tested, not the folder of that name.
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
+# Before anything runs git: under a hook, tests would commit to the user's repository.
+import asv_plugins  # noqa: F401
+
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 HAS_GPU = torch.cuda.is_available()
 if not HAS_GPU:

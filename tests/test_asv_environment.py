@@ -128,6 +128,11 @@ def stored(folder, commit):
     return {name.rpartition(".")[2]: columns[0] for name, columns in results.items()}
 
 
+def test_the_project_has_its_own_commits(project):
+    folder, hashes = project
+    assert git(folder, "rev-list", "--reverse", "main").split() == hashes
+
+
 def test_a_range_is_built_and_measured_and_failures_are_on_the_record(project):
     folder, hashes = project
     assert asv(folder, "machine", "--yes", "--machine", "here").returncode == 0

@@ -98,15 +98,28 @@ def test_wheel_of_an_sdist_without_nvcc(tmp_path):
     assert statuses["cuda"] == (False, "the extension was built without CUDA")
 
 
-def test_the_library_knows_its_commit(tmp_path):
-    source = copy_source(tmp_path)
+def committed_source(folder: Path) -> tuple[Path, str]:
+    """Copy the source into a repository of its own; return it and its commit."""
+    source = copy_source(folder)
     identity = ("-c", "user.name=a", "-c", "user.email=a@b.example")
     for arguments in (("init", "-q"), ("add", "-A"), (*identity, "commit", "-qm", "One")):
         subprocess.run(["git", *arguments], cwd=source, check=True)
     head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=source, capture_output=True, text=True)
-    wheel = build(source, {"PTGQ_CUDA": "0"})
+    return source, head.stdout.strip()
+
+
+def test_a_copy_of_the_source_is_committed_to_its_own_repository(tmp_path):
+    source, head = committed_source(tmp_path)
+    assert (source / ".git" / "refs" / "heads").is_dir()
+    assert len(head) == 40
+
+
+def test_the_library_knows_its_commit(tmp_path):
+    source, head = committed_source(tmp_path)
+    # As under a hook of another repository.
+    wheel = build(source, {"PTGQ_CUDA": "0", "GIT_DIR": str(tmp_path / "no-such-repository")})
     code = "from ptgq.measure import machine; print(machine.commit())"
-    assert run_installed(wheel, tmp_path, code).strip() == head.stdout[:10]
+    assert run_installed(wheel, tmp_path, code).strip() == head[:10]
 
 
 def test_wheel_without_a_compiler(tmp_path):
