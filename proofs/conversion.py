@@ -1,4 +1,4 @@
-"""Triton's conversion of float32 to E4M3: in hardware on a GPU, and the kernel's own in integers.
+"""The Triton kernel's conversions of float32 to E4M3: in hardware on a GPU, and in integers.
 
 Every finite float32, as it is and after a product that keeps or flushes subnormals; and each
 midpoint of two codes with its two neighbours.
@@ -17,7 +17,7 @@ import triton.language as tl
 from proofs import oracle
 from proofs.oracle import E4M3, FLOAT32
 from proofs.report import Report
-from ptgq.backends.triton_numerics import e4m3_code
+from ptgq.backends.triton_numerics import e4m3_code, hardware_e4m3_code
 
 BLOCK = 1024
 # How a float32 becomes a code.
@@ -38,7 +38,7 @@ def convert_kernel(bits_ptr, codes_ptr, one, WAY: tl.constexpr, BLOCK: tl.conste
     if WAY == 3:
         codes = e4m3_code(y)
     else:
-        codes = y.to(tl.float8e4nv).to(tl.uint8, bitcast=True)
+        codes = hardware_e4m3_code(y)
     tl.store(codes_ptr + places, codes)
 
 

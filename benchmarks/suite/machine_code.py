@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
+# The compute capabilities that all code is compiled for by tests and tasks, on any machine.
+CAPABILITIES = ("8.0", "8.6", "8.9", "9.0", "10.0", "10.3", "12.0")
 METRICS = ("registers", "spill_bytes", "stack_bytes", "shared_bytes", "instructions")
 
 # Bytes a thread stores with one STL (store to local memory, where registers are spilled to).

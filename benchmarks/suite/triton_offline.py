@@ -6,12 +6,27 @@ history: only its launch is replaced by a compilation, and Triton's view of the 
 
 from __future__ import annotations
 
+import argparse
+import collections
+import dataclasses
+import itertools
+import os
+import re
+import sys
 import tempfile
 from importlib import import_module
 from pathlib import Path
 from unittest.mock import patch
 
 from . import common, machine_code
+
+# E4M3 with each prologue, INT8, both kinds of scales: each with each input dtype.
+KERNELS = tuple(
+    itertools.product(
+        (("fp8_row_float32", "plain"), ("fp8_row_ue8m0", "silu"), ("int8", "plain")),
+        ("bfloat16", "float16", "float32"),
+    )
+)
 
 
 class _Compiled(BaseException):
@@ -37,8 +52,8 @@ class _Device:
         return self._target
 
 
-def kernel(architecture: int, scale_format: str, group: int) -> dict[str, int]:
-    """Return the metrics of the bfloat16 kernel for a 1024 × 4096 input.
+def compile_kernel(architecture: int, workload):
+    """Return the kernel of a :class:`ptgq.measure.workloads.Workload` as Triton compiles it.
 
     Triton keeps this target: for a process that launches nothing.
     """
@@ -52,26 +67,75 @@ def kernel(architecture: int, scale_format: str, group: int) -> dict[str, int]:
     def compile_only(self, *args, grid, warmup=True, **options):
         raise _Compiled(launch(self, *args, grid=grid, warmup=True, **options))
 
-    workload = common.workload(1024, 4096, group, scale_format)
     x, (q, s) = workload.make_input("cpu"), workload.make_output("cpu")
     scales = import_module("ptgq.scales").scale_format(
         workload.column_major_scales, workload.use_ue8m0
     )
+    prologue = "silu_and_mul_" if workload.silu_and_mul else ""
     backend = import_module("ptgq.backends.triton")
+    quantize = getattr(backend, prologue + "per_token_group_quant")
     driver.set_active(_Device(GPUTarget("cuda", architecture, 32)))
     try:
         with (
             patch.object(JITFunction, "run", compile_only),
             patch.object(torch.cuda, "get_device_capability", lambda *_: divmod(architecture, 10)),
         ):
-            backend.per_token_group_quant(x, q, s, group, 1e-10, scales)
+            quantize(x, q, s, workload.group_size, 1e-10, scales)
     except _Compiled as compiled:
         (result,) = compiled.args
     else:
         raise RuntimeError("the Triton backend returned without launching a kernel")
+    return result
+
+
+def kernel(architecture: int, scale_format: str, group: int) -> dict[str, int]:
+    """Return the metrics of the bfloat16 kernel for a 1024 × 4096 input.
+
+    Triton keeps this target: for a process that launches nothing.
+    """
+    result = compile_kernel(architecture, common.workload(1024, 4096, group, scale_format))
     with tempfile.TemporaryDirectory() as folder:
         cubin = Path(folder, "kernel.cubin")
         cubin.write_bytes(result.asm["cubin"])
         metrics = machine_code.combine([*machine_code.kernels(cubin).values()])
     # Triton's shared memory is asked for at the launch: the binary does not state it.
     return {**metrics, "shared_bytes": result.metadata.shared}
+
+
+def float_instructions(ptx: str) -> dict[str, int]:
+    """Count the PTX instructions on floating-point numbers, with all that qualifies them."""
+    words = re.findall(r"(?<![\w.%$])[a-z]\w*\.[\w.:]+", ptx)
+    floats = re.compile(r"\.(?:b?f|tf|u?e\dm)\d+(?:x\d)?\b")
+    return collections.Counter(word for word in words if floats.search(word))
+
+
+def _capability(text: str) -> int:
+    if not re.fullmatch(r"\d+\.\d", text):
+        raise argparse.ArgumentTypeError(f"a compute capability such as 8.9, got {text!r}")
+    return int(text.replace(".", ""))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Print the floating-point instructions of each kernel for each target, and how many."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.suite.triton_offline")
+    parser.add_argument("--ptx", nargs="+", type=_capability, metavar="CAPABILITY", required=True)
+    targets = parser.parse_args(arguments).ptx
+    os.environ.pop("TRITON_INTERPRET", None)  # in the interpreter nothing is compiled
+    import torch
+    import triton
+
+    print("triton", triton.__version__)
+    for target, ((scale_format, prologue), dtype) in itertools.product(targets, KERNELS):
+        workload = dataclasses.replace(
+            common.workload(64, 1024, 128, scale_format),
+            input_dtype=getattr(torch, dtype),
+            silu_and_mul=prologue == "silu",
+        )
+        found = float_instructions(compile_kernel(target, workload).asm["ptx"])
+        counts = (f"{name}={number}" for name, number in sorted(found.items()))
+        print(f"{target / 10} {scale_format} {prologue} {dtype}:", *counts)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

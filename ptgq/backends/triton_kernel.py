@@ -10,6 +10,7 @@ from ptgq.backends.triton_numerics import (
     absmax_bits,
     e4m3_code,
     group_scale,
+    hardware_e4m3_code,
     int8_code,
     quotient,
     rounded,
@@ -38,7 +39,7 @@ def store_codes(
         tl.store(q_ptrs, codes, mask=inside & finite)
         tl.store(q_ptrs, tl.zeros_like(codes), mask=inside & (finite == 0))
     elif CAPABILITY >= 89:
-        tl.store(q_ptrs, y.to(tl.float8e4nv).to(tl.uint8, bitcast=True), mask=inside)
+        tl.store(q_ptrs, hardware_e4m3_code(y), mask=inside)
     else:
         tl.store(q_ptrs, e4m3_code(y), mask=inside)
 
