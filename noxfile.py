@@ -123,6 +123,18 @@ def tests(session):
 
 
 @nox.session
+def other_torch(session):
+    """Run the tests with a wheel that another torch built: TORCH WHEEL [PYTEST ARGUMENTS]."""
+    if len(session.posargs) < 2:
+        session.error("say which: nox -s other_torch -- torch==2.11.0 ptgq-….whl")
+    torch, wheel, *arguments = session.posargs
+    pinned(session, "all")
+    session.install(torch, TRITON)
+    session.install("--no-deps", "--force-reinstall", "--quiet", wheel)
+    session.run("pytest", "-n", "auto", *arguments)
+
+
+@nox.session
 def prove(session):
     """Prove the backends' bytes against integer arithmetic: [PROOFS ARGUMENTS]."""
     install(session)

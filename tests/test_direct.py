@@ -141,7 +141,7 @@ def test_make_fx_records_the_op(served, tracing):
     assert_same_results(traced(-X), FP8(-X, 64))
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
 def test_jit_trace_records_the_op(served):
     traced = torch.jit.trace(lambda x: FP8(x, 64), (X,), check_trace=False)
     assert served == [False]
