@@ -14,8 +14,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from asv import environment, util
+from asv.config import Config
 from asv.console import log
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
+from asv_plugins import lock
 
 
 def host_packages(path: list[str] | None = None) -> list[str]:
@@ -68,6 +71,7 @@ class Host(environment.Environment):
         self._python = python
         self._requirements = found
         super().__init__(conf, python, found, tagged_env_vars)
+        self._lock = Path(self._path).with_suffix(".lock")
 
     @classmethod
     def matches(cls, python):
@@ -85,6 +89,31 @@ class Host(environment.Environment):
         return (
             super().check_presence() and self._pth.is_file() and (self._pth.read_text() == expected)
         )
+
+    def reserve(self):
+        """Keep the environment for this process.
+
+        Raises
+        ------
+        asv.util.UserError
+            If another process uses it: in one line.
+        """
+        if lock.take(self._lock):
+            lock.end_leftovers(self._path)
+
+    def check(self):
+        """Raise as :meth:`reserve` does, and leave the environment to an asv that is run next."""
+        self.reserve()
+        lock.release(self._lock)
+
+    def create(self):
+        """Make the environment, or take what is there; the run ends where it can't have it."""
+        try:
+            self.reserve()
+        except util.UserError as error:
+            log.error(str(error))
+            raise SystemExit(2) from error
+        super().create()
 
     def _setup(self):
         log.info(f"Creating a virtual environment for {self.name}")
@@ -111,3 +140,18 @@ class Host(environment.Environment):
             self.install_project(conf, repo, commit)
         (wheel,) = Path(self._cache.get_cache_dir(commit)).glob("*.whl")
         return wheel
+
+
+def the_environment(conf: Config) -> Host:
+    """Return the environment of a configuration.
+
+    Raises
+    ------
+    asv.util.UserError
+        If this host can't serve what the matrix requires: with why.
+    """
+    (entries,) = environment.iter_matrix(conf.environment_type, conf.pythons, conf)
+    try:
+        return Host(conf, *environment._parse_matrix_entries(entries))
+    except environment.EnvironmentUnavailable as error:
+        raise util.UserError(str(error)) from None

@@ -18,12 +18,12 @@ pytest.importorskip("asv", reason="asv is not installed")
 pytest.importorskip("virtualenv", reason="virtualenv is not installed")
 
 from asv.config import Config
-from asv.environment import EnvironmentUnavailable, get_environments
+from asv.environment import EnvironmentUnavailable
 from asv.repo import get_repo
 from asv.util import ProcessError
 
-from asv_plugins import storage
-from asv_plugins.environment import Host, host_packages, host_version
+from asv_plugins import lock, storage
+from asv_plugins.environment import Host, host_packages, host_version, the_environment
 
 ROOT = Path(__file__).resolve().parents[1]
 SETUP = "from setuptools import setup\nsetup(name='toy', version='1', py_modules=['toy'])\n"
@@ -183,11 +183,20 @@ def test_a_run_that_is_killed_loses_nothing_and_the_next_one_goes_on(project):
     assert json.loads(first.read_text())["results"]["value.Value.track_value"] == kept
 
 
-def test_wheels_are_built_once_and_kept(project, monkeypatch):
+@pytest.fixture
+def inside(project, monkeypatch):
+    """The project's commits, with its folder as this process's; what that locks is released."""
     folder, hashes = project
     monkeypatch.chdir(folder)
+    yield hashes
+    for path in folder.glob(".asv/env/*.lock"):
+        lock.release(path)
+
+
+def test_wheels_are_built_once_and_kept(inside):
+    hashes = inside
     conf = Config.load("asv.conf.json")
-    (environment,) = get_environments(conf, None)
+    environment = the_environment(conf)
     environment.create()
     repo = get_repo(conf)
     wheel = environment.wheel(conf, repo, hashes[2])
@@ -199,6 +208,19 @@ def test_wheels_are_built_once_and_kept(project, monkeypatch):
     assert environment.wheel(conf, repo, hashes[2]) == wheel
     with pytest.raises(ProcessError, match="pip"):
         environment.wheel(conf, repo, hashes[1])
+
+
+def test_a_run_beside_another_is_refused_in_one_line(inside):
+    folder, hashes = Path.cwd(), inside
+    environment = the_environment(Config.load("asv.conf.json"))
+    environment.reserve()
+    assert asv(folder, "machine", "--yes", "--machine", "here").returncode == 0
+    before = {path: path.read_bytes() for path in folder.glob("results/here/*-*.json")}
+    for command in (("run", f"{hashes[0]}^!"), ("find", "main", "track_value")):
+        run = asv(folder, *command, "--machine", "here")
+        assert run.returncode == 2, run.stdout + run.stderr
+        assert f"in use by process {os.getpid()} on " in run.stdout.splitlines()[-1]
+    assert {path: path.read_bytes() for path in folder.glob("results/here/*-*.json")} == before
 
 
 def test_source_trees_are_no_host_packages(tmp_path):

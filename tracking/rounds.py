@@ -88,6 +88,8 @@ class Process:
     def __init__(self, suite: Suite, python: str, folder: Path, request: Request):
         self.suite, self.request = suite, request
         environment = {**os.environ, "PYTHONPATH": str(folder)}
+        # As asv's own, so that the next run ends what this one leaves if it is killed.
+        environment["ASV_ENV_DIR"] = str(Path(python).parents[1])
         self.process = subprocess.Popen(
             [python, str(SCRIPT.resolve()), str(folder)],
             stdin=subprocess.PIPE,
