@@ -7,18 +7,18 @@ a ``.pth`` file; the commit under test is installed before them, so nothing of t
 
 from __future__ import annotations
 
+import json
 import os
 import sys
-import sysconfig
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from asv import environment, util
+from asv import build_cache, environment, util
 from asv.config import Config
 from asv.console import log
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
-from asv_plugins import lock
+from asv_plugins import lock, toolchain
 
 
 def host_packages(path: list[str] | None = None) -> list[str]:
@@ -59,6 +59,34 @@ def host_version(name: str, wanted: str) -> str:
     return found
 
 
+class WheelCache(build_cache.BuildCache):
+    """asv's cache of wheels, by commit, without those that another toolchain has built."""
+
+    NAME = "toolchain.json"
+
+    def get_cache_dir(self, commit_hash):
+        """Return the folder of a commit's wheel, None if it is to be built."""
+        folder = super().get_cache_dir(commit_hash)
+        if folder is None:
+            return None
+        try:
+            before = json.loads(Path(folder, self.NAME).read_text())
+        except (OSError, ValueError):
+            before = {}
+        changed = toolchain.difference(before) if before else "not known which"
+        if changed:
+            log.warning(f"The wheel of {commit_hash[:8]} is of another toolchain: {changed}")
+            self._remove_cache_dir(commit_hash)
+            return None
+        return folder
+
+    def finalize_cache_dir(self, commit_hash):
+        """Say what the wheel was built with, and that it is whole."""
+        folder, _ = self._get_cache_dir(commit_hash)
+        util.write_json(Path(folder, self.NAME), toolchain.description())
+        super().finalize_cache_dir(commit_hash)
+
+
 class Host(environment.Environment):
     """A virtual environment that holds the commit under test and sees the host's packages."""
 
@@ -71,6 +99,7 @@ class Host(environment.Environment):
         self._python = python
         self._requirements = found
         super().__init__(conf, python, found, tagged_env_vars)
+        self._cache = WheelCache(conf, self._path)
         self._lock = Path(self._path).with_suffix(".lock")
 
     @classmethod
@@ -91,13 +120,15 @@ class Host(environment.Environment):
         )
 
     def reserve(self):
-        """Keep the environment for this process.
+        """Keep the environment for this process, once nothing is known to keep it from building.
 
         Raises
         ------
         asv.util.UserError
-            If another process uses it: in one line.
+            If another process uses it, or a tool is missing: in one line.
         """
+        if missing := toolchain.problem():
+            raise util.UserError(missing)
         if lock.take(self._lock):
             lock.end_leftovers(self._path)
 
@@ -114,6 +145,10 @@ class Host(environment.Environment):
             log.error(str(error))
             raise SystemExit(2) from error
         super().create()
+        installed = self.installed_commit_hash
+        if installed and self._cache.get_cache_dir(installed) is None:
+            # Of another toolchain, or no longer kept.
+            self._set_installed_commit_hash(None)
 
     def _setup(self):
         log.info(f"Creating a virtual environment for {self.name}")
@@ -124,7 +159,7 @@ class Host(environment.Environment):
     def run_executable(self, executable, args, **kwargs):
         """Run a program of the environment; builds find the host's tools (ninja) on the PATH."""
         env = dict(kwargs.pop("env", os.environ))
-        env["PATH"] = os.pathsep.join([env.get("PATH", os.defpath), sysconfig.get_path("scripts")])
+        env["PATH"] = toolchain.search_path(env.get("PATH", os.defpath))
         return super().run_executable(executable, args, env=env, **kwargs)
 
     def run(self, args, **kwargs):

@@ -25,6 +25,8 @@ from asv.util import ProcessError
 from asv_plugins import lock, storage
 from asv_plugins.environment import Host, host_packages, host_version, the_environment
 
+pytest_plugins = ("build_environment",)
+
 ROOT = Path(__file__).resolve().parents[1]
 SETUP = "from setuptools import setup\nsetup(name='toy', version='1', py_modules=['toy'])\n"
 BENCHMARKS = """
@@ -113,7 +115,7 @@ def project(tmp_path_factory):
 
 
 def call(folder, *arguments):
-    env = {**os.environ, "HOME": str(folder), "PIP_NO_INDEX": "1"}
+    env = {**os.environ, "HOME": str(folder), "PIP_NO_INDEX": "1", "PTGQ_CUDA": "0"}
     env["PYTHONPATH"] = os.pathsep.join([str(folder / "host"), os.environ.get("PYTHONPATH", "")])
     return {"args": [sys.executable, "-m", "asv", *arguments], "cwd": folder, "env": env}
 
@@ -193,7 +195,7 @@ def inside(project, monkeypatch):
         lock.release(path)
 
 
-def test_wheels_are_built_once_and_kept(inside):
+def test_wheels_are_built_once_and_kept(inside, built_with, caplog):
     hashes = inside
     conf = Config.load("asv.conf.json")
     environment = the_environment(conf)
@@ -206,6 +208,20 @@ def test_wheels_are_built_once_and_kept(inside):
     # Installed, but no longer kept.
     shutil.rmtree(wheel.parent)
     assert environment.wheel(conf, repo, hashes[2]) == wheel
+
+    # Another run, in which all is as before, uses what is installed.
+    environment = the_environment(conf)
+    environment.create()
+    assert environment.installed_commit_hash == hashes[2]
+    assert not caplog.messages
+    # Then one with other flags: neither what is installed nor the wheel is its own.
+    built_with(CFLAGS="-g")
+    environment = the_environment(conf)
+    environment.create()
+    assert environment.installed_commit_hash is None
+    expected = f"The wheel of {hashes[2][:8]} is of another toolchain: CFLAGS was None, is -g"
+    assert caplog.messages == [expected]
+    assert not wheel.exists()
     with pytest.raises(ProcessError, match="pip"):
         environment.wheel(conf, repo, hashes[1])
 
