@@ -7,12 +7,19 @@ from ptgq.api import (
     per_token_group_quant_int8,
     silu_and_mul_per_token_group_quant_fp8,
 )
-from ptgq.backends import BackendStatus, PerformanceWarning, backends, use_backend
+from ptgq.backends import (
+    Backend,
+    BackendStatus,
+    PerformanceWarning,
+    backends,
+    use_backend,
+)
 from ptgq.scales import ScaleFormat
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Backend",
     "BackendStatus",
     "PerformanceWarning",
     "ScaleFormat",

@@ -14,7 +14,7 @@ from ptgq.arguments import (
     check_tensor,
     names_of,
 )
-from ptgq.backends import check_backend, choose_backend, quantize, quantize_directly
+from ptgq.backends import Backend, check_backend, choose_backend, quantize, quantize_directly
 from ptgq.scales import ScaleFormat
 
 _FP8 = torch.float8_e4m3fn
@@ -33,7 +33,7 @@ def per_token_group_quant_fp8(
     tma_aligned_scales: bool = False,
     scale_format: ScaleFormat | None = None,
     out: tuple[torch.Tensor, torch.Tensor] | None = None,
-    backend: str | None = None,
+    backend: Backend | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Quantize groups of the last dimension to FP8 E4M3, each with its own scale.
 
@@ -110,7 +110,7 @@ def silu_and_mul_per_token_group_quant_fp8(
     tma_aligned_scales: bool = False,
     scale_format: ScaleFormat | None = None,
     out: tuple[torch.Tensor, torch.Tensor] | None = None,
-    backend: str | None = None,
+    backend: Backend | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Quantize ``silu(gate) * up`` to FP8 E4M3, in one kernel.
 
@@ -141,7 +141,7 @@ def per_token_group_quant_int8(
     *,
     eps: float = 1e-10,
     out: tuple[torch.Tensor, torch.Tensor] | None = None,
-    backend: str | None = None,
+    backend: Backend | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Quantize groups of the last dimension to INT8, each with its own float32 scale.
 
@@ -228,7 +228,7 @@ def _quantize(
     scale_format: ScaleFormat,
     eps: float,
     out: tuple[torch.Tensor, torch.Tensor] | None,
-    backend: str | None,
+    backend: Backend | None,
     silu_and_mul: bool = False,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     check_tensor("x", x, _INPUT_DTYPES)

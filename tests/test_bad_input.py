@@ -48,20 +48,14 @@ def contents(arguments: dict) -> list[bytes]:
     return [numeric.memory(t) for t in dense if t.layout is torch.strided and not t.is_quantized]
 
 
-def enter(backend: object) -> None:
-    with ptgq.use_backend(backend):
-        pass
-
-
 @pytest.mark.parametrize(("function", "good", "argument", "value", "error", "message"), CASES)
 def test_refused(function, good, argument, value, error, message):
     arguments = {**good, argument: value}
     before = contents(arguments)
-    call = enter if function is ptgq.use_backend else function
     without_out = {name: given for name, given in arguments.items() if name != "out"}
     for given in [arguments] if argument == "out" else [arguments, without_out]:
         with pytest.raises(error, match=message) as caught:
-            call(**given)
+            function(**given)
         assert type(caught.value) is error
         assert argument in str(caught.value)
     assert contents(arguments) == before

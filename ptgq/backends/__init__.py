@@ -8,21 +8,22 @@ Modules are imported at first use.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 from contextvars import ContextVar
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 
 from ptgq import extension
 from ptgq.scales import ScaleFormat
 
-BACKENDS = ("cuda", "triton", "cpu", "reference")
+Backend = Literal["cuda", "triton", "cpu", "reference"]
+BACKENDS: tuple[Backend, ...] = get_args(Backend)
 # Which serve a device unasked, the first available one.
 _PREFERENCE = {"cuda": ("cuda", "triton", "reference"), "cpu": ("cpu", "reference")}
 
@@ -79,11 +80,11 @@ def why_unavailable(backend: str, device: torch.device) -> str | None:
     return _unavailable[key]
 
 
-def backends() -> dict[str, BackendStatus]:
+def backends() -> dict[Backend, BackendStatus]:
     """Return the status of each backend on this machine."""
     devices = [torch.device("cuda", index) for index in range(torch.cuda.device_count())]
     devices.append(torch.device("cpu"))
-    statuses = {}
+    statuses: dict[Backend, BackendStatus] = {}
     for name in BACKENDS:
         reasons = [why_unavailable(name, device) for device in devices]
         serves = [str(d) for d, reason in zip(devices, reasons, strict=True) if reason is None]
@@ -106,8 +107,7 @@ def check_backend(backend: str | None) -> None:
     raise error(f"backend must be None or one of {accepted}, got {backend!r}")
 
 
-@contextmanager
-def use_backend(backend: str) -> Iterator[None]:
+def use_backend(backend: Backend) -> contextlib._GeneratorContextManager[None]:
     """Force `backend` in this context: thread- and asyncio-task-local, nestable.
 
     A call's own ``backend=`` goes first. Threads started in it do not inherit it, except where
@@ -122,11 +122,17 @@ def use_backend(backend: str) -> Iterator[None]:
     Raises
     ------
     TypeError, ValueError
-        If `backend` names no backend. One that is not available raises at the call.
+        If `backend` names no backend, at once. One that is not available raises when a tensor is
+        quantized.
     """
     if backend is None:
         raise TypeError("backend must be the name of a backend, got None")
     check_backend(backend)
+    return _forcing(backend)
+
+
+@contextlib.contextmanager
+def _forcing(backend: Backend) -> Iterator[None]:
     token = _forced.set(backend)
     try:
         yield

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
+import ptgq
 from ptgq.measure.workloads import Workload
 
 
@@ -17,7 +18,7 @@ def differing_bytes(a: torch.Tensor, b: torch.Tensor) -> int:
     return int(torch.ne(*as_bytes).sum())
 
 
-def check_agreement(workload: Workload, x: torch.Tensor, backends: Sequence[str]) -> None:
+def check_agreement(workload: Workload, x: torch.Tensor, backends: Sequence[ptgq.Backend]) -> None:
     """Raise RuntimeError unless all `backends` give the first one's bytes for `x`."""
     q, s = workload.call(x, backend=backends[0])
     for backend in backends[1:]:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import torch
 
+import ptgq
 from ptgq.measure.workloads import Workload
 
 CACHES = ("cold", "hot")
@@ -55,7 +56,9 @@ def _rotate(calls: list[Callable[[], object]]) -> list[Callable[[], object]]:
     return calls * math.ceil(_MIN_CALLS / len(calls))
 
 
-def workload_calls(workload: Workload, backend: str, cache: str) -> list[Callable[[], object]]:
+def workload_calls(
+    workload: Workload, backend: ptgq.Backend, cache: str
+) -> list[Callable[[], object]]:
     """Return calls of `backend` on the current CUDA device, each on the rotation's next buffers."""
     copies = copies_for(workload.bytes_moved, cache)
     inputs = workload.make_input("cuda", copies=copies)

@@ -118,7 +118,7 @@ class Workload:
         self,
         x: torch.Tensor,
         *,
-        backend: str,
+        backend: ptgq.Backend,
         out: tuple[torch.Tensor, torch.Tensor] | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Quantize `x` with the public function."""
@@ -130,7 +130,7 @@ class Workload:
         self,
         x: torch.Tensor,
         *,
-        backend: str,
+        backend: ptgq.Backend,
         out: tuple[torch.Tensor, torch.Tensor] | None = None,
     ) -> Callable[[], tuple[torch.Tensor, torch.Tensor]]:
         """Return what :meth:`call` calls, bound to its arguments: nothing else is timed."""
