@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
+from typing import SupportsIndex
+
 import torch
 from torch.compiler import is_dynamo_compiling
 
 from ptgq import scales
-from ptgq.arguments import (
-    check_aligned,
-    check_eps,
-    check_group_size,
-    check_out,
-    check_tensor,
-    names_of,
-)
+from ptgq.arguments import check_aligned, check_eps, check_out
 from ptgq.backends import Backend, check_backend, choose_backend, quantize, quantize_directly
 from ptgq.scales import ScaleFormat
+from ptgq.scales.formats import check_format
+from ptgq.scales.layouts import allocate, shape_of
+from ptgq.values import check_dtype, check_group_size, check_tensor, shown
 
 _FP8 = torch.float8_e4m3fn
 _INPUT_DTYPES = (torch.bfloat16, torch.float16, torch.float32)
@@ -24,7 +22,7 @@ _SCALE_DTYPES = (torch.float32, torch.float8_e8m0fnu, torch.int32)
 
 def per_token_group_quant_fp8(
     x: torch.Tensor,
-    group_size: int,
+    group_size: SupportsIndex,
     column_major_scales: bool = False,
     use_ue8m0: bool = False,
     *,
@@ -101,7 +99,7 @@ def per_token_group_quant_fp8(
 
 def silu_and_mul_per_token_group_quant_fp8(
     x: torch.Tensor,
-    group_size: int,
+    group_size: SupportsIndex,
     column_major_scales: bool = False,
     use_ue8m0: bool = False,
     *,
@@ -137,7 +135,7 @@ def silu_and_mul_per_token_group_quant_fp8(
 
 def per_token_group_quant_int8(
     x: torch.Tensor,
-    group_size: int,
+    group_size: SupportsIndex,
     *,
     eps: float = 1e-10,
     out: tuple[torch.Tensor, torch.Tensor] | None = None,
@@ -161,7 +159,7 @@ def per_token_group_quant_int8(
 def dequantize(
     q: torch.Tensor,
     s: torch.Tensor,
-    group_size: int,
+    group_size: SupportsIndex,
     *,
     dtype: torch.dtype = torch.float32,
 ) -> torch.Tensor:
@@ -188,9 +186,8 @@ def dequantize(
     """
     check_tensor("q", q, (torch.float8_e4m3fn, torch.int8))
     check_tensor("s", s, _SCALE_DTYPES)
-    check_group_size(group_size, q.shape, "q")
-    if dtype not in _INPUT_DTYPES:
-        raise TypeError(f"dtype must be one of {names_of(_INPUT_DTYPES)}, got {dtype!r}")
+    group_size = check_group_size(group_size, q.shape, "q")
+    check_dtype("dtype", dtype, _INPUT_DTYPES)
     num_groups = q.shape[-1] // group_size
     shape = (*q.shape[:-1], -(-num_groups // 4) if s.dtype is torch.int32 else num_groups)
     if s.shape != shape:
@@ -203,6 +200,7 @@ def dequantize(
     return (groups * scales.to_float32(s, num_groups).unsqueeze(-1)).flatten(-2).to(dtype)
 
 
+_OPTIONS = ("column_major_scales", "use_ue8m0", "scale_dtype", "tma_aligned_scales")
 _DEFAULTS = (False, False, None, False)
 
 
@@ -211,19 +209,20 @@ def _choose_format(
 ) -> ScaleFormat:
     if given is None:
         return scales.scale_format(*options)
-    if not isinstance(given, ScaleFormat):
-        raise TypeError(f"scale_format must be a ptgq.ScaleFormat, got {given!r}")
-    if options != _DEFAULTS:
-        raise ValueError(
-            "scale_format says all about the scales: column_major_scales, use_ue8m0, scale_dtype "
-            f"and tma_aligned_scales must be left out, got {options}"
-        )
+    check_format("scale_format", given)
+    # By identity: a tensor compared would be read.
+    for name, default, option in zip(_OPTIONS, _DEFAULTS, options, strict=True):
+        if option is not default:
+            raise ValueError(
+                "scale_format says all about the scales: column_major_scales, use_ue8m0, "
+                f"scale_dtype and tma_aligned_scales must be left out, got {name}={shown(option)}"
+            )
     return given
 
 
 def _quantize(
     x: torch.Tensor,
-    group_size: int,
+    group_size: SupportsIndex,
     q_dtype: torch.dtype,
     scale_format: ScaleFormat,
     eps: float,
@@ -238,18 +237,18 @@ def _quantize(
             raise ValueError(f"x must have an even last dimension, got {hidden_dim}")
         hidden_dim //= 2
     q_shape = (*x.shape[:-1], hidden_dim)
-    check_group_size(group_size, q_shape, "half of x" if silu_and_mul else "x")
+    group_size = check_group_size(group_size, q_shape, "half of x" if silu_and_mul else "x")
     if x.stride(-1) != 1 and x.shape[-1] > 1:
         raise ValueError(f"x must be contiguous in its last dimension, got strides {x.stride()}")
     check_aligned("x", x)
-    check_eps(eps)
+    eps = check_eps(eps)
     check_backend(backend)
     chosen = "reference" if x.is_meta else choose_backend(backend, x.device)
 
-    shape = scales.scale_shape(q_shape, group_size, scale_format)
+    shape = shape_of(q_shape, group_size, scale_format)
     if out is None:
         q = torch.empty(q_shape, dtype=q_dtype, device=x.device)
-        s = scales.empty_scales(shape, scale_format, x.device)
+        s = allocate(shape, scale_format, x.device)
     else:
         q, s = check_out(out, x, q_shape, q_dtype, shape, scale_format)
     if x.numel() == 0 or x.is_meta:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
+import numbers
+
 import torch
 
 from ptgq import scales
 from ptgq.scales import ScaleFormat
+from ptgq.values import check_tensor, shown
 
 # Down to here eps / qmax, and every residual of a quotient by it that can change a code, is a
 # normal float32, so flushing subnormals (a GPU compiler's choice) changes nothing.
@@ -13,42 +17,17 @@ MIN_EPS = 1e-24
 MAX_EPS = torch.finfo(torch.float32).max
 
 
-def names_of(dtypes: tuple[torch.dtype, ...]) -> str:
-    """Return the names of dtypes for a message."""
-    return ", ".join(map(str, dtypes))
-
-
-def check_tensor(name: str, value: torch.Tensor, dtypes: tuple[torch.dtype, ...]) -> None:
-    """Raise unless it is a dense tensor of one of the dtypes, with a dimension."""
-    if not isinstance(value, torch.Tensor):
-        raise TypeError(f"{name} must be a torch.Tensor, got {type(value).__name__}")
-    if value.dtype not in dtypes:
-        raise TypeError(f"{name} must have a dtype of {names_of(dtypes)}, got {value.dtype}")
-    if value.layout is not torch.strided or value.is_nested:
-        kind = "nested" if value.is_nested else str(value.layout)
-        raise TypeError(f"{name} must be a dense (strided) tensor, got a {kind} one")
-    if value.dim() == 0:
-        raise ValueError(f"{name} must have at least one dimension, got shape ()")
-
-
-def check_group_size(group_size: int, shape: tuple[int, ...], name: str) -> None:
-    """Raise unless it divides the last dimension of a shape, which `name` has."""
-    if not isinstance(group_size, int) or isinstance(group_size, bool):
-        raise TypeError(f"group_size must be an int, got {group_size!r}")
-    if group_size < 1:
-        raise ValueError(f"group_size must be at least 1, got {group_size}")
-    if shape[-1] % group_size != 0:
-        raise ValueError(
-            f"group_size must divide the last dimension of {name}, {shape[-1]}, got {group_size}"
-        )
-
-
-def check_eps(eps: float) -> None:
-    """Raise unless it is a number in [MIN_EPS, MAX_EPS]."""
-    if not isinstance(eps, (float, int)) or isinstance(eps, bool):
-        raise TypeError(f"eps must be a float, got {eps!r}")
-    if not MIN_EPS <= eps <= MAX_EPS:  # NaN fails too
-        raise ValueError(f"eps must lie between {MIN_EPS} and {MAX_EPS:.8g}, got {eps!r}")
+def check_eps(eps: float) -> float:
+    """Return it as a float; raise unless it is a number in [MIN_EPS, MAX_EPS]."""
+    if not isinstance(eps, (float, int, numbers.Real)) or isinstance(eps, bool):
+        raise TypeError(f"eps must be a float, got {shown(eps)}")
+    try:
+        value = float(eps)
+    except OverflowError:  # of an int
+        value = math.inf
+    if not MIN_EPS <= value <= MAX_EPS:  # NaN fails too
+        raise ValueError(f"eps must lie between {MIN_EPS} and {MAX_EPS:.8g}, got {shown(eps)}")
+    return value
 
 
 def check_out(
@@ -61,7 +40,7 @@ def check_out(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return (q, s) of `out`, or raise unless the results of x can be written there."""
     if not isinstance(out, (tuple, list)) or len(out) != 2:
-        raise TypeError(f"out must be a tuple (q, s), got {out!r:.80}")
+        raise TypeError(f"out must be a tuple (q, s), got {shown(out)}")
     q, s = out
     contiguous = scales.scale_strides(q_shape, scales.scale_format())
     expected = (

@@ -7,24 +7,18 @@ from __future__ import annotations
 
 import inspect
 
+import bad_scales
+import bad_values
 import numeric
+import numpy
 import pytest
 import torch
-from bad_values import (
-    FP8,
-    GROUP,
-    HIDDEN,
-    ROWS,
-    TABLE,
-    X,
-    normal,
-    q_of,
-    quietly,
-    s_of,
-)
+from bad_values import FP8, GROUP, HIDDEN, ROWS, X, normal, q_of, quietly, s_of
 
 import ptgq
+from ptgq import ScaleFormat, scales
 
+TABLE = {**bad_values.TABLE, **bad_scales.TABLE}
 CASES = [
     pytest.param(function, good, argument, *case, id=f"{function.__name__}-{argument}-{number}")
     for function, (good, bad) in TABLE.items()
@@ -34,8 +28,13 @@ CASES = [
 
 
 def test_every_argument_of_every_function_is_in_the_table():
-    public = {getattr(ptgq, name) for name in ptgq.__all__}
-    assert {function for function in public if inspect.isfunction(function)} == set(TABLE)
+    exported = [getattr(module, name) for module in (ptgq, scales) for name in module.__all__]
+    # Users get a status and a warning, and make none.
+    exported = {e for e in exported if inspect.isroutine(e) or inspect.isclass(e)}
+    exported -= {ptgq.BackendStatus, ptgq.PerformanceWarning}
+    presets = {preset for name, preset in inspect.getmembers(ScaleFormat, inspect.ismethod)
+               if not name.startswith("_")}  # fmt: skip
+    assert exported | presets == set(TABLE)
     for function, (_, bad) in TABLE.items():
         assert set(inspect.signature(function).parameters) == set(bad)
 
@@ -53,12 +52,87 @@ def test_refused(function, good, argument, value, error, message):
     arguments = {**good, argument: value}
     before = contents(arguments)
     without_out = {name: given for name, given in arguments.items() if name != "out"}
-    for given in [arguments] if argument == "out" else [arguments, without_out]:
+    both = argument != "out" and "out" in arguments
+    for given in [arguments, without_out] if both else [arguments]:
         with pytest.raises(error, match=message) as caught:
             function(**given)
         assert type(caught.value) is error
         assert argument in str(caught.value)
     assert contents(arguments) == before
+
+
+# What reads their values, on a GPU waits for it: on meta it raises.
+SECRET = torch.full((3,), 1234567.0)
+HIDING = [SECRET, SECRET.to("meta"), [SECRET], (SECRET, SECRET, SECRET), {"a": SECRET}]
+HIDING += [SECRET.max(0), numpy.full(3, 1234567.0)]
+TENSORS = ("x", "q", "s", "tensor", "scales")
+
+
+@pytest.mark.parametrize(
+    ("function", "good", "argument"),
+    [
+        pytest.param(function, good, argument, id=f"{function.__name__}-{argument}")
+        for function, (good, bad) in TABLE.items()
+        for argument in bad
+    ],
+)
+def test_no_message_reads_a_tensor(function, good, argument):
+    for value in HIDING:
+        if argument in TENSORS and isinstance(value, torch.Tensor):
+            continue
+        with pytest.raises((TypeError, ValueError)) as caught:
+            function(**{**good, argument: value})
+        message = str(caught.value)
+        assert argument in message
+        assert "1234567" not in message
+        assert len(message) < 250
+        assert "\n" not in message
+
+
+def test_no_message_reads_a_tensor_beside_a_format():
+    f = ScaleFormat.ocp_mx()
+    for name in ("column_major_scales", "use_ue8m0", "scale_dtype", "tma_aligned_scales"):
+        for value in HIDING:
+            with pytest.raises(ValueError, match=rf"left out, got {name}=.*") as caught:
+                ptgq.per_token_group_quant_fp8(X, 32, scale_format=f, **{name: value})
+            assert "1234567" not in str(caught.value)
+
+
+class Index:
+    """No int, but what counts as one."""
+
+    def __index__(self) -> int:
+        return GROUP
+
+
+@pytest.mark.parametrize(
+    "group", [numpy.int64(GROUP), numpy.uint8(GROUP), numpy.array(GROUP), Index()], ids=type
+)
+def test_what_is_an_index_is_an_int(group, backend_on):
+    backend, device = backend_on
+    x = X.to(device)
+    for function in (ptgq.per_token_group_quant_fp8, ptgq.per_token_group_quant_int8):
+        results = function(x, group, eps=numpy.float32(1e-6), backend=backend)
+        expected = function(X, GROUP, eps=float(numpy.float32(1e-6)), backend="reference")
+        numeric.assert_same_results(results, expected)
+        assert ptgq.dequantize(*results, group).equal(ptgq.dequantize(*results, GROUP))
+    f = ScaleFormat.deep_gemm_hopper()
+    shape = scales.scale_shape((numpy.int64(ROWS), HIDDEN), group, f)
+    assert shape == (ROWS, HIDDEN // GROUP)
+    assert {type(size) for size in shape} == {int}
+    _, s = ptgq.per_token_group_quant_fp8(x, group, scale_format=f, backend=backend)
+    scales.check_scales(s, f, numpy.int64(HIDDEN // GROUP))
+
+
+def test_a_group_size_that_a_tracer_made():
+    class Halves(torch.nn.Module):
+        def forward(self, x):
+            return ptgq.per_token_group_quant_fp8(x, x.shape[-1] // 2)
+
+    sizes = {"x": {0: torch.export.Dim.AUTO, 1: torch.export.Dim.AUTO}}
+    exported = torch.export.export(Halves(), (X,), dynamic_shapes=sizes, strict=False)
+    expected = ptgq.per_token_group_quant_fp8(X, HIDDEN // 2)
+    numeric.assert_same_results(exported.module()(X), expected)
 
 
 TAKEN = {

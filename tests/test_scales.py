@@ -167,8 +167,12 @@ def test_options_that_contradict_each_other(options, error, message):
 @pytest.mark.parametrize(
     ("spoil", "error", "message"),
     [
-        (lambda s: s.view(torch.float32), TypeError, "must have dtype torch.int32, got .*convert"),
-        (lambda s: s.half(), TypeError, "must have dtype torch.int32, got torch.float16$"),
+        (
+            lambda s: s.view(torch.float32),
+            TypeError,
+            "must have a dtype of torch.int32, got .*convert",
+        ),
+        (lambda s: s.half(), TypeError, "must have a dtype of torch.int32, got torch.float16$"),
         (lambda s: s.contiguous(), ValueError, r"with strides \(1, 8\): columns of 5 tokens, 3 of"),
         (lambda s: s[:, :1].as_strided((5, 1), (1, 5)), ValueError, r"with strides \(1, 8\)"),
         (

@@ -16,6 +16,7 @@ CACHE = Path(__file__).resolve().parents[1] / ".mypy_cache" / "calls"
 
 # Each line is checked: what stands behind #: is a part of its error, nothing means right.
 CALLS = """
+import numpy
 import torch
 import ptgq
 from ptgq import ScaleFormat, scales
@@ -24,13 +25,13 @@ x = torch.ones(4, 256)
 q: torch.Tensor
 s: torch.Tensor
 q, s = ptgq.per_token_group_quant_fp8(x, 128)
-q, s = ptgq.per_token_group_quant_int8(x, 128, out=(q, s), backend="cpu")
+q, s = ptgq.per_token_group_quant_int8(x, numpy.int64(128), out=(q, s), backend="cpu")
 q, s = ptgq.silu_and_mul_per_token_group_quant_fp8(x, 64, True, scale_dtype=torch.float32)
 q, s = ptgq.per_token_group_quant_fp8(x, 128, scale_format=ScaleFormat.ocp_mx(), eps=1e-8)
 ptgq.per_token_group_quant_fp8(x, 128, backend="tritn")  #: "Literal['tritn']"
 ptgq.per_token_group_quant_int8(x, 128, backend="tritn")  #: "Literal['tritn']"
 ptgq.silu_and_mul_per_token_group_quant_fp8(x, 128, backend="tritn")  #: "Literal['tritn']"
-ptgq.per_token_group_quant_fp8(x, 128.0)  #: "float"; expected "int"
+ptgq.per_token_group_quant_fp8(x, 128.0)  #: "float"; expected "SupportsIndex"
 ptgq.per_token_group_quant_fp8(x, 128, use_ue8m0="yes")  #: "str"; expected "bool"
 ptgq.per_token_group_quant_fp8(x, 128, scale_dtype="float32")  #: "str"; expected "dtype | None"
 ptgq.per_token_group_quant_fp8(x, 128, scale_format="hopper")  #: expected "ScaleFormat | None"
@@ -61,8 +62,8 @@ ScaleFormat("power_of_tw", torch.int32)  #: expected "Literal['float32', 'power_
 ScaleFormat("float32", torch.float32, "columns")  #: "Literal['columns']"
 f.layout = "row_major"  #: is read-only
 shape: tuple[int, ...] = scales.scale_shape(x.shape, 128, f)
-scales.scale_shape(4, 128)  #: "int"; expected "Sequence[int]"
-scales.check_scales(scales.empty_scales(shape, f, x.device), f)
+scales.scale_shape(4, 128)  #: "int"; expected "Sequence[SupportsIndex]"
+scales.check_scales(scales.empty_scales(shape, f, "cpu"), f)
 scales.check_scales(s, "hopper")  #: "str"; expected "ScaleFormat"
 """
 

@@ -15,12 +15,13 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, SupportsIndex, get_args
 
 import torch
 
 from ptgq import extension
 from ptgq.scales import ScaleFormat
+from ptgq.values import shown
 
 Backend = Literal["cuda", "triton", "cpu", "reference"]
 BACKENDS: tuple[Backend, ...] = get_args(Backend)
@@ -100,11 +101,11 @@ def backends() -> dict[Backend, BackendStatus]:
 
 def check_backend(backend: str | None) -> None:
     """Raise unless `backend` is None or the name of a backend."""
-    if backend is None or backend in BACKENDS:
+    if backend is None or (isinstance(backend, str) and backend in BACKENDS):
         return
     accepted = ", ".join(map(repr, BACKENDS))
     error = ValueError if isinstance(backend, str) else TypeError
-    raise error(f"backend must be None or one of {accepted}, got {backend!r}")
+    raise error(f"backend must be None or one of {accepted}, got {shown(backend)}")
 
 
 def use_backend(backend: Backend) -> contextlib._GeneratorContextManager[None]:
@@ -174,7 +175,7 @@ choose_backend._dynamo_marked_constant = True  # type: ignore[attr-defined]
 def quantize_directly(
     backend: str | None,
     x: torch.Tensor,
-    group_size: int,
+    group_size: SupportsIndex,
     q_dtype: torch.dtype,
     column_major_scales: bool,
     use_ue8m0: bool,
@@ -184,7 +185,7 @@ def quantize_directly(
 ) -> tuple[torch.Tensor, torch.Tensor] | None:
     """Serve an eager call without torch's dispatcher, or refuse it: see :mod:`ptgq.extension`."""
     name = _forced.get() if backend is None else backend
-    if name == "triton":
+    if isinstance(name, str) and name == "triton":
         # Loaded by the first call, which finds out whether it can serve.
         triton = _modules.get("triton")
         return triton and triton.quantize_directly(

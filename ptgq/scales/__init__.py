@@ -5,7 +5,8 @@ are in ``csrc/scales.h``.
 """
 
 from ptgq.scales.conversion import check_scales, convert, to_float32
-from ptgq.scales.formats import Kind, Layout, ScaleFormat, scale_format
+from ptgq.scales.flags import scale_format
+from ptgq.scales.formats import Kind, Layout, ScaleFormat
 from ptgq.scales.layouts import (
     check_memory,
     column_lengths,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import SupportsIndex
+
 import torch
 
-from ptgq.scales.formats import DTYPES, ScaleFormat
+from ptgq.scales.formats import DTYPES, ScaleFormat, check_format, check_in_format
 from ptgq.scales.layouts import (
     check_memory,
     column_lengths,
@@ -13,13 +15,14 @@ from ptgq.scales.layouts import (
     scale_strides,
     store_scales,
 )
+from ptgq.values import as_int, check_bool, check_tensor, shown
 
 _NOT_EXPONENT = -0x7F800001  # 0x807FFFFF: the sign and the mantissa
 _NAN = 0x7FC00000
 _SMALLEST = 0x00400000  # 2^-127, the byte 0, is a subnormal float32
 
 
-def to_float32(s: torch.Tensor, num_groups: int | None = None) -> torch.Tensor:
+def to_float32(s: torch.Tensor, num_groups: SupportsIndex | None = None) -> torch.Tensor:
     """Return scales in any format as float32 ``[..., num_groups]``.
 
     Parameters
@@ -37,25 +40,33 @@ def to_float32(s: torch.Tensor, num_groups: int | None = None) -> torch.Tensor:
     ValueError
         If `num_groups` does not fit the last dimension of `s`, or is missing.
     """
-    _check_dtype(s)
+    check_tensor("s", s, DTYPES)
+    num_groups = _num_groups(s, num_groups)
+    if s.dtype is torch.int32:
+        return _floats_of(_bytes_of(s)[..., :num_groups])
+    return s if s.dtype is torch.float32 else _floats_of(s.view(torch.uint8))
+
+
+def _num_groups(s: torch.Tensor, given: SupportsIndex | None) -> int:
     size = s.shape[-1]
-    if s.dtype is not torch.int32:
-        if num_groups not in (None, size):
-            raise ValueError(f"num_groups must be the last size of s, {size}, got {num_groups}")
-        return s if s.dtype is torch.float32 else _floats_of(s.view(torch.uint8))
-    if num_groups is None or not max(0, 4 * size - 3) <= num_groups <= 4 * size:
-        raise ValueError(
-            f"num_groups must be given for packed s, between {4 * size - 3} and {4 * size} for "
-            f"{size} words, got {num_groups}"
-        )
-    return _floats_of(_bytes_of(s)[..., :num_groups])
+    num_groups = None if given is None else as_int("num_groups", given)
+    if s.dtype is torch.int32:
+        if num_groups is None or not max(0, 4 * size - 3) <= num_groups <= 4 * size:
+            raise ValueError(
+                f"num_groups must be given for packed s, between {4 * size - 3} and {4 * size} for "
+                f"{size} words, got {shown(num_groups)}"
+            )
+        return num_groups
+    if num_groups is not None and num_groups != size:
+        raise ValueError(f"num_groups must be the last size of s, {size}, got {shown(num_groups)}")
+    return size
 
 
 def convert(
     s: torch.Tensor,
     source: ScaleFormat,
     target: ScaleFormat,
-    num_groups: int | None = None,
+    num_groups: SupportsIndex | None = None,
     *,
     inexact: bool = False,
 ) -> torch.Tensor:
@@ -77,12 +88,15 @@ def convert(
     Raises
     ------
     TypeError
-        If `s` has not the dtype of `source`.
+        If an argument has a wrong type, or `s` not the dtype of `source`.
     ValueError
         If `num_groups` does not fit, or if scales are no powers of two (or negative, or infinite)
         and `target` holds nothing else.
     """
-    _check_dtype(s, source)
+    check_format("source", source)
+    check_format("target", target)
+    check_in_format("s", s, source)
+    check_bool("inexact", inexact)
     scales = to_float32(s, num_groups)
     if target.power_of_two and not source.power_of_two:
         bits = scales.view(torch.int32)
@@ -102,7 +116,11 @@ def convert(
     return out
 
 
-def check_scales(s: torch.Tensor, scale_format: ScaleFormat, num_groups: int | None = None) -> None:
+def check_scales(
+    s: torch.Tensor,
+    scale_format: ScaleFormat,
+    num_groups: SupportsIndex | None = None,
+) -> None:
     """Raise if a consumer of `scale_format` would read something else from `s`; say what.
 
     Reads the values: on a GPU the host waits for them.
@@ -119,14 +137,17 @@ def check_scales(s: torch.Tensor, scale_format: ScaleFormat, num_groups: int | N
     Raises
     ------
     TypeError
-        If `s` has the wrong dtype.
+        If an argument has a wrong type, or `s` the wrong dtype.
     ValueError
         For wrong strides or alignment, memory that ends before the padding does, padding other than
-        0, or values that are no powers of two; with the first of them.
+        0, or values that are no powers of two; with the first of them. Tensors without
+        values (on meta) are refused.
     """
-    _check_dtype(s, scale_format)
-    if s.dim() == 0:
-        raise ValueError("s must have at least one dimension, got shape ()")
+    check_in_format("s", s, scale_format)
+    if num_groups is not None:
+        num_groups = as_int("num_groups", num_groups)
+    if s.is_meta:
+        raise ValueError("s must have values to check, got a tensor on meta")
     want = scale_strides(s.shape, scale_format)
     # Consumers compare the stride between columns even where there is one column.
     last = (True,) if scale_format.tma_aligned else ()
@@ -144,13 +165,13 @@ def check_scales(s: torch.Tensor, scale_format: ScaleFormat, num_groups: int | N
         columns = memory_of(s, scale_format).unflatten(0, (-1, length))
         if (columns[:, tokens:] != 0).any():
             raise ValueError("s must have 0 as padding behind the tokens of a column, got others")
-    if scale_format.packed and num_groups is not None:
-        to_float32(s, num_groups)  # whether num_groups fits
-        if _bytes_of(s)[..., num_groups:].any():
-            raise ValueError(
-                f"s must have 0 as bytes past group {num_groups} in its last words, got others"
-            )
-    if scale_format.power_of_two and scale_format.dtype is torch.float32:
+    if num_groups is not None:
+        _num_groups(s, num_groups)
+    if scale_format.packed and num_groups is not None and _bytes_of(s)[..., num_groups:].any():
+        raise ValueError(
+            f"s must have 0 as bytes past group {num_groups} in its last words, got others"
+        )
+    if scale_format.power_of_two and s.dtype is torch.float32:
         wrong = _not_powers_of_two(s)
         if wrong:
             raise ValueError(f"s must hold powers of two: {wrong}")
@@ -172,22 +193,15 @@ def _bytes_of(packed: torch.Tensor) -> torch.Tensor:
     )
 
 
-def _check_dtype(s: torch.Tensor, scale_format: ScaleFormat | None = None) -> None:
-    if not isinstance(s, torch.Tensor):
-        raise TypeError(f"s must be a torch.Tensor, got {type(s).__name__}")
-    accepted = DTYPES if scale_format is None else (scale_format.dtype,)
-    if s.dtype not in accepted:
-        hint = ""
-        if s.dtype in DTYPES:
-            hint = ": the same scales, stored otherwise; ptgq.scales.convert changes that"
-        raise TypeError(f"s must have dtype {' or '.join(map(str, accepted))}, got {s.dtype}{hint}")
-
-
 def _not_powers_of_two(scales: torch.Tensor) -> str | None:
     bits = scales.view(torch.int32)
     right = ((bits & _NOT_EXPONENT) == 0) & (bits != 0) & (bits != 0x7F800000)
     wrong = ~(right | (bits == _SMALLEST) | scales.isnan())
     if not wrong.any():
         return None
-    at = tuple(wrong.nonzero()[0].tolist())
-    return f"{int(wrong.sum())} of {scales.numel()} are none, first {scales[at].item()!r} at {at}"
+    count, at = _count_and_first(wrong)
+    return f"{count} of {scales.numel()} are none, first {scales[at].item()!r} at {at}"
+
+
+def _count_and_first(mask: torch.Tensor) -> tuple[int, tuple[int, ...]]:
+    return int(mask.sum()), tuple(mask.nonzero()[0].tolist())

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import itertools
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 
+from ptgq.values import check_bool, check_dtype, check_tensor, shown
+
 Kind = Literal["float32", "power_of_two"]
 Layout = Literal["row_major", "column_major", "tma_aligned"]
+_KINDS, _LAYOUTS = get_args(Kind), get_args(Layout)
 
 DTYPES = (torch.float32, torch.float8_e8m0fnu, torch.int32)
 # TMA, the copy engine of Hopper and later GPUs, reads matrices whose rows (here: columns of
@@ -46,7 +47,7 @@ class ScaleFormat:
     Raises
     ------
     TypeError
-        If `dtype` is none that scales have.
+        If an attribute has a wrong type, or `dtype` is none that scales have.
     ValueError
         For a combination that nobody reads, with the reason.
     """
@@ -57,16 +58,16 @@ class ScaleFormat:
     per_batch: bool = False
 
     def __post_init__(self) -> None:
-        if self.kind not in ("float32", "power_of_two"):
-            raise ValueError(f"kind must be 'float32' or 'power_of_two', got {self.kind!r}")
-        if self.dtype not in DTYPES:
-            raise TypeError(f"dtype must be one of {', '.join(map(str, DTYPES))}, got {self.dtype}")
-        if self.layout not in ("row_major", "column_major", "tma_aligned"):
-            raise ValueError(
-                f"layout must be 'row_major', 'column_major' or 'tma_aligned', got {self.layout!r}"
-            )
-        if not isinstance(self.per_batch, bool):
-            raise TypeError(f"per_batch must be a bool, got {self.per_batch!r}")
+        for name, value, accepted in (
+            ("kind", self.kind, _KINDS),
+            ("layout", self.layout, _LAYOUTS),
+        ):
+            if not isinstance(value, str):
+                raise TypeError(f"{name} must be a str, got {shown(value)}")
+            if value not in accepted:
+                raise ValueError(f"{name} must be one of {accepted}, got {shown(value)}")
+        check_dtype("dtype", self.dtype, DTYPES)
+        check_bool("per_batch", self.per_batch)
         reason = _why_refused(self)
         if reason:
             raise ValueError(f"no such scales: {reason}")
@@ -186,69 +187,15 @@ def _why_refused(f: ScaleFormat) -> str | None:
     return None
 
 
-def _format_of(
-    column_major: bool, use_ue8m0: bool, dtype: torch.dtype | None, tma_aligned: bool
-) -> ScaleFormat:
-    layout: Layout = "tma_aligned" if tma_aligned else "column_major"
-    return ScaleFormat(
-        "power_of_two" if use_ue8m0 else "float32",
-        dtype or (torch.float8_e8m0fnu if use_ue8m0 else torch.float32),
-        layout if column_major else "row_major",
-    )
+def check_format(name: str, value: ScaleFormat) -> None:
+    """Raise unless it is a format."""
+    if not isinstance(value, ScaleFormat):
+        raise TypeError(f"{name} must be a ptgq.ScaleFormat, got {shown(value)}")
 
 
-def _formats() -> dict[tuple[bool, bool, torch.dtype | None, bool], ScaleFormat]:
-    known = {}
-    flags = (False, True)
-    for key in itertools.product(flags, flags, (None, *DTYPES), flags):
-        with contextlib.suppress(ValueError):
-            known[key] = _format_of(*key)
-    return known
-
-
-# Built once: a call looks its format up and allocates nothing for it.
-_FORMATS = _formats()
-
-
-def scale_format(
-    column_major_scales: bool = False,
-    use_ue8m0: bool = False,
-    scale_dtype: torch.dtype | None = None,
-    tma_aligned_scales: bool = False,
-) -> ScaleFormat:
-    """Return the :class:`ScaleFormat` that the public functions' arguments name.
-
-    Raises
-    ------
-    TypeError
-        If a flag is no bool or ``scale_dtype`` no dtype that scales can have.
-    ValueError
-        For a combination that contradicts itself, or that nobody reads.
-    """
-    for name, flag in (
-        ("column_major_scales", column_major_scales),
-        ("use_ue8m0", use_ue8m0),
-        ("tma_aligned_scales", tma_aligned_scales),
-    ):
-        if not isinstance(flag, bool):
-            raise TypeError(f"{name} must be a bool, got {flag!r}")
-    if scale_dtype is not None and scale_dtype not in DTYPES:
-        accepted = ", ".join(map(str, DTYPES))
-        raise TypeError(f"scale_dtype must be None or one of {accepted}, got {scale_dtype!r}")
-    if scale_dtype in (torch.float8_e8m0fnu, torch.int32) and not use_ue8m0:
-        raise ValueError(
-            f"scale_dtype={scale_dtype} holds powers of two only: it needs use_ue8m0=True, "
-            "got use_ue8m0=False"
-        )
-    if tma_aligned_scales and not column_major_scales:
-        raise ValueError(
-            "tma_aligned_scales pads columns: it needs column_major_scales=True, "
-            "got column_major_scales=False"
-        )
-    if tma_aligned_scales and use_ue8m0 and scale_dtype is None:
-        raise ValueError(
-            "tma_aligned_scales with use_ue8m0 needs scale_dtype=torch.int32 (packed) or "
-            "torch.float32, got None, which stands for bytes, and nobody reads those TMA-aligned"
-        )
-    key = column_major_scales, use_ue8m0, scale_dtype, tma_aligned_scales
-    return _FORMATS[key] if key in _FORMATS else _format_of(*key)
+def check_in_format(name: str, s: torch.Tensor, scale_format: ScaleFormat) -> None:
+    """Raise unless it is a tensor of the format's dtype."""
+    check_format("scale_format", scale_format)
+    hint = ": the same scales, stored otherwise; ptgq.scales.convert changes that"
+    known = getattr(s, "dtype", None) in DTYPES
+    check_tensor(name, s, (scale_format.dtype,), hint if known else "")

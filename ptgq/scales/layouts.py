@@ -4,36 +4,68 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import SupportsIndex
 
 import torch
 
-from ptgq.scales.formats import TMA_BYTES, ScaleFormat
+from ptgq.scales.formats import TMA_BYTES, ScaleFormat, check_format, check_in_format
+from ptgq.values import as_ints, as_sizes, check_group_size, check_tensor, shown
 
 
 def scale_shape(
-    shape: Sequence[int], group_size: int, scale_format: ScaleFormat | None = None
+    shape: Sequence[SupportsIndex],
+    group_size: SupportsIndex,
+    scale_format: ScaleFormat | None = None,
 ) -> tuple[int, ...]:
     """Return the shape of the scales of a tensor of `shape` ``[..., hidden_dim]``.
 
     It is ``[..., hidden_dim // group_size]`` in every layout; packed, the last dimension is a
     quarter of that, rounded up.
+
+    Raises
+    ------
+    TypeError
+        If an argument has a wrong type.
+    ValueError
+        If `group_size` does not divide ``hidden_dim``.
     """
+    shape = as_sizes("shape", shape)
+    group_size = check_group_size(group_size, shape, "shape")
+    if scale_format is not None:
+        check_format("scale_format", scale_format)
+    return shape_of(shape, group_size, scale_format)
+
+
+def shape_of(
+    shape: tuple[int, ...], group_size: int, scale_format: ScaleFormat | None
+) -> tuple[int, ...]:
+    """The same of arguments that are checked."""
     num_groups = shape[-1] // group_size
     if scale_format is not None and scale_format.packed:
         num_groups = -(-num_groups // 4)
     return (*shape[:-1], num_groups)
 
 
-def column_lengths(shape: Sequence[int], scale_format: ScaleFormat) -> tuple[int, int]:
+def column_lengths(shape: Sequence[SupportsIndex], scale_format: ScaleFormat) -> tuple[int, int]:
     """Return the tokens of a column of scales of `shape`, without and with its padding."""
+    check_format("scale_format", scale_format)
+    return _column_lengths(as_sizes("shape", shape), scale_format)
+
+
+def _column_lengths(shape: tuple[int, ...], scale_format: ScaleFormat) -> tuple[int, int]:
     tokens = math.prod(shape[-2:-1]) if scale_format.per_batch else math.prod(shape[:-1])
     unit = TMA_BYTES // scale_format.dtype.itemsize if scale_format.tma_aligned else 1
     return tokens, -(-tokens // unit) * unit
 
 
-def scale_strides(shape: Sequence[int], scale_format: ScaleFormat) -> tuple[int, ...]:
+def scale_strides(shape: Sequence[SupportsIndex], scale_format: ScaleFormat) -> tuple[int, ...]:
     """Return the strides, in elements, of scales of `shape`, see :func:`scale_shape`."""
-    _, length = column_lengths(shape, scale_format)
+    check_format("scale_format", scale_format)
+    return _strides(as_sizes("shape", shape), scale_format)
+
+
+def _strides(shape: tuple[int, ...], scale_format: ScaleFormat) -> tuple[int, ...]:
+    _, length = _column_lengths(shape, scale_format)
     strides = [length if scale_format.column_major else 1]
     stride = 1 if scale_format.column_major else shape[-1]
     for dim in range(len(shape) - 2, -1, -1):
@@ -44,28 +76,57 @@ def scale_strides(shape: Sequence[int], scale_format: ScaleFormat) -> tuple[int,
     return tuple(reversed(strides))
 
 
-def num_elements(shape: Sequence[int], scale_format: ScaleFormat) -> int:
+def num_elements(shape: Sequence[SupportsIndex], scale_format: ScaleFormat) -> int:
     """Return how many elements scales of `shape` take in memory, padding included."""
-    tokens, length = column_lengths(shape, scale_format)
+    check_format("scale_format", scale_format)
+    return _num_elements(as_sizes("shape", shape), scale_format)
+
+
+def _num_elements(shape: tuple[int, ...], scale_format: ScaleFormat) -> int:
+    tokens, length = _column_lengths(shape, scale_format)
     return math.prod(shape) // max(1, tokens) * length
 
 
 def empty_scales(
-    shape: Sequence[int], scale_format: ScaleFormat, device: torch.device
+    shape: Sequence[SupportsIndex], scale_format: ScaleFormat, device: torch.device | str
 ) -> torch.Tensor:
     """Allocate scales of `shape`, see :func:`scale_shape`, with their padding, not initialized."""
+    check_format("scale_format", scale_format)
+    return allocate(as_sizes("shape", shape), scale_format, _device(device))
+
+
+def allocate(
+    shape: tuple[int, ...], scale_format: ScaleFormat, device: torch.device
+) -> torch.Tensor:
+    """The same of arguments that are checked."""
     if not scale_format.column_major:
         return torch.empty(shape, dtype=scale_format.dtype, device=device)
-    strides = scale_strides(shape, scale_format)
+    strides = _strides(shape, scale_format)
     if not scale_format.tma_aligned:
         return torch.empty_strided(shape, strides, dtype=scale_format.dtype, device=device)
     # Not empty_strided: its memory would end with the last token of the last column.
-    memory = torch.empty(num_elements(shape, scale_format), dtype=scale_format.dtype, device=device)
+    size = _num_elements(shape, scale_format)
+    memory = torch.empty(size, dtype=scale_format.dtype, device=device)
     return memory.as_strided(shape, strides)
 
 
-def has_strides(tensor: torch.Tensor, strides: Sequence[int]) -> bool:
+def _device(device: torch.device | str) -> torch.device:
+    if isinstance(device, torch.device):
+        return device
+    if not isinstance(device, str):
+        raise TypeError(f"device must be a torch.device or its name, got {shown(device)}")
+    try:
+        return torch.device(device)
+    except RuntimeError:
+        raise ValueError(f"device must be a torch.device or its name, got {device!r}") from None
+
+
+def has_strides(tensor: torch.Tensor, strides: Sequence[SupportsIndex]) -> bool:
     """Whether `tensor` has these strides where they matter (sizes of 0 or 1 fix none)."""
+    check_tensor("tensor", tensor, None)
+    strides = as_ints("strides", strides)
+    if len(strides) != tensor.dim():
+        raise ValueError(f"strides must be as many as tensor's {tensor.dim()} sizes, got {strides}")
     return tensor.numel() == 0 or all(
         size == 1 or have == want
         for size, have, want in zip(tensor.shape, tensor.stride(), strides, strict=True)
@@ -73,24 +134,47 @@ def has_strides(tensor: torch.Tensor, strides: Sequence[int]) -> bool:
 
 
 def check_memory(s: torch.Tensor, scale_format: ScaleFormat, name: str = "s") -> None:
-    """Raise ValueError unless TMA-aligned scales start at 16 bytes and own all their padding."""
-    if s.is_meta or s.numel() == 0:
+    """Raise unless TMA-aligned scales start at 16 bytes and own all their padding.
+
+    `name` is what messages call `s`.
+
+    Raises
+    ------
+    TypeError
+        If an argument has a wrong type, or `s` another dtype than the format.
+    ValueError
+        If the memory is not what the format asks for.
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"name must be a str, got {shown(name)}")
+    check_in_format(name, s, scale_format)
+    if s.is_meta or s.numel() == 0 or not scale_format.tma_aligned:
         return
     if s.data_ptr() % TMA_BYTES:
         raise ValueError(
             f"{name} must start at a multiple of {TMA_BYTES} bytes, got {s.data_ptr():#x}"
         )
-    end = (s.storage_offset() + num_elements(s.shape, scale_format)) * s.element_size()
-    if end > s.untyped_storage().nbytes():
+    if not _owns_padding(s, scale_format):
         raise ValueError(
             f"{name} must own the padding of its last column, got memory that ends before it: "
             "allocate with ptgq.scales.empty_scales"
         )
 
 
+def _owns_padding(s: torch.Tensor, scale_format: ScaleFormat) -> bool:
+    end = (s.storage_offset() + _num_elements(s.shape, scale_format)) * s.element_size()
+    return end <= s.untyped_storage().nbytes()
+
+
 def memory_of(s: torch.Tensor, scale_format: ScaleFormat) -> torch.Tensor:
     """Return all memory of `s`, padding included, in the order of its addresses."""
-    return s.as_strided((num_elements(s.shape, scale_format),), (1,))
+    check_in_format("s", s, scale_format)
+    if not _owns_padding(s, scale_format):
+        raise ValueError(
+            "s must own its padding, got memory that ends before it: "
+            "allocate with ptgq.scales.empty_scales"
+        )
+    return s.as_strided((_num_elements(s.shape, scale_format),), (1,))
 
 
 def store_scales(scales: torch.Tensor, s: torch.Tensor, scale_format: ScaleFormat) -> None:
@@ -98,16 +182,33 @@ def store_scales(scales: torch.Tensor, s: torch.Tensor, scale_format: ScaleForma
 
     Powers of two where the format asks for them; the leading dimensions of both have as many
     elements.
+
+    Raises
+    ------
+    TypeError
+        If an argument has a wrong type or dtype.
+    ValueError
+        If the sizes of `scales` do not fit those of `s`, or `s` does not own its padding.
     """
+    check_tensor("scales", scales, (torch.float32,))
+    check_in_format("s", s, scale_format)
+    num_groups = scales.shape[-1]
+    words = -(-num_groups // 4) if scale_format.packed else num_groups
+    tokens, expected = math.prod(scales.shape[:-1]), math.prod(s.shape[:-1])
+    if (tokens, words) != (expected, s.shape[-1]):
+        raise ValueError(
+            f"scales must have as many tokens and groups as s of shape {tuple(s.shape)}, got shape "
+            f"{tuple(scales.shape)}"
+        )
     if scale_format.tma_aligned:
         memory_of(s, scale_format).zero_()
-    scales = scales.reshape(*s.shape[:-1], scales.shape[-1])
+    scales = scales.reshape(*s.shape[:-1], num_groups)
     if scale_format.dtype is torch.float32:
         s.copy_(scales)
         return
     exponents = scales.view(torch.int32) >> 23
     if scale_format.packed:
-        padding = 4 * s.shape[-1] - exponents.shape[-1]
+        padding = 4 * s.shape[-1] - num_groups
         as_bytes = torch.nn.functional.pad(exponents, (0, padding)).to(torch.uint8).contiguous()
         s.copy_(as_bytes.view(torch.int32))
     else:
