@@ -46,7 +46,7 @@ def per_token_group_quant_fp8(
         dimension is contiguous. Rows may be strided; if the leading dimensions do not reduce to
         one stride, `x` is copied first. The results do not require gradients.
     group_size : int
-        Elements that share a scale; divides ``hidden_dim``.
+        Elements that share a scale; divides ``hidden_dim``. A preset takes its consumer's alone.
     column_major_scales : bool
         Store `s` transposed: same shape, the tokens of a group side by side in memory.
     use_ue8m0 : bool

@@ -60,7 +60,10 @@ TABLE = {
                 *NO_SHAPE,
                 ((4, 300), ValueError, "the last dimension of shape, 300, got 12"),
             ],
-            "group_size": BAD_GROUP_SIZE,
+            "group_size": [
+                *BAD_GROUP_SIZE,
+                (64, ValueError, "must be 128, as deep_gemm_hopper reads no others, got 64"),
+            ],
             "scale_format": BAD_SCALE_FORMAT,
         },
     ),
@@ -135,7 +138,10 @@ TABLE = {
         {
             "s": [*NO_TENSOR, (ROWS, TypeError, "must have a dtype of torch.int32, got .*float32")],
             "source": NO_FORMAT,
-            "target": NO_FORMAT,
+            "target": [
+                *NO_FORMAT,
+                (HOPPER, ValueError, r"32 \(deep_gemm_mega_moe\), .* of 128 \(deep_gemm_hopper\)"),
+            ],
             "num_groups": [*NO_NUM_GROUPS, (9, ValueError, "between 5 and 8 for 2 words, got 9")],
             "inexact": NO_BOOL,
         },
@@ -179,6 +185,12 @@ TABLE = {
                 ("diagonal", ValueError, "must be one of .*, got 'diagonal'"),
             ],
             "per_batch": [*NO_BOOL, (True, ValueError, "rows do not cross batches: per_batch")],
+            "group_sizes": [
+                *((v, TypeError, "must be a tuple of ints, got ") for v in (None, 128, "128", X)),
+                *(((128, v), error, text) for v, error, text in NO_INT),
+                ((0,), ValueError, "must be at least 1 each, got 0"),
+            ],
+            "preset": NO_STR,
         },
     ),
     ScaleFormat.deep_gemm_hopper: ({}, {"per_batch": NO_BOOL}),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
@@ -23,6 +24,8 @@ FORMATS = {
     "tma_packed_per_batch": ScaleFormat.deep_gemm_blackwell(per_batch=True),
     "bytes": ScaleFormat.ocp_mx(),
 }
+# Of any group size.
+FORMATS = {name: replace(f, group_sizes=()) for name, f in FORMATS.items()}
 every_format = pytest.mark.parametrize("f", FORMATS.values(), ids=FORMATS)
 HALF = Fraction(1, 2)
 

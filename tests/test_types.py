@@ -57,7 +57,7 @@ def wrapper(backend: ptgq.Backend | None = None) -> None:
     ptgq.per_token_group_quant_fp8(x, 128, backend=backend)
 def untyped_wrapper(backend: str) -> None:
     ptgq.per_token_group_quant_fp8(x, 128, backend=backend)  #: "str"; expected "Literal[
-f = ScaleFormat("power_of_two", torch.int32, "tma_aligned")
+f = ScaleFormat("power_of_two", torch.int32, "tma_aligned", group_sizes=(128,))
 ScaleFormat("power_of_tw", torch.int32)  #: expected "Literal['float32', 'power_of_two']"
 ScaleFormat("float32", torch.float32, "columns")  #: "Literal['columns']"
 f.layout = "row_major"  #: is read-only

@@ -90,13 +90,19 @@ def convert(
     TypeError
         If an argument has a wrong type, or `s` not the dtype of `source`.
     ValueError
-        If `num_groups` does not fit, or if scales are no powers of two (or negative, or infinite)
-        and `target` holds nothing else.
+        If `num_groups` does not fit, if scales are no powers of two (or negative, or infinite)
+        and `target` holds nothing else, or if both formats are for group sizes, and not the same.
     """
     check_format("source", source)
     check_format("target", target)
     check_in_format("s", s, source)
     check_bool("inexact", inexact)
+    both = source.group_sizes and target.group_sizes
+    if both and not {*source.group_sizes} & {*target.group_sizes}:
+        raise ValueError(
+            f"target must be for groups of {_sizes_of(source)}, as source is, got one for groups "
+            f"of {_sizes_of(target)}"
+        )
     scales = to_float32(s, num_groups)
     if target.power_of_two and not source.power_of_two:
         bits = scales.view(torch.int32)
@@ -191,6 +197,11 @@ def _bytes_of(packed: torch.Tensor) -> torch.Tensor:
         .copy_(packed)
         .view(torch.uint8)
     )
+
+
+def _sizes_of(f: ScaleFormat) -> str:
+    sizes = " or ".join(map(str, f.group_sizes))
+    return f"{sizes} ({f.preset})" if f.preset else sizes
 
 
 def _not_powers_of_two(scales: torch.Tensor) -> str | None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 import torch
 
-from ptgq.values import check_bool, check_dtype, check_tensor, shown
+from ptgq.values import as_int, check_bool, check_dtype, check_tensor, shown
 
 Kind = Literal["float32", "power_of_two"]
 Layout = Literal["row_major", "column_major", "tma_aligned"]
@@ -43,6 +43,11 @@ class ScaleFormat:
         Whether each batch of a ``[batch, tokens, hidden_dim]`` input has columns of its own, one
         after the other: storage ``[batch, num_groups, num_tokens]``. Else a column runs over all
         leading dimensions of the input.
+    group_sizes : tuple of int
+        The group sizes that the consumer reads; others are refused. Empty: any.
+    preset : str or None
+        What :attr:`group_sizes` come from, for messages. Formats are equal, and hash alike,
+        whatever these two are; :func:`dataclasses.replace` keeps them.
 
     Raises
     ------
@@ -56,6 +61,8 @@ class ScaleFormat:
     dtype: torch.dtype
     layout: Layout = "row_major"
     per_batch: bool = False
+    group_sizes: tuple[int, ...] = field(default=(), compare=False, kw_only=True)
+    preset: str | None = field(default=None, compare=False, kw_only=True)
 
     def __post_init__(self) -> None:
         for name, value, accepted in (
@@ -68,6 +75,13 @@ class ScaleFormat:
                 raise ValueError(f"{name} must be one of {accepted}, got {shown(value)}")
         check_dtype("dtype", self.dtype, DTYPES)
         check_bool("per_batch", self.per_batch)
+        if not isinstance(self.group_sizes, tuple):
+            raise TypeError(f"group_sizes must be a tuple of ints, got {shown(self.group_sizes)}")
+        for size in self.group_sizes:
+            if as_int("group_sizes", size) < 1:
+                raise ValueError(f"group_sizes must be at least 1 each, got {shown(size)}")
+        if not isinstance(self.preset, (str, type(None))):
+            raise TypeError(f"preset must be a str or None, got {shown(self.preset)}")
         reason = _why_refused(self)
         if reason:
             raise ValueError(f"no such scales: {reason}")
@@ -102,7 +116,11 @@ class ScaleFormat:
         Its TMA descriptor covers the padding, whose results are not stored.
         vLLM: ``column_major_scales=True, tma_aligned_scales=True``; SGLang: ``scale_tma_aligned``.
         """
-        return cls("float32", torch.float32, "tma_aligned", per_batch)
+        return cls(
+            *("float32", torch.float32, "tma_aligned", per_batch),
+            group_sizes=(128,),
+            preset="deep_gemm_hopper",
+        )
 
     @classmethod
     def deep_gemm_blackwell(cls, *, per_batch: bool = False) -> ScaleFormat:
@@ -113,7 +131,11 @@ class ScaleFormat:
         ``csrc/jit_kernels/impls/smxx_layout.hpp``, whose padding bytes are 0 as well. vLLM:
         ``per_token_group_quant_fp8_packed_for_deepgemm``; SGLang: ``scale_ue8m0``.
         """
-        return cls("power_of_two", torch.int32, "tma_aligned", per_batch)
+        return cls(
+            *("power_of_two", torch.int32, "tma_aligned", per_batch),
+            group_sizes=(32, 128),
+            preset="deep_gemm_blackwell",
+        )
 
     @classmethod
     def deep_gemm_mega_moe(cls) -> ScaleFormat:
@@ -122,18 +144,19 @@ class ScaleFormat:
         Source: DeepGEMM, ``x_sf`` ("K-major") in ``csrc/apis/mega.hpp`` and
         ``per_token_cast_to_fp8(..., use_packed_ue8m0=True)`` in ``deep_gemm/utils/math.py``.
         """
-        return cls("power_of_two", torch.int32)
+        return cls("power_of_two", torch.int32, group_sizes=(32,), preset="deep_gemm_mega_moe")
 
     @classmethod
     def vllm_cutlass(cls) -> ScaleFormat:
         """VLLM's CUTLASS block-scaled GEMM: float32 columns, no padding; group size 128.
 
-        Source: vLLM, ``cutlass_scaled_mm`` in ``csrc/quantization/w8a8/cutlass``, fed with
+        Source: vLLM, ``cutlass_scaled_mm`` in ``csrc/quantization/w8a8/cutlass``, whose
+        ``c3x/scaled_mm_helper.hpp`` wants groups of ``[1, 128]``, fed with
         ``column_major_scales=True`` of ``per_token_group_quant_fp8`` in
         ``vllm/model_executor/layers/quantization/utils/fp8_utils.py``. On compute capability 10.0
         it needs a number of tokens that divides by 4.
         """
-        return cls("float32", torch.float32, "column_major")
+        return cls._columns("vllm_cutlass")
 
     @classmethod
     def sglang_cutlass(cls) -> ScaleFormat:
@@ -143,7 +166,7 @@ class ScaleFormat:
         ``sgl-kernel/csrc/gemm/fp8_blockwise_gemm_kernel.cu``: "scales_a must be M major". Where the
         number of tokens does not divide by 4, it pads a copy itself.
         """
-        return cls("float32", torch.float32, "column_major")
+        return cls._columns("sglang_cutlass")
 
     @classmethod
     def torch_scaled_mm(cls) -> ScaleFormat:
@@ -152,10 +175,10 @@ class ScaleFormat:
         Source: PyTorch, ``is_blockwise_1x128_scaling`` and ``_scaled_block1x128_block1x128`` in
         ``aten/src/ATen/native/cuda/ScaledBlas.cpp``: strides ``(1, num_tokens)``; for the second
         operand pass the transpose. One group a token (``group_size=hidden_dim``) is its row-wise
-        recipe, in any float32 format. Its MX recipe (Blackwell) permutes the bytes of
-        :meth:`ocp_mx` in tiles of 128 × 4, which is not done here.
+        recipe, in any float32 format, without this preset. Its MX recipe (Blackwell) permutes the
+        bytes of :meth:`ocp_mx` in tiles of 128 × 4, which is not done here.
         """
-        return cls("float32", torch.float32, "column_major")
+        return cls._columns("torch_scaled_mm")
 
     @classmethod
     def ocp_mx(cls) -> ScaleFormat:
@@ -164,7 +187,11 @@ class ScaleFormat:
         Source: OCP Microscaling Formats (MX) Specification v1.0, sections 5.2 and 5.4.1. The
         specification leaves the conversion open; ptgq rounds the scale up, so nothing saturates.
         """
-        return cls("power_of_two", torch.float8_e8m0fnu)
+        return cls("power_of_two", torch.float8_e8m0fnu, group_sizes=(32,), preset="ocp_mx")
+
+    @classmethod
+    def _columns(cls, preset: str) -> ScaleFormat:
+        return cls("float32", torch.float32, "column_major", group_sizes=(128,), preset=preset)
 
 
 def _why_refused(f: ScaleFormat) -> str | None:

@@ -27,7 +27,7 @@ def scale_shape(
     TypeError
         If an argument has a wrong type.
     ValueError
-        If `group_size` does not divide ``hidden_dim``.
+        If `group_size` does not divide ``hidden_dim``, or the format's consumer does not read it.
     """
     shape = as_sizes("shape", shape)
     group_size = check_group_size(group_size, shape, "shape")
@@ -39,10 +39,18 @@ def scale_shape(
 def shape_of(
     shape: tuple[int, ...], group_size: int, scale_format: ScaleFormat | None
 ) -> tuple[int, ...]:
-    """The same of arguments that are checked."""
+    """The same of arguments that are checked, but for the group sizes of the format."""
     num_groups = shape[-1] // group_size
-    if scale_format is not None and scale_format.packed:
-        num_groups = -(-num_groups // 4)
+    if scale_format is not None:
+        accepted = scale_format.group_sizes
+        if accepted and group_size not in accepted:
+            reader = scale_format.preset or "the consumer of this scale_format"
+            raise ValueError(
+                f"group_size must be {' or '.join(map(str, accepted))}, as {reader} reads no "
+                f"others, got {group_size}"
+            )
+        if scale_format.packed:
+            num_groups = -(-num_groups // 4)
     return (*shape[:-1], num_groups)
 
 
