@@ -142,7 +142,6 @@ def per_token_group_quant(
             **constants,
             num_warps=_WARPS,
             enable_fp_fusion=False,
-            launch_pdl=capability >= (9, 0),
         )
     pointers = x.data_ptr(), q.data_ptr(), s.data_ptr()
     dtypes = x.dtype, q.dtype, s.dtype

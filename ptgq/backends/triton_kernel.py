@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import triton
 import triton.language as tl
-from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 from ptgq.backends.triton_numerics import (
     absmax_bits,
@@ -115,9 +114,6 @@ def per_token_group_quant_kernel(
     PACKED: `s` is bytes, in columns the four of a word side by side. PADDED: tiles cover batches
     and the padding of `s`, where zeros go: `s_groups` and `column_length` count it.
     """
-    # Programmatic dependent launch: the next kernel may start, and waits in its turn.
-    if CAPABILITY >= 90:
-        gdc_launch_dependents()
     program = tl.program_id(0)
     if not SMALL:
         program = program.to(tl.int64)
@@ -174,8 +170,6 @@ def per_token_group_quant_kernel(
     inside_tile = inside[:, None]
     up_offset = num_groups.to(tl.int64) * GROUP_SIZE
 
-    if CAPABILITY >= 90:
-        gdc_wait()
     if GROUP_SIZE <= BLOCK:
         if not whole:
             inside_tile = inside_tile & (columns < GROUP_SIZE)
