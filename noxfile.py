@@ -25,8 +25,13 @@ VARIABLES += ("CC", "CXX", "CFLAGS", "CXXFLAGS", "CPPFLAGS", "LDFLAGS")
 
 
 def shared(create):
-    """Let all sessions have one environment: with torch, each would take 2.2 GB."""
-    return lambda envdir, **options: create(str(Path(envdir).with_name("shared")), **options)
+    """Let all sessions but other_torch have one environment: with torch, each would take 2.2 GB."""
+
+    def create_shared(envdir, **options):
+        own = Path(envdir).name == "other_torch"
+        return create(envdir if own else str(Path(envdir).with_name("shared")), **options)
+
+    return create_shared
 
 
 for backend in ("virtualenv", "venv", "uv"):
@@ -132,6 +137,18 @@ def other_torch(session):
     session.install(torch, TRITON)
     session.install("--no-deps", "--force-reinstall", "--quiet", wheel)
     session.run("pytest", "-n", "auto", *arguments)
+
+
+@nox.session
+def oldest_triton(session):
+    """Check what the oldest Triton that serves makes of the kernels, without a GPU."""
+    install(session)
+    folder = Path(session.create_tmp(), "triton")
+    shutil.rmtree(folder, ignore_errors=True)
+    options = ("--no-deps", "--quiet", "--target", str(folder))
+    session.run("python", "-m", "pip", "install", *options, TRITON.replace(">=", "=="))
+    # It comes before the newer one; torch, the project and its tests are the same.
+    session.run("pytest", "tests/test_triton_ptx.py", env={"PYTHONPATH": str(folder)})
 
 
 @nox.session
