@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import argparse
 import functools
 import http.server
 import subprocess
@@ -16,6 +15,7 @@ from pathlib import Path
 from asv.config import Config
 
 from asv_plugins import storage
+from asv_plugins.arguments import Parser, whole_number
 
 CONFIGURATION = "asv.conf.json"
 
@@ -33,12 +33,11 @@ def serve(folder: Path, port: int) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``asv publish`` and say where the site is; return asv's status, 2 for bad results."""
-    parser = argparse.ArgumentParser(prog="site", description=__doc__)
-    parser.add_argument("--serve", action="store_true", help="serve it on 127.0.0.1")
-    parser.add_argument("--port", type=int, default=8000, help="to serve on (%(default)s)")
+    parser = Parser(prog="site", description=__doc__)
+    add = parser.add_argument
+    add("--serve", action="store_true", help="serve it on 127.0.0.1")
+    add("--port", type=whole_number(0, 65535), default=8000, help="to serve on (%(default)s)")
     options = parser.parse_args(arguments)
-    if not 0 <= options.port < 65536:
-        parser.error(f"argument --port: must be 0 to 65535, got {options.port}")
     if not Path(CONFIGURATION).is_file():
         parser.error(f"no {CONFIGURATION} here: run it from the repository's root")
     conf = Config.load(CONFIGURATION)
@@ -47,12 +46,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("site: these would be left out; repair them, or move them away:", file=sys.stderr)
         print("\n".join(wrong), file=sys.stderr)
         return 2
-    try:
-        for line in storage.unpublished(results, conf.branches[0], conf.repo):
-            print(f"site: {line}", file=sys.stderr)
-    except ValueError as error:
-        # asv says what it needs of the repository.
-        print(f"site: {error}", file=sys.stderr)
+    if missing := storage.missing_branch(conf.branches[0], conf.repo):
+        parser.error(missing)
+    for line in storage.unpublished(results, conf.branches[0], conf.repo):
+        print(f"site: {line}", file=sys.stderr)
     status = subprocess.run([sys.executable, "-m", "asv", "publish"]).returncode
     if status:
         return status

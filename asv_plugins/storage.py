@@ -7,6 +7,7 @@ a warning, and loops for ever on an infinity: :func:`problems` finds both before
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -25,13 +26,13 @@ KEYS = (
 def write_json(path, data, api_version=None, compact=False) -> None:
     """Write as asv does, but leave the file as it was unless all of it could be written."""
     path = Path(path).absolute()
-    path.parent.mkdir(parents=True, exist_ok=True)
     if api_version is not None:
         data = {**data, "version": api_version}
     # No .json at the end: what a kill leaves behind is read by nobody.
     partial = path.with_name(path.name + ".partial")
     options = {} if compact else {"indent": 4, "sort_keys": True}
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("w", encoding="utf-8") as file:
             json.dump(data, file, **options)
             # What has a version is kept; a site's thousands of graphs can be made again.
@@ -40,7 +41,8 @@ def write_json(path, data, api_version=None, compact=False) -> None:
                 os.fsync(file.fileno())
         partial.replace(path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink()
         raise util.UserError(
             f"{path} was not written, what it held is unchanged: {error.strerror}"
         ) from error
@@ -116,6 +118,27 @@ def problems(results: Path) -> list[str]:
         except (OSError, ValueError, KeyError, TypeError) as error:
             found.append(f"{path}: unreadable ({error}): asv skips the folder without it")
     return found
+
+
+def missing_branch(branch: str, repository: str = ".") -> str | None:
+    """Say in one line that the branch of the record is not there, None if it is.
+
+    asv would stop at that after measuring, or drop results with a warning.
+    """
+    command = ["git", "-C", repository, "rev-parse", "--verify", "--end-of-options"]
+    try:
+        run = subprocess.run([*command, f"{branch}^{{commit}}"], capture_output=True, text=True)
+    except OSError as error:
+        return f"git does not run: {error}"
+    if run.returncode == 0:
+        return None
+    known = subprocess.run([*command, "HEAD"], capture_output=True, text=True)
+    if known.returncode:
+        return " ".join(["git:", *known.stderr.split()])
+    return (
+        f"no branch {branch} here, whose commits the record shows (branches in asv.conf.json): "
+        f"git branch {branch} COMMIT, such as origin/{branch}"
+    )
 
 
 def unpublished(results: Path, branch: str, repository: str = ".") -> list[str]:

@@ -81,7 +81,10 @@ def test_two_commits_from_their_sources_to_the_browser(clone, chromium):
     newest, before = (found[commit] for commit in git(clone, "rev-list", "-n2", "main").split())
     assert 90_000 < newest[BYTES]["result"][0] - before[BYTES]["result"][0] < 110_000
 
-    for base, head, status, word in (("main~1", "main", 1, "slower"), ("main", "main", 0, "same")):
+    for base, head, status, word in (
+        ("main~1", "main", 1, "slower"),
+        ("main", "main~1", 0, "faster"),
+    ):
         compared, output = run(clone, "tracking.compare", base, head, "--bench", BYTES)
         assert compared == status
         assert re.search(rf"^{BYTES} .* {word}$", output, re.MULTILINE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -72,9 +73,13 @@ def test_it_says_where_the_site_is(folder):
 
 
 def test_failure_of_asv_is_the_status(folder, tmp_path):
-    text = (folder / "asv.conf.json").read_text()
-    (tmp_path / "asv.conf.json").write_text(text.replace('"repository"', '"absent"'))
-    assert run(tmp_path).returncode != 0
+    conf = json.loads((folder / "asv.conf.json").read_text())
+    conf["repo"] = str(folder / conf["repo"])
+    conf["plugins"] = [".no_such_plugin"]
+    (tmp_path / "asv.conf.json").write_text(json.dumps(conf))
+    done = run(tmp_path)
+    assert done.returncode == 1
+    assert "no_such_plugin" in done.stdout + done.stderr
 
 
 def test_port_in_use_is_one_line(folder):

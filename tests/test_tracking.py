@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -17,37 +15,8 @@ from synthetic_results import stored_results
 from tracking import commits, compare, machine, track
 from tracking.verdict import Verdict
 
-
-@pytest.fixture
-def history(tmp_path, monkeypatch):
-    """A repository: code, a page, code on a side branch that is merged, a page."""
-    identity = {"GIT_AUTHOR_NAME": "t", "GIT_AUTHOR_EMAIL": "t@example.org"}
-    identity |= {"GIT_COMMITTER_NAME": "t", "GIT_COMMITTER_EMAIL": "t@example.org"}
-    for name, value in identity.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.chdir(tmp_path)
-
-    def git(*arguments):
-        subprocess.run(["git", *arguments], check=True, capture_output=True)
-
-    def commit(name):
-        Path(name).parent.mkdir(exist_ok=True)
-        with Path(name).open("a") as file:
-            file.write("x\n")
-        git("add", "-A")
-        git("commit", "-qm", name)
-        return commits.git("rev-parse", "HEAD")[0]
-
-    git("init", "-qb", "main")
-    found = {"code": commit("csrc/kernel.cu"), "page": commit("README.md")}
-    git("checkout", "-qb", "side")
-    found["side"] = commit("ptgq/api.py")
-    git("checkout", "-q", "main")
-    git("merge", "-q", "--no-ff", "-m", "merge", "side")
-    found["merge"] = commits.git("rev-parse", "HEAD")[0]
-    found["setup"] = commit("setup.py")
-    found["last"] = commit("README.md")
-    return found
+# Their history, and what stands in for asv.
+pytest_plugins = ("tracked_history",)
 
 
 def store(commit, name="here"):
@@ -88,19 +57,20 @@ def test_only_what_came_after_the_last_measured_commit(history):
     assert found == [history["last"]]
 
 
-def test_a_truncated_result_stops_before_measuring(history, monkeypatch, capsys):
+def test_a_truncated_result_stops_before_measuring(history, asv_calls, capsys):
     path = store(history["code"])
     whole = path.read_text()
     path.write_text(whole[: len(whole) // 2])
-    assert run_main(monkeypatch) == (2, [])
+    assert run_main(asv_calls) == (2, [])
     assert str(path) in capsys.readouterr().err
     assert path.read_text() == whole[: len(whole) // 2]
     path.write_text(whole)
-    assert run_main(monkeypatch)[0] == 0
+    assert run_main(asv_calls)[0] == 0
 
 
 def call(*arguments, has_gpu=True):
-    return track.command(track.parse(arguments), "here", has_gpu, Path("commits"))
+    options = track.parser().parse_args(arguments)
+    return track.command(options, "here", has_gpu, Path("commits"))
 
 
 def test_quick_never_saves():
@@ -115,48 +85,33 @@ def test_benchmarks_are_chosen():
     assert track.WITHOUT_GPU not in call("--bench", "a", has_gpu=False)
 
 
-def run_main(monkeypatch, *arguments, status=0):
-    """Run track with asv replaced; return its status and the commits that asv was given."""
-    facts = {"machine": "here", "gpu": "none", "cpu": "some CPU", "torch": "2.13.0"}
-    monkeypatch.setattr(track.machine, "register", lambda name: (name or "here", facts))
-    real, given = subprocess.run, []
+FACTS = {"machine": "here", "gpu": "none", "cpu": "some CPU", "torch": "2.13.0"}
 
-    def run(command, **options):
-        if command[0] == "git":
-            return real(command, **options)
-        hashes = next(part for part in command if part.startswith("HASHFILE:"))
-        given.extend(Path(hashes.removeprefix("HASHFILE:")).read_text().split())
-        assert options["env"]["PTGQ_MEASURED_DEVICE"] == "cpu"
-        return SimpleNamespace(returncode=status)
 
-    monkeypatch.setattr(subprocess, "run", run)
-    return track.main(arguments), given
+def run_main(asv_calls, *arguments):
+    """Run track; return its status and the commits that asv was given."""
+    status = track.main(arguments)
+    return status, [commit for _, given in asv_calls for commit in given]
 
 
 @pytest.mark.parametrize("status", [0, 2])
-def test_the_status_is_asvs(history, monkeypatch, status):
+def test_the_status_is_asvs(history, asv_calls, status):
+    asv_calls.status = status
     expected = [history["setup"], history["merge"], history["code"]]
-    assert run_main(monkeypatch, "main", status=status) == (status, expected)
+    assert run_main(asv_calls, "main") == (status, expected)
 
 
-def test_only_the_newest_are_measured_on_request(history, monkeypatch, capsys):
-    assert run_main(monkeypatch, "main", "--newest", "2") == (
-        0,
-        [history["setup"], history["merge"]],
-    )
+def test_only_the_newest_are_measured_on_request(history, asv_calls, capsys):
+    newest = [history["setup"], history["merge"]]
+    assert run_main(asv_calls, "main", "--newest", "2") == (0, newest)
     assert "1 older commits are left" in capsys.readouterr().out
-    assert run_main(monkeypatch, "main", "--newest", "9")[1][-1] == history["code"]
+    assert run_main(asv_calls, "main", "--newest", "9")[1][-1] == history["code"]
 
 
-def test_nothing_new_is_fine(history, monkeypatch, capsys):
+def test_nothing_new_is_fine(history, asv_calls, capsys):
     store(history["last"])
-    assert run_main(monkeypatch) == (0, [])
+    assert run_main(asv_calls) == (0, [])
     assert "no commit to measure" in capsys.readouterr().out
-
-
-def test_an_unknown_range_is_one_line(history, monkeypatch, capsys):
-    assert run_main(monkeypatch, "nowhere") == (2, [])
-    assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_machines_are_named_after_what_they_measure_with():
@@ -178,9 +133,9 @@ def test_the_table_is_sorted_by_change_and_counts_verdicts():
     assert lines[-1] == "1 slower, 1 faster, 1 same, 0 undecided, 1 failed"
 
 
-def test_environment_of_asv_is_left_alone(history, monkeypatch):
+def test_environment_of_asv_is_left_alone(history, asv_calls):
     before = dict(os.environ)
-    run_main(monkeypatch, "main")
+    run_main(asv_calls, "main")
     assert dict(os.environ) == before
 
 
@@ -205,10 +160,12 @@ def here(tmp_path, monkeypatch):
 
 
 def test_a_machine_is_registered(here):
-    name, facts = machine.register(None)
-    assert name == "amd-epyc-family-25-model-1"
-    assert here == {name: facts}
-    assert machine.register("mine")[1]["machine"] == "mine"
+    facts = machine.identify(None)
+    assert facts["machine"] == "amd-epyc-family-25-model-1"
+    assert here == {}
+    machine.register(facts)
+    assert here == {facts["machine"]: facts}
+    assert machine.identify("mine")["machine"] == "mine"
 
 
 def test_a_name_of_another_processor_is_refused(here, tmp_path):
@@ -219,19 +176,21 @@ def test_a_name_of_another_processor_is_refused(here, tmp_path):
         "machine mine has results of AMD EPYC (family 26 model 2), this is AMD EPYC (family 25 "
         "model 1): another name is needed (--machine)"
     )
-    assert machine.problems(machine.register("mine")[1]) == [expected]
-    assert machine.problems(machine.register("other")[1]) == []
+    assert machine.problems(machine.identify("mine")) == [expected]
+    assert machine.problems(machine.identify("other")) == []
     stored.write_text(stored.read_text().replace("26 model 2", "25 model 1"))
-    _, facts = machine.register("mine")
+    facts = machine.identify("mine")
     assert machine.problems(facts) == []
     assert facts["ram"] == "1000001"
 
 
-def test_nothing_is_measured_under_the_name_of_another_processor(history, monkeypatch, capsys):
+def test_nothing_is_measured_under_the_name_of_another_processor(
+    history, asv_calls, monkeypatch, capsys
+):
     monkeypatch.setattr(machine, "problems", lambda facts: ["another name is needed"])
-    assert run_main(monkeypatch, "main") == (2, [])
+    assert run_main(asv_calls, "main") == (2, [])
     assert capsys.readouterr().err == "track: error: another name is needed\n"
-    assert run_main(monkeypatch, "main", "--quick")[0] == 0
+    assert run_main(asv_calls, "main", "--quick")[0] == 0
 
 
 def test_a_gpu_names_its_machine_whatever_the_processor(monkeypatch):

@@ -15,10 +15,21 @@ FIRST = 2
 
 def git(*arguments: str) -> list[str]:
     """Return the lines that a git command prints."""
-    result = subprocess.run(["git", *arguments], capture_output=True, text=True)
+    try:
+        result = subprocess.run(["git", *arguments], capture_output=True, text=True)
+    except (OSError, ValueError) as error:
+        # No git, or an argument with a null byte.
+        raise ValueError(f"git does not run: {error}") from None
     if result.returncode:
-        raise ValueError(f"git {' '.join(arguments)}: {result.stderr.strip()}")
+        # In one line, whatever git advises.
+        raise ValueError(" ".join(["git:", *result.stderr.split()]))
     return result.stdout.split()
+
+
+def commit(revision: str) -> str:
+    """Return the hash of the commit that a revision names."""
+    found = git("rev-parse", "--verify", "--end-of-options", f"{revision}^{{commit}}")
+    return found[0]
 
 
 def first_parents(revisions: str, *, code_only: bool) -> list[str]:
@@ -27,7 +38,7 @@ def first_parents(revisions: str, *, code_only: bool) -> list[str]:
     `code_only` keeps those that touch CODE.
     """
     paths = ("--", *CODE) if code_only else ("--",)
-    return git("rev-list", "--first-parent", revisions, *paths)
+    return git("rev-list", "--first-parent", "--end-of-options", revisions, *paths)
 
 
 def measured(results: Path, machine: str) -> set[str]:

@@ -5,7 +5,6 @@ Status 0: nothing is slower, 1: something is, 2: something failed.
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 import tempfile
@@ -14,9 +13,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from asv.config import Config
-from asv.plugin_manager import plugin_manager
-from asv.util import ProcessError
+from asv.util import ProcessError, UserError
 
+from asv_plugins.arguments import Parser, pattern, whole_number
+from asv_plugins.environment import the_environment
 from asv_plugins.verdict import threshold_for
 from tracking import commits, machine
 from tracking.rounds import Comparison, Suite, unpacked
@@ -53,35 +53,43 @@ def table(verdicts: dict[str, Verdict]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, decide, and say it."""
-    parser = argparse.ArgumentParser(prog="compare", description=__doc__)
+    parser = Parser(prog="compare", description=__doc__)
     add = parser.add_argument
     add("base")
     add("head")
-    add("--bench", action="append", metavar="RE", help="only benchmarks that match; repeatable")
-    add("--rounds", type=int, default=ROUNDS, help="rounds of each commit (%(default)s)")
+    add(
+        "--bench",
+        action="append",
+        type=pattern,
+        metavar="RE",
+        help="only benchmarks that match; repeatable",
+    )
+    add(
+        "--rounds",
+        type=whole_number(3),
+        default=ROUNDS,
+        help="rounds of each commit (%(default)s)",
+    )
     options = parser.parse_args(arguments)
-    if options.rounds < 3:
-        parser.error(f"--rounds must be at least 3, got {options.rounds}")
-    try:
-        hashes = [
-            commits.git("rev-parse", "--verify", "--end-of-options", f"{name}^{{commit}}")[0]
-            for name in (options.base, options.head)
-        ]
-    except ValueError as error:
-        parser.error(str(error))
-    has_gpu = machine.facts()["gpu"] != "none"
-    os.environ["PTGQ_MEASURED_DEVICE"] = "cuda" if has_gpu else "cpu"
-
     begin = time.monotonic()
-    conf = Config.load("asv.conf.json")
-    for plugin in conf.plugins:
-        plugin_manager.import_plugin(plugin)
-    suite = Suite(conf, options.bench or (WITH_GPU if has_gpu else WITHOUT_GPU))
-    if not (suite.timed or suite.counted):
-        parser.error(f"no benchmark matches {options.bench}")
+    try:
+        hashes = [commits.commit(options.base), commits.commit(options.head)]
+        if hashes[0] == hashes[1]:
+            raise ValueError(
+                f"{options.base!r} and {options.head!r} are one commit, {hashes[0][:10]}"
+            )
+        conf = Config.load("asv.conf.json")
+        has_gpu = machine.facts()["gpu"] != "none"
+        suite = Suite(conf, options.bench or (WITH_GPU if has_gpu else WITHOUT_GPU))
+        suite.check(options.bench or ())
+        environment = the_environment(conf)
+        environment.reserve()
+    except (ValueError, UserError) as error:
+        parser.error(str(error))
+    os.environ["PTGQ_MEASURED_DEVICE"] = "cuda" if has_gpu else "cpu"
     with tempfile.TemporaryDirectory() as folder:
         try:
-            comparison = Comparison(suite, *unpacked(conf, hashes, Path(folder)))
+            comparison = Comparison(suite, *unpacked(conf, environment, hashes, Path(folder)))
         except ProcessError as error:
             print(f"compare: error: a commit does not build: {error}", file=sys.stderr)
             return 2

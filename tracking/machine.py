@@ -32,7 +32,7 @@ def facts() -> dict[str, str]:
 def default_name(facts: dict[str, str]) -> str:
     """Return a name that tells machines apart by what they measure with, such as nvidia-h200."""
     chip = facts["cpu"] if facts["gpu"] == "none" else facts["gpu"]
-    return re.sub(r"[^a-z0-9]+", "-", chip.lower()).strip("-")
+    return re.sub(r"[^a-z0-9]+", "-", chip.lower()).strip("-")[:64] or "unknown"
 
 
 def stored(name: str) -> dict[str, str]:
@@ -50,13 +50,17 @@ def same_memory(ram: str, before: str) -> str:
     return before if known and abs(int(ram) - int(before)) * 1000 < int(before) else ram
 
 
-def register(name: str | None) -> tuple[str, dict[str, str]]:
-    """Write this machine into asv's file of machines, and return its name and facts."""
+def identify(name: str | None) -> dict[str, str]:
+    """Return the facts of this machine, of which the name is one."""
     found = facts()
     found["machine"] = name or default_name(found)
     found["ram"] = same_memory(found["ram"], stored(found["machine"]).get("ram", ""))
+    return found
+
+
+def register(found: dict[str, str]) -> None:
+    """Write this machine into asv's file of machines, in the home folder."""
     MachineCollection.save(found["machine"], found)
-    return found["machine"], found
 
 
 def problems(found: dict[str, str]) -> list[str]:

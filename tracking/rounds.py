@@ -19,16 +19,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from asv.config import Config
-from asv.environment import get_environments
 from asv.repo import get_repo
 from asv_runner.discovery import disc_benchmarks
 
+from asv_plugins.environment import Host
 from asv_plugins.verdict import threshold_for
 
 SCRIPT = Path("benchmarks/in_one_process.py")
 # Seconds: for the imports, all processes at once; and for measuring, besides the setup_caches'.
 START_TIMEOUT = 300
 TURN_TIMEOUT = 120
+
+SIDES = ("base", "head")
 
 # By ``benchmark(parameters)``: a round's samples, one exact number, or None for a failure.
 Rows = dict[str, object]
@@ -46,6 +48,8 @@ class Suite:
     counted : list of Request
         What has a threshold of 0 does not vary: measured once. Each setup_cache is a process, as
         one that compiles for another GPU can't launch any more.
+    selected : list of str
+        Names of benchmarks of which a row matches.
     """
 
     def __init__(self, conf: Config, patterns: Sequence[str]):
@@ -68,6 +72,16 @@ class Suite:
             else:
                 self.timed[name] = wanted
         self.counted = list(families.values())
+        names = {name for request in (self.timed, *self.counted) for name in request}
+        # In the order of discovery.
+        self.selected = [name for name in self.benchmarks if name in names]
+
+    def check(self, patterns: Sequence[str]) -> None:
+        """Raise ValueError unless each of these patterns matches a row."""
+        for pattern in patterns:
+            rows = (row for name in self.selected for row in self.rows(name))
+            if not any(re.search(pattern, row) for row in rows):
+                raise ValueError(f"no benchmark matches {pattern!r}")
 
     def rows(self, name: str) -> list[str]:
         """Return asv's names of a benchmark's combinations, in their order."""
@@ -128,7 +142,9 @@ class Process:
         self.process.stdout.close()
 
 
-def unpacked(conf: Config, hashes: Sequence[str], folder: Path) -> tuple[str, list[Path]]:
+def unpacked(
+    conf: Config, environment: Host, hashes: Sequence[str], folder: Path
+) -> tuple[str, list[Path]]:
     """Build the commits as asv does, and unpack their wheels side by side.
 
     Returns
@@ -139,7 +155,6 @@ def unpacked(conf: Config, hashes: Sequence[str], folder: Path) -> tuple[str, li
         One a commit, for PYTHONPATH.
     """
     repo = get_repo(conf)
-    (environment,) = get_environments(conf, None)
     environment.create()
     folders = []
     for side, commit in enumerate(hashes):
@@ -171,7 +186,7 @@ class Comparison:
                 rows = process.measure()
                 self.rounds[side].append(rows)
                 seconds = time.monotonic() - begin
-                print(f"{('base', 'head')[side]}: {len(rows)} rows, {seconds:.1f} s", flush=True)
+                print(f"{SIDES[side]}: {len(rows)} rows, {seconds:.1f} s", flush=True)
         finally:
             for process in processes:
                 process.end()

@@ -10,17 +10,23 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from asv.config import Config
+from asv.util import UserError
+
 from asv_plugins import storage
+from asv_plugins.arguments import Parser, machine_name, pattern, whole_number
+from asv_plugins.environment import the_environment
 from tracking import commits, machine
+from tracking.rounds import Suite
 
 RESULTS = Path("results")
 # All n/a without a GPU, and most of the suite's combinations.
 WITHOUT_GPU = r"^(?!.*\.track_serving)"
 
 
-def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(prog="track", description=__doc__)
+def parser() -> Parser:
+    """Return what reads the command line."""
+    parser = Parser(prog="track", description=__doc__)
     add = parser.add_argument
     add(
         "range",
@@ -29,11 +35,17 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "those since the last measured one",
     )
     add("--all", action="store_true", help="also commits that touch no code")
-    add("--bench", action="append", metavar="RE", help="only benchmarks that match; repeatable")
-    add("--machine", metavar="NAME", help="the machine's name in the results")
-    add("--newest", type=int, metavar="N", help="only the N newest of these commits")
+    add(
+        "--bench",
+        action="append",
+        type=pattern,
+        metavar="RE",
+        help="only benchmarks that match; repeatable",
+    )
+    add("--machine", type=machine_name, metavar="NAME", help="the machine's name in the results")
+    add("--newest", type=whole_number(1), metavar="N", help="only the N newest of these commits")
     add("--quick", action="store_true", help="run everything once and save nothing")
-    return parser.parse_args(arguments)
+    return parser
 
 
 def command(options: argparse.Namespace, name: str, has_gpu: bool, hashes: Path) -> list[str]:
@@ -41,33 +53,51 @@ def command(options: argparse.Namespace, name: str, has_gpu: bool, hashes: Path)
     call = [sys.executable, "-m", "asv", "run", f"HASHFILE:{hashes}", "--machine", name]
     # asv's --quick overwrites saved results, but for --dry-run.
     call += ["--quick", "--dry-run"] if options.quick else ["--skip-existing-successful"]
-    for pattern in options.bench or ([] if has_gpu else [WITHOUT_GPU]):
-        call += ["--bench", pattern]
+    for expression in options.bench or ([] if has_gpu else [WITHOUT_GPU]):
+        call += ["--bench", expression]
     return [*call, "--show-stderr"]
+
+
+def prepare(options: argparse.Namespace) -> tuple[dict[str, str], list[str]]:
+    """Return the machine's facts and the commits to measure.
+
+    Raises
+    ------
+    ValueError, asv.util.UserError
+        With all that asv would stop at, or leave out, hours later.
+    """
+    conf = Config.load("asv.conf.json")
+    if not options.quick:
+        if wrong := storage.problems(RESULTS):
+            raise ValueError("\n".join(["repair these, or move them away:", *wrong]))
+        if missing := storage.missing_branch(conf.branches[0], conf.repo):
+            raise ValueError(missing)
+    code_only = not options.all
+    if options.range is not None:
+        selected = commits.first_parents(options.range, code_only=code_only)
+    if options.bench:
+        Suite(conf, options.bench).check(options.bench)
+    the_environment(conf).check()
+    facts = machine.identify(options.machine)
+    others = machine.problems(facts)
+    if others and not options.quick:
+        raise ValueError(" ".join(others))
+    if options.range is None:
+        name = facts["machine"]
+        selected = commits.since_last_measured(RESULTS, name, code_only=code_only)
+    machine.register(facts)
+    return facts, selected
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run asv over the commits; 0: fine, 1: nothing asv could select, 2: something failed."""
-    options = parse(arguments)
-    code_only = not options.all
-    # Before the hours that measuring takes: asv would stop at them, or leave them out.
-    wrong = storage.problems(RESULTS)
-    if wrong and not options.quick:
-        print("track: error: repair these, or move them away:", *wrong, sep="\n", file=sys.stderr)
-        return 2
-    name, facts = machine.register(options.machine)
-    others = machine.problems(facts)
-    if others and not options.quick:
-        print("track: error:", *others, file=sys.stderr)
-        return 2
+    options = parser().parse_args(arguments)
     try:
-        if options.range:
-            selected = commits.first_parents(options.range, code_only=code_only)
-        else:
-            selected = commits.since_last_measured(RESULTS, name, code_only=code_only)
-    except ValueError as error:
+        facts, selected = prepare(options)
+    except (ValueError, UserError) as error:
         print(f"track: error: {error}", file=sys.stderr)
         return 2
+    name = facts["machine"]
     has_gpu = facts["gpu"] != "none"
     print(f"machine {name}: {facts['gpu'] if has_gpu else facts['cpu']}, torch {facts['torch']}")
     if not has_gpu:
