@@ -9,7 +9,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from asv.config import Config
@@ -19,7 +19,7 @@ from asv_plugins.arguments import Parser, pattern, whole_number
 from asv_plugins.environment import the_environment
 from asv_plugins.verdict import threshold_for
 from tracking import commits, machine
-from tracking.rounds import Comparison, Suite, unpacked
+from tracking.rounds import SIDES, Comparison, Suite, unpacked
 from tracking.verdict import FAILED, FASTER, SAME, SLOWER, UNDECIDED, Verdict, decide_table
 
 # Rounds of each commit.
@@ -49,6 +49,16 @@ def table(verdicts: dict[str, Verdict]) -> str:
     words = [v.word for v in verdicts.values()]
     counts = (f"{words.count(w)} {w}" for w in (SLOWER, FASTER, SAME, UNDECIDED, FAILED))
     return "\n".join([*lines, ", ".join(counts)])
+
+
+def uncompared(base: Mapping[str, object], head: Mapping[str, object]) -> list[str]:
+    """Say which rows only one of the commits has: the other has no such feature, or lost it."""
+    lacking = zip(SIDES, (head.keys() - base.keys(), base.keys() - head.keys()), strict=True)
+    return [
+        f"not compared, n/a in {side}: {len(rows)} rows, such as {min(rows)}"
+        for side, rows in lacking
+        if rows
+    ]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -94,13 +104,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"compare: error: a commit does not build: {error}", file=sys.stderr)
             return 2
         comparison.run(options.rounds)
-    verdicts = decide_table(
-        *comparison.sides(), lambda row: threshold_for(row, conf.regressions_thresholds)
-    )
-    print(table(verdicts))
+    sides = comparison.sides()
+    verdicts = decide_table(*sides, lambda row: threshold_for(row, conf.regressions_thresholds))
+    print(table(verdicts), *uncompared(*sides), sep="\n")
     print(f"{time.monotonic() - begin:.0f} s")
     words = {v.word for v in verdicts.values()}
-    if FAILED in words or not verdicts:
+    if words <= {FAILED}:
+        what = "all rows failed" if words else "no row is available in both commits here"
+        print(f"compare: error: nothing was compared: {what}", file=sys.stderr)
+        return 2
+    if FAILED in words:
         return 2
     return 1 if SLOWER in words else 0
 
