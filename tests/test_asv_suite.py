@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 import subprocess
@@ -91,6 +92,23 @@ def test_a_gpu_that_disappeared_is_a_failure(monkeypatch):
     with pytest.raises(RuntimeError, match="gone"):
         common.no_device()
     common.no_device.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("backend", "kind"),
+    [("cuda", common.Failed), ("cpu", common.Failed), ("triton", common.NotAvailable)],
+)
+def test_what_the_build_left_out_is_a_failure_where_its_device_is(monkeypatch, backend, kind):
+    # Without a compiler, or with PTGQ_CUDA=0 beside a GPU: measured again once it is built.
+    monkeypatch.setattr(common, "no_device", lambda: None)
+    backends = importlib.import_module("ptgq.backends")
+    monkeypatch.setattr(backends, "why_unavailable", lambda name, device: "not built")
+    common.missing.cache_clear()
+    assert common.missing(backend) == kind("not built")
+    monkeypatch.setattr(backends, "why_unavailable", lambda name, device: None)
+    common.missing.cache_clear()
+    assert common.missing(backend) is None
+    common.missing.cache_clear()
 
 
 def test_discovery_finds_the_suite_and_imports_neither_torch_nor_ptgq():

@@ -106,7 +106,7 @@ def attempt(measurement: Callable[[], object]) -> object:
         return Failed(f"{type(error).__name__}: {error}")
 
 
-def prepared(absent: NotAvailable | None, build: Callable[[], Callable]) -> object:
+def prepared(absent: NotAvailable | Failed | None, build: Callable[[], Callable]) -> object:
     """Return the timer that `build` makes, run once, or why there is none."""
 
     def run_once():
@@ -185,8 +185,12 @@ def no_device() -> NotAvailable | None:
 
 
 @functools.cache
-def missing(backend: str) -> NotAvailable | None:
-    """Return why `backend` can't run here on the device it is meant for, or None if it can."""
+def missing(backend: str) -> NotAvailable | Failed | None:
+    """Return why `backend` can't run here on the device it is meant for, or None if it can.
+
+    Where the device is here and the library was built without it (no nvcc), that is a failure: once
+    it is built, it is measured.
+    """
     import torch
 
     from ptgq.backends import why_unavailable
@@ -197,4 +201,6 @@ def missing(backend: str) -> NotAvailable | None:
     if backend == "triton" and importlib.util.find_spec("ptgq.backends.triton") is None:
         return NotAvailable("this commit has no Triton backend")
     reason = why_unavailable(backend, torch.device(device, 0 if device == "cuda" else None))
-    return None if reason is None else NotAvailable(reason)
+    if reason is None:
+        return None
+    return Failed(reason) if backend == device else NotAvailable(reason)

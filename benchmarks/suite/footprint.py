@@ -59,9 +59,10 @@ def _library() -> Path | None:
 def library_kernels() -> dict:
     """Read the machine code of the built library: metrics by architecture and kernel."""
     library = _library()
-    if library is None or machine_code.cuobjdump() is None:
-        reason = "cuobjdump is neither in the toolkit nor in triton" if library else "no library"
-        found = common.NotAvailable(reason)
+    if library is None:
+        found = common.Failed("no library is built")
+    elif machine_code.cuobjdump() is None:
+        found = common.NotAvailable("cuobjdump is neither in the toolkit nor in triton")
     else:
         found = common.attempt(lambda: machine_code.kernels(library))
     keys = list(itertools.product(ARCHITECTURES, KERNELS))
@@ -73,6 +74,8 @@ def library_kernels() -> dict:
         key = architecture, name if name in KERNELS else OTHERS
         families.setdefault(key, []).append(metrics)
     absent = common.NotAvailable("not in the library")
+    if not families:
+        absent = common.missing("cuda") or absent
     return {k: machine_code.combine(families[k]) if k in families else absent for k in keys}
 
 
@@ -171,9 +174,9 @@ class Library:
     unit = "bytes"
 
     def track_bytes(self):
-        """Its size, or n/a where none is built."""
+        """Its size."""
         library = _library()
-        absent = common.NotAvailable("no library is built")
+        absent = common.Failed("no library is built")
         return common.result_of(library.stat().st_size if library else absent)
 
 
