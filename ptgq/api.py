@@ -165,6 +165,11 @@ def dequantize(
 ) -> torch.Tensor:
     """Return ``q * s`` group by group, computed in float32 and rounded once to `dtype`.
 
+    Finite elements can come back infinite. With power-of-two scales, from 31/32 of the power of two
+    above all of its type (3.2965e38 in bfloat16 and float32, 63488 in float16), an element is coded
+    as 256 times 2^120 (2^8): 2^128 (65536), which that type does not hold. With float32 scales only
+    the largest float32 does, as INT8.
+
     Parameters
     ----------
     q : torch.Tensor

@@ -51,6 +51,8 @@ NO_SCALES = [
     (torch.tensor(1.0), ValueError, r"must have at least one dimension, got shape \(\)"),
 ]
 OTHERWISE = (ROWS.to(E8M0), TypeError, "the same scales, stored otherwise; ptgq.scales.convert")
+NAN = ROWS.clone()
+NAN[2, 3] = torch.nan
 
 TABLE = {
     scales.scale_shape: (
@@ -147,16 +149,18 @@ TABLE = {
         },
     ),
     scales.check_scales: (
-        {"s": ROWS, "scale_format": FLOATS, "num_groups": 6},
+        {"s": ROWS, "scale_format": FLOATS, "num_groups": 6, "check_finite": True},
         {
             "s": [
                 *NO_SCALES,
                 OTHERWISE,
                 (ROWS.t().contiguous().t(), ValueError, r"with strides \(6, 1\)"),
                 (ROWS.to("meta"), ValueError, "must have values to check, got a tensor on meta"),
+                (NAN, ValueError, r"must be finite: 1 of 24 are not, first that of group \(2, 3\)"),
             ],
             "scale_format": NO_FORMAT,
             "num_groups": [*NO_NUM_GROUPS, (7, ValueError, "must be the last size of s, 6, got 7")],
+            "check_finite": NO_BOOL,
         },
     ),
     scales.scale_format: (

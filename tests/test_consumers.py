@@ -50,6 +50,23 @@ def test_groups_of_128(dtype):
     assert error(product, expected) > 0.1
 
 
+def test_a_marked_group_is_a_row_of_nan():
+    x, w = (random_input((rows, K), torch.bfloat16, rows).cuda() for rows in (M, N))
+    f = ScaleFormat.torch_scaled_mm()
+    w, w_s = ptgq.per_token_group_quant_fp8(w, 128, scale_format=f)
+
+    def product(x):
+        x, x_s = ptgq.per_token_group_quant_fp8(x, 128, scale_format=f)
+        return torch._scaled_mm(x, w.t(), x_s, w_s.t(), out_dtype=torch.bfloat16)
+
+    expected = product(x)
+    x[5, 300] = torch.nan
+    actual = product(x)
+    assert actual[5].isnan().all()
+    others = torch.arange(M, device="cuda") != 5
+    assert actual[others].equal(expected[others])
+
+
 def test_whole_rows():
     (x, x_s), (w, w_s), expected = operands(K, None)
     product = torch._scaled_mm(x, w.t(), x_s, w_s.t(), out_dtype=torch.bfloat16)

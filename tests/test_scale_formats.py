@@ -30,7 +30,7 @@ def check(x, group_size, f, backend_on, **options):
     expected = FP8(x, group_size, scale_format=f, backend="reference", **options)
     assert_same_results(actual, expected)
     assert memory(actual[1], f).tolist() == memory(expected[1], f).tolist()
-    scales.check_scales(actual[1], f, x.shape[-1] // group_size)
+    scales.check_scales(actual[1], f, x.shape[-1] // group_size, check_finite=False)
     return actual
 
 

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numeric import assert_same_bytes, assert_same_results
-from scale_cases import DTYPES, FORMATS, memory
+from scale_cases import DTYPES, FORMATS, every_format, memory
 from values import random_input
 
 import ptgq
@@ -29,7 +29,7 @@ def test_conversion_from_any_format_to_any_other_and_back(data):
     )
     scales.store_scales(values, s, source)
     converted = scales.convert(s, source, target, groups)
-    scales.check_scales(converted, target, groups)
+    scales.check_scales(converted, target, groups, check_finite=False)
     assert_same_bytes(scales.to_float32(converted, groups).contiguous(), values, "converted")
     back = scales.convert(converted, target, source, groups)
     assert_same_bytes(back, s, "back")
@@ -181,6 +181,59 @@ def test_check_scales_looks_at_values_and_padding_bytes():
     floats = ScaleFormat("power_of_two", torch.float32)
     with pytest.raises(ValueError, match=r"must hold powers of two: 1 of 2 are none, first 3\.0"):
         scales.check_scales(torch.tensor([[2.0, 3.0]]), floats)
+
+
+@every_format
+def test_check_scales_finds_marked_groups(f):
+    x = random_input((5, 6 * 32), torch.bfloat16)
+    x[2, 4 * 32], x[4, 0] = torch.nan, torch.inf
+    _, s = FP8(x, 32, scale_format=f)
+    scales.check_scales(s, f, 6, check_finite=False)
+    for num_groups in (6, None):
+        count = 10 * s.shape[-1] * 2 if f.packed and num_groups is None else 30
+        message = f"s must be finite: 2 of {count} are not, first that of group \\(2, 4\\)"
+        with pytest.raises(ValueError, match=message):
+            scales.check_scales(s, f, num_groups)
+
+
+def test_check_scales_finds_infinities():
+    with pytest.raises(ValueError, match=r"1 of 2 are not, first that of group \(1,\)"):
+        scales.check_scales(torch.tensor([1.0, torch.inf]), ScaleFormat("float32", torch.float32))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "top"),
+    [(torch.bfloat16, 2.0**128), (torch.float32, 2.0**128), (torch.float16, 65536)],
+)
+def test_finite_groups_near_the_maximum_dequantize_to_infinity(backend_on, dtype, top):
+    # From 31/32 of the power of two above all of a type, an element's code is that of 256, and its
+    # scale top / 256: the docstring of dequantize says so.
+    backend, device = backend_on
+    edge = torch.tensor(top / 2 * 1.9375, dtype=dtype)
+    below = edge * (1 - torch.finfo(dtype).eps / 2)
+    assert below < edge <= torch.finfo(dtype).max
+    for x, code in ((below, 240), (edge, 256), (torch.tensor(torch.finfo(dtype).max), 256)):
+        group = x.to(dtype).repeat(1, 32).to(device)
+        q, s = FP8(group, 32, use_ue8m0=True, backend=backend)
+        assert (q.float() == code).all()
+        assert (scales.to_float32(s) == top / 256).all()
+        infinite = ptgq.dequantize(q, s, 32, dtype=dtype).isinf()
+        assert infinite.all() if code == 256 else not infinite.any()
+        wide = ptgq.dequantize(q, s, 32)
+        assert (wide.double() == code * (top / 256)).all() or wide.isinf().all()
+        assert wide.isinf().any() == (code == 256 and dtype is not torch.float16)
+        # Not so with float32 scales.
+        q, s = FP8(group, 32, backend=backend)
+        assert ptgq.dequantize(q, s, 32, dtype=dtype).isfinite().all()
+
+
+def test_no_float32_scale_makes_infinities_but_one_of_int8():
+    patterns = torch.arange(0x7F000000, 0x7F800000, dtype=torch.int32)  # from 2^127
+    for function, expected in ((FP8, 0), (ptgq.per_token_group_quant_int8, 1)):
+        values = patterns.view(torch.float32)[:, None]
+        infinite = ptgq.dequantize(*function(values, 1), 1).isinf()
+        assert int(infinite.sum()) == expected
+        assert (values[infinite] == torch.finfo(torch.float32).max).all()
 
 
 def test_packed_scales_need_their_number_of_groups():

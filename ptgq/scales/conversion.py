@@ -126,10 +126,12 @@ def check_scales(
     s: torch.Tensor,
     scale_format: ScaleFormat,
     num_groups: SupportsIndex | None = None,
+    *,
+    check_finite: bool = True,
 ) -> None:
     """Raise if a consumer of `scale_format` would read something else from `s`; say what.
 
-    Reads the values: on a GPU the host waits for them.
+    Reads all values, once or twice: on a GPU the host waits for them.
 
     Parameters
     ----------
@@ -139,6 +141,9 @@ def check_scales(
         What they should be in.
     num_groups : int, optional
         Groups of a token: with it, the padding bytes of packed scales are checked, too.
+    check_finite : bool
+        Whether a NaN or an infinity is wrong, too. ptgq marks groups with a NaN: the presets of
+        :class:`ScaleFormat` say what that does to their consumers.
 
     Raises
     ------
@@ -146,10 +151,11 @@ def check_scales(
         If an argument has a wrong type, or `s` the wrong dtype.
     ValueError
         For wrong strides or alignment, memory that ends before the padding does, padding other than
-        0, or values that are no powers of two; with the first of them. Tensors without
+        0, values that are no powers of two, or not finite; with the first of them. Tensors without
         values (on meta) are refused.
     """
     check_in_format("s", s, scale_format)
+    check_bool("check_finite", check_finite)
     if num_groups is not None:
         num_groups = as_int("num_groups", num_groups)
     if s.is_meta:
@@ -173,14 +179,26 @@ def check_scales(
             raise ValueError("s must have 0 as padding behind the tokens of a column, got others")
     if num_groups is not None:
         _num_groups(s, num_groups)
-    if scale_format.packed and num_groups is not None and _bytes_of(s)[..., num_groups:].any():
-        raise ValueError(
-            f"s must have 0 as bytes past group {num_groups} in its last words, got others"
-        )
+    values = s
+    if scale_format.packed:
+        values, beyond = _bytes_of(s).tensor_split((num_groups or 4 * s.shape[-1],), -1)
+        if beyond.any():
+            raise ValueError(
+                f"s must have 0 as bytes past group {num_groups} in its last words, got others"
+            )
     if scale_format.power_of_two and s.dtype is torch.float32:
         wrong = _not_powers_of_two(s)
         if wrong:
             raise ValueError(f"s must hold powers of two: {wrong}")
+    if check_finite:
+        is_float = s.dtype is torch.float32
+        marked = ~values.isfinite() if is_float else values.view(torch.uint8) == 0xFF
+        if marked.any():
+            count, at = _count_and_first(marked)
+            raise ValueError(
+                f"s must be finite: {count} of {marked.numel()} are not, first that of group {at}; "
+                "a group that held a NaN or an infinity has NaN"
+            )
 
 
 def _floats_of(exponents: torch.Tensor) -> torch.Tensor:

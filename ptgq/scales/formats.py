@@ -23,6 +23,9 @@ TMA_BYTES = 16
 class ScaleFormat:
     """How scales are stored. The presets below name what known consumers read.
 
+    A marked group (its scale and its codes are NaN) makes its token's row of a product NaN, and no
+    other row, unless its preset says otherwise; :func:`ptgq.scales.check_scales` finds it.
+
     Attributes
     ----------
     kind : {"float32", "power_of_two"}
@@ -115,6 +118,11 @@ class ScaleFormat:
         ``csrc/jit_kernels/impls/smxx_layout.hpp``: strides ``(aligned * groups, 1, aligned)``.
         Its TMA descriptor covers the padding, whose results are not stored.
         vLLM: ``column_major_scales=True, tma_aligned_scales=True``; SGLang: ``scale_tma_aligned``.
+
+        Not for Blackwell: there DeepGEMM packs float32 scales, and 2.6.1 asserts on the device that
+        sign and mantissa are 0 (``transpose_and_pack_fp32_into_ue8m0`` in
+        ``deep_gemm/include/deep_gemm/impls/smxx_layout.cuh``). A marked group, or a scale that is
+        no power of two, ends the process.
         """
         return cls(
             *("float32", torch.float32, "tma_aligned", per_batch),
@@ -129,7 +137,8 @@ class ScaleFormat:
         `per_batch` for its masked grouped GEMM. Source: DeepGEMM, README and
         ``get_mn_major_tma_aligned_packed_ue8m0_tensor`` in
         ``csrc/jit_kernels/impls/smxx_layout.hpp``, whose padding bytes are 0 as well. vLLM:
-        ``per_token_group_quant_fp8_packed_for_deepgemm``; SGLang: ``scale_ue8m0``.
+        ``per_token_group_quant_fp8_packed_for_deepgemm``; SGLang: ``scale_ue8m0``. No value is
+        looked at: a marked group's byte reaches the tensor cores, for which 0xFF is NaN.
         """
         return cls(
             *("power_of_two", torch.int32, "tma_aligned", per_batch),
@@ -143,6 +152,10 @@ class ScaleFormat:
 
         Source: DeepGEMM, ``x_sf`` ("K-major") in ``csrc/apis/mega.hpp`` and
         ``per_token_cast_to_fp8(..., use_packed_ue8m0=True)`` in ``deep_gemm/utils/math.py``.
+
+        With ``activation_clamp`` a marked group is hidden: 2.6.1 clamps by ``__hmin2`` and
+        ``__hmax2`` (``sm100_fp8_fp4_mega_moe.cuh`` in ``deep_gemm/include/deep_gemm/impls``), which
+        drop a NaN, so its token gets finite values of the clamp's size.
         """
         return cls("power_of_two", torch.int32, group_sizes=(32,), preset="deep_gemm_mega_moe")
 
@@ -185,7 +198,8 @@ class ScaleFormat:
         """OCP Microscaling (MXFP8): one byte a group, row by row; group size 32.
 
         Source: OCP Microscaling Formats (MX) Specification v1.0, sections 5.2 and 5.4.1. The
-        specification leaves the conversion open; ptgq rounds the scale up, so nothing saturates.
+        specification leaves the conversion open; ptgq rounds the scale up, so nothing saturates. By
+        it all elements of a group whose scale is NaN are NaN.
         """
         return cls("power_of_two", torch.float8_e8m0fnu, group_sizes=(32,), preset="ocp_mx")
 
