@@ -44,6 +44,14 @@ def pinned(session, name):
         session.install("--require-hashes", "-r", f"requirements/{name}.txt")
 
 
+def pip_install(session, *arguments, env=None):
+    """Install with pip, or with uv where nox uses it: its environments may hold no pip."""
+    if session.venv_backend == "none":
+        session.run("python", "-m", "pip", "install", "--quiet", *arguments, env=env)
+    else:
+        session.install("--quiet", *arguments, env=env)
+
+
 def install(session, project=True):
     """Install what is pinned, torch and the project; without a venv, the project alone."""
     if session.venv_backend != "none":
@@ -97,8 +105,7 @@ def build(session):
     if stamp.is_file() and stamp.read_text() == state():
         return
     # Its dependencies are here; an isolated build would fetch another torch.
-    options = ("--no-deps", "--no-build-isolation", "--force-reinstall", "--quiet")
-    session.run("python", "-m", "pip", "install", *options, ".")
+    pip_install(session, "--no-deps", "--no-build-isolation", "--force-reinstall", ".")
     stamp.write_text(state())
 
 
@@ -145,8 +152,7 @@ def oldest_triton(session):
     install(session)
     folder = Path(session.create_tmp(), "triton")
     shutil.rmtree(folder, ignore_errors=True)
-    options = ("--no-deps", "--quiet", "--target", str(folder))
-    session.run("python", "-m", "pip", "install", *options, TRITON.replace(">=", "=="))
+    pip_install(session, "--no-deps", "--target", str(folder), TRITON.replace(">=", "=="))
     # It comes before the newer one; torch, the project and its tests are the same.
     session.run("pytest", "tests/test_triton_ptx.py", env={"PYTHONPATH": str(folder)})
 
@@ -167,8 +173,8 @@ def sanitize(session):
     checks = "-fsanitize=address,undefined"
     flags = f"-g -fno-omit-frame-pointer {checks} -fno-sanitize-recover=undefined"
     build = {"CFLAGS": flags, "LDFLAGS": checks, "PTGQ_CUDA": "0"}
-    options = ("--no-deps", "--no-build-isolation", "--quiet", "--target", str(folder))
-    session.run("python", "-m", "pip", "install", *options, ".", env=build)
+    options = ("--no-deps", "--no-build-isolation", "--target", str(folder))
+    pip_install(session, *options, ".", env=build)
     compiler = os.environ.get("CXX", "c++")
     find = [(compiler, f"-print-file-name={name}") for name in ("libasan.so", "libstdc++.so")]
     paths = [session.run(*command, external=True, silent=True, log=False) for command in find]
@@ -212,8 +218,8 @@ def compile_all(session):
     folder = Path(session.create_tmp(), "compile")
     shutil.rmtree(folder, ignore_errors=True)
     environment = {"TORCH_CUDA_ARCH_LIST": "8.0;9.0;10.0", "PTGQ_CUDA": "1"}
-    options = ("--no-deps", "--no-build-isolation", "--quiet", "--target", str(folder))
-    session.run("python", "-m", "pip", "install", *options, ".", env=environment)
+    options = ("--no-deps", "--no-build-isolation", "--target", str(folder))
+    pip_install(session, *options, ".", env=environment)
     session.run("python", "benchmarks/suite/machine_code.py", str(folder / "ptgq" / "_C.so"))
 
 
