@@ -115,7 +115,7 @@ def lint(session):
     pinned(session, "lint")
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
-    sources = [str(path) for path in sorted(Path("csrc").iterdir())]
+    sources = map(str, sorted([*Path("csrc").iterdir(), *Path("proofs").glob("*.cpp")]))
     session.run("clang-format", "--dry-run", "-Werror", *sources)
 
 

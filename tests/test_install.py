@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
 import subprocess
 import sys
@@ -10,17 +9,12 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-
-ROOT = Path(__file__).parents[1]
+from building import ROOT, load_setup
 
 
 @pytest.fixture
 def setup():
-    """The functions of setup.py."""
-    spec = importlib.util.spec_from_file_location("setup_py", ROOT / "setup.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_setup()
 
 
 def run_backend(code: str, folder: Path, module: str) -> subprocess.CompletedProcess[str]:

@@ -1,0 +1,69 @@
+// Calls of the CPU code without torch or Python, so that it runs under an emulator: reads calls
+// from stdin, writes the memory of q and s of each to stdout.
+#include <cstdio>
+#include <exception>
+#include <type_traits>
+#include <vector>
+
+#include "check.h"
+
+using namespace ptgq;
+
+// In chunks one after the other, none of a whole row: what threads would get.
+extern "C" int32_t torch_parallel_for(int64_t begin, int64_t end, int64_t,
+                                      void (*run)(int64_t, int64_t, void*), void* context) {
+  const int64_t chunk = (end - begin) * 2 / 5 + 1;
+  for (; begin < end; begin += chunk)
+    run(begin, begin + chunk < end ? begin + chunk : end, context);
+  return 0;
+}
+
+namespace {
+
+// As tests/test_aarch64.py writes it, followed by the elements of x.
+struct Call {
+  int64_t x_type, q_type, s_type;  // ElementType
+  int64_t x_sizes[2], q_sizes[2], s_sizes[2], s_strides[2];
+  int64_t x_bytes, s_bytes;
+  int64_t group_size, column_major, use_ue8m0, tma_aligned, silu_and_mul;
+  double eps;
+};
+static_assert(sizeof(Call) == 19 * 8 && std::is_trivially_copyable_v<Call>);
+
+TensorView view(std::vector<uint8_t>& memory, const int64_t* sizes, const int64_t* strides,
+                int64_t type) {
+  return {memory.data(), sizes, strides, 2, 0, 0, static_cast<ElementType>(type)};
+}
+
+void run(const Call& call, std::vector<uint8_t>& x) {
+  std::vector<uint8_t> q(call.q_sizes[0] * call.q_sizes[1]);
+  std::vector<uint8_t> s(call.s_bytes, 0xEE);  // padding is to be written, too
+  const int64_t x_strides[] = {call.x_sizes[1], 1};
+  const int64_t q_strides[] = {call.q_sizes[1], 1};
+  const Options options{
+      call.group_size,       call.eps, call.column_major != 0, call.use_ue8m0 != 0,
+      call.tma_aligned != 0, false,    call.silu_and_mul != 0};
+  const TensorView x_view = view(x, call.x_sizes, x_strides, call.x_type);
+  quantize_cpu(check_outputs(check_input(x_view, options), options, x_view,
+                             view(q, call.q_sizes, q_strides, call.q_type),
+                             view(s, call.s_sizes, call.s_strides, call.s_type)));
+  std::fwrite(q.data(), 1, q.size(), stdout);
+  std::fwrite(s.data(), 1, s.size(), stdout);
+}
+
+}  // namespace
+
+int main() {
+  try {
+    Call call;
+    while (std::fread(&call, sizeof call, 1, stdin) == 1) {
+      std::vector<uint8_t> x(call.x_bytes);
+      if (std::fread(x.data(), 1, x.size(), stdin) != x.size()) return 1;
+      run(call, x);
+    }
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "%s\n", error.what());
+    return 1;
+  }
+  return 0;
+}

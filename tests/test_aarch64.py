@@ -1,0 +1,126 @@
+"""The CPU code on aarch64: cross-compiled, run by an emulator, the reference's bytes."""
+
+from __future__ import annotations
+
+import shutil
+import struct
+import subprocess
+import sysconfig
+from concurrent.futures import ThreadPoolExecutor
+from itertools import product
+
+import pytest
+import torch
+from building import ROOT, load_setup
+from scale_cases import FORMATS, memory
+from torch.utils.cpp_extension import include_paths
+from values import DTYPES, hard_input
+
+import ptgq
+from proofs import oracle, pairs
+from proofs.formats import FORMATS as PROVEN
+from proofs.formats import one_a_rule
+from ptgq import scales
+
+COMPILER = shutil.which("aarch64-linux-gnu-g++")
+EMULATOR = shutil.which("qemu-aarch64-static") or shutil.which("qemu-aarch64")
+pytestmark = pytest.mark.skipif(
+    not (COMPILER and EMULATOR), reason="needs aarch64-linux-gnu-g++ and qemu-aarch64"
+)
+# As csrc/check.h numbers them.
+TYPES = [torch.bfloat16, torch.float16, torch.float32, torch.float8_e4m3fn]
+TYPES += [torch.float8_e8m0fnu, torch.int8, torch.int32]
+
+
+def compile_for_aarch64(source, *options):
+    flags = [*load_setup().CXX_FLAGS, "-Werror", f"-I{ROOT / 'csrc'}"]
+    flags += [f"-I{path}" for path in (*include_paths(), sysconfig.get_path("include"))]
+    flags += ['-DPTGQ_COMMIT=""', '-DPTGQ_CUDA_ARCHITECTURES=""', "-DPy_LIMITED_API=0x030a0000"]
+    done = subprocess.run([COMPILER, *flags, *options, source], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def build_program(folder):
+    """The CPU code and what calls it, without torch, Python or libraries of the system."""
+    sources = [ROOT / "proofs" / "cpu_calls.cpp", ROOT / "csrc" / "check.cpp"]
+    sources += (ROOT / "csrc").glob("cpu*.cpp")
+    objects = [folder / f"{source.stem}.o" for source in sources]
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda s, o: compile_for_aarch64(s, "-c", "-o", o), sources, objects))
+    subprocess.run([COMPILER, "-static", "-o", folder / "calls", *objects], check=True)
+    return folder / "calls"
+
+
+class Call:
+    """One call: its input, and the reference's results."""
+
+    def __init__(self, x, group_size, scale_format, int8=False, silu_and_mul=False, eps=1e-10):
+        f = scale_format
+        self.name = f"{x.dtype} {f} {group_size=} {int8=} {silu_and_mul=}"
+        options = {"eps": eps, "backend": "reference"}
+        if int8:
+            self.q, self.s = ptgq.per_token_group_quant_int8(x, group_size, **options)
+        else:
+            name = "silu_and_mul_per_token_group_quant_fp8" if silu_and_mul else ""
+            function = getattr(ptgq, name or "per_token_group_quant_fp8")
+            self.q, self.s = function(x, group_size, scale_format=f, **options)
+        self.memory = memory(self.s, f)
+        types = (TYPES.index(tensor.dtype) for tensor in (x, self.q, self.s))
+        shapes = (*x.shape, *self.q.shape, *self.s.shape, *self.s.stride())
+        x_bytes = x.view(torch.uint8).numpy().tobytes()
+        lengths = (len(x_bytes), len(self.memory))
+        flags = (f.column_major, f.power_of_two, f.tma_aligned, silu_and_mul)
+        fields = (*types, *shapes, *lengths, group_size, *flags)
+        self.sent = struct.pack("<18qd", *map(int, fields), eps) + x_bytes
+
+    def check(self, output):
+        """Compare the results at the start of the output; return what is behind them."""
+        split = self.q.numel(), self.q.numel() + len(self.memory)
+        q, s = output[: split[0]], output[split[0] : split[1]]
+        assert s == self.memory.numpy().tobytes(), f"s: {self.name}"
+        assert q == self.q.view(torch.uint8).numpy().tobytes(), f"q: {self.name}"
+        return output[split[1] :]
+
+
+def calls_of_every_format():
+    for dtype, (hidden_dim, group_size) in product(DTYPES, ((768, 128), (320, 64), (96, 3))):
+        x = hard_input(37, hidden_dim, group_size, dtype)
+        fused = hard_input(37, 2 * hidden_dim, group_size, dtype)
+        yield Call(x, group_size, scales.scale_format(), int8=True)
+        for f in FORMATS.values():
+            if not f.per_batch:
+                yield Call(x, group_size, f)
+                yield Call(fused, group_size, f, silu_and_mul=True)
+
+
+def calls_of_pairs():
+    """Of some absmaxes, every value of their groups; expected is integer arithmetic's result."""
+    for fmt, form in product(one_a_rule(PROVEN), (oracle.BFLOAT16, oracle.FLOAT16)):
+        f = scales.scale_format(False, fmt.power_of_two)
+        for absmaxes in pairs.blocks(form, 8, 701):
+            block = pairs.Block(form, absmaxes, 128, "cpu")
+            call = Call(block.x, 128, f, int8=fmt.codes is oracle.INT8)
+            call.q, bits = block.expected(fmt, 1e-10)
+            expected = fmt.expected_scales(bits, block.groups).contiguous()
+            call.memory = expected.view(torch.uint8).flatten()
+            yield call
+
+
+# One test: each would compile.
+def test_calls_return_the_bytes_of_the_reference(tmp_path):
+    calls = [*calls_of_every_format(), *calls_of_pairs()]
+    assert sum(call.q.numel() for call in calls) > 5_000_000
+    program = build_program(tmp_path)
+    sent = b"".join(call.sent for call in calls)
+    done = subprocess.run([EMULATOR, program], input=sent, capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()
+    output = done.stdout
+    for call in calls:
+        output = call.check(output)
+    assert output == b""
+
+
+def test_all_of_the_library_compiles(tmp_path):
+    sources = [ROOT / "csrc" / f"{name}.cpp" for name in ("module", "op", "tensors")]
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda source: compile_for_aarch64(source, "-fsyntax-only"), sources))
