@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from covering_design import superfluous
 
 # At the end: an installed ptgq is tested, not the folder of that name.
 sys.path.append(str(Path(__file__).resolve().parents[1]))
@@ -18,13 +19,18 @@ import asv_plugins  # noqa: F401
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 HAS_GPU = torch.cuda.is_available()
+TRITON = ("triton", "cpu")
 if not HAS_GPU:
     # Before triton is imported: its kernels then run on CPU tensors.
     os.environ["TRITON_INTERPRET"] = "1"
 
 
-def pytest_collection_modifyitems(items):
+def pytest_collection_modifyitems(config, items):
     """Skip what needs a device where there is none, and what takes gigabytes unless asked for."""
+    if not HAS_GPU and not os.environ.get("PTGQ_EVERY_CASE"):
+        dropped = superfluous(items, backend_on=TRITON)
+        config.hook.pytest_deselected(items=[item for item in items if item in dropped])
+        items[:] = [item for item in items if item not in dropped]
     if not os.environ.get("PTGQ_LARGE"):
         skip = pytest.mark.skip(reason="takes gigabytes and minutes: PTGQ_LARGE=1")
         for item in items:
@@ -43,7 +49,7 @@ def pytest_collection_modifyitems(items):
         pytest.param(("cuda", "cuda"), marks=pytest.mark.gpu),
         pytest.param(("triton", "cuda"), marks=pytest.mark.gpu),
         pytest.param(
-            ("triton", "cpu"),
+            TRITON,
             marks=pytest.mark.skipif(HAS_GPU, reason="triton runs on the GPU here"),
         ),
         ("cpu", "cpu"),

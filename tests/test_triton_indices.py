@@ -20,10 +20,10 @@ def one_group_is_too_many(monkeypatch):
     monkeypatch.setattr(load("triton"), "_SMALL", 1)
 
 
-@pytest.mark.parametrize("group_size", [64, 96, 8192])
+@pytest.mark.parametrize(("tokens", "group_size"), [((2, 7), 64), ((2, 7), 96), ((1, 3), 8192)])
 @pytest.mark.parametrize("name", SCALE_FORMATS)
-def test_same_bytes(name, group_size):
-    x = random_input((2, 7, 3 * group_size), torch.bfloat16)
+def test_same_bytes(name, tokens, group_size):
+    x = random_input((*tokens, 3 * group_size), torch.bfloat16)
     results = [
         ptgq.per_token_group_quant_fp8(x.to(device), group_size, **SCALE_FORMATS[name], backend=b)
         for b, device in (("triton", DEVICE), ("reference", "cpu"))
