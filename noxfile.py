@@ -6,6 +6,7 @@ import runpy
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import nox
@@ -232,6 +233,23 @@ def compile_all(session):
     options = ("--no-deps", "--no-build-isolation", "--target", str(folder))
     pip_install(session, *options, ".", env=environment)
     session.run("python", "benchmarks/suite/machine_code.py", str(folder / "ptgq" / "_C.so"))
+
+
+@nox.session
+def wheel(session):
+    """Build one wheel for all GPUs from 8.0 on into dist/, without a GPU; say its size."""
+    install(session, project=False)
+    folder = Path(session.create_tmp(), "wheel")
+    shutil.rmtree(folder, ignore_errors=True)
+    environment = {"TORCH_CUDA_ARCH_LIST": ";".join(machine_code()["WHEEL"]), **WITH_CUDA}
+    options = ("--no-deps", "--no-build-isolation", "--quiet", "--wheel-dir", str(folder))
+    start = time.monotonic()
+    session.run("python", "-m", "pip", "wheel", *options, ".", env=environment)
+    minutes = (time.monotonic() - start) / 60
+    (built,) = folder.iterdir()
+    Path("dist").mkdir(exist_ok=True)
+    path = Path(shutil.move(built, Path("dist", built.name)))
+    session.log(f"{path}: {path.stat().st_size / 1e6:.1f} MB in {minutes:.1f} minutes")
 
 
 def tracking(session, *commands):

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.suite import footprint, machine_code
+from ptgq.extension import _runs_on
 
 ROOT = Path(__file__).resolve().parents[1]
 COMPILE = """
@@ -117,6 +118,12 @@ def test_a_file_that_cannot_be_read_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr(subprocess, "run", fail)
     with pytest.raises(RuntimeError, match="not an ELF file"):
         machine_code.kernels(tmp_path / "x")
+
+
+@pytest.mark.parametrize("capability", [*machine_code.CAPABILITIES, "8.7", "11.0", "12.1", "13.0"])
+def test_the_wheel_serves_every_capability(capability):
+    major, minor = map(int, capability.split("."))
+    assert any(_runs_on(architecture, (major, minor)) for architecture in machine_code.WHEEL)
 
 
 @pytest.mark.skipif(machine_code.cuobjdump() is None, reason="there is no cuobjdump here")

@@ -12,6 +12,11 @@ from pathlib import Path
 
 # The compute capabilities that all code is compiled for by tests and tasks, on any machine.
 CAPABILITIES = ("8.0", "8.6", "8.9", "9.0", "10.0", "10.3", "12.0")
+# What one wheel for all of them holds. Code for x.y runs on each later x.z: 8.0 serves 8.6 and 8.7,
+# 10.0 serves 10.3, 12.0 serves 12.1; 8.9 has the instruction for E4M3, which 8.0 has not. 11.0 and
+# what comes after 12 compile the PTX when they load it.
+WHEEL = ("8.0", "8.9", "9.0", "10.0+PTX", "12.0")
+
 METRICS = ("registers", "spill_bytes", "stack_bytes", "shared_bytes", "instructions")
 
 # Bytes a thread stores with one STL (store to local memory, where registers are spilled to).
