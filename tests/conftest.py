@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shlex
+import shutil
 import sys
 from pathlib import Path
 
@@ -84,6 +86,29 @@ def chromium():
 
     with browser.launch() as started:
         yield started
+
+
+@pytest.fixture(scope="session")
+def session_folder(tmp_path_factory):
+    """A folder that pytest's workers share."""
+    folder = tmp_path_factory.getbasetemp()
+    return folder.parent if os.environ.get("PYTEST_XDIST_WORKER") else folder
+
+
+@pytest.fixture
+def cached_compiler(session_folder, monkeypatch):
+    """Let builds compile equal code once a session; without a compiler nothing is changed."""
+    compiler = shutil.which(os.environ.get("CXX", "c++"))
+    if compiler is None:
+        return
+    folder = session_folder / "objects"
+    folder.mkdir(exist_ok=True)
+    program = folder / f"c++-{os.getpid()}"
+    script = Path(__file__).with_name("compiler_cache.py")
+    call = shlex.join([sys.executable, str(script), str(folder), compiler])
+    program.write_text(f'#!/bin/sh\nexec {call} "$@"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("CXX", str(program))
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ def git(folder, *arguments):
 
 
 @pytest.fixture
-def clone(tmp_path):
+def clone(tmp_path, cached_compiler):
     """A clone of HEAD, followed by a commit whose library is larger."""
     if not (ROOT / ".git").exists():
         pytest.skip("this is no git checkout: there are no commits to build")
@@ -40,7 +40,7 @@ def clone(tmp_path):
     # Only what is measured here is published: a shallow clone lacks the stored results' commits.
     for results in (folder / "results").glob("*/"):
         shutil.rmtree(results)
-    with (folder / "csrc/cpu.cpp").open("a") as file:
+    with (folder / "csrc/check.cpp").open("a") as file:
         file.write('extern "C" __attribute__((used)) const char planted[100000] = {1};\n')
     git(folder, "commit", "-qam", "Planted: 100 kB more")
     return folder
