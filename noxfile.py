@@ -133,7 +133,7 @@ def tests(session):
     """Run the tests: [PYTEST ARGUMENTS]."""
     install(session)
     # Not python -m pytest: that would test the folder ptgq, not the installed package.
-    session.run("pytest", "-n", "auto", *session.posargs)
+    session.run("pytest", "-n", "auto", "--dist", "worksteal", *session.posargs)
 
 
 @nox.session

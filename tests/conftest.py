@@ -22,6 +22,8 @@ import asv_plugins  # noqa: F401
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 HAS_GPU = torch.cuda.is_available()
 TRITON = ("triton", "cpu")
+# Files of tests that build, from the longest: workers that start them last would end last.
+LONGEST = ("test_end_to_end.py", "test_wheel.py", "test_asv_environment.py")
 if not HAS_GPU:
     # Before triton is imported: its kernels then run on CPU tensors.
     os.environ["TRITON_INTERPRET"] = "1"
@@ -29,6 +31,8 @@ if not HAS_GPU:
 
 def pytest_collection_modifyitems(config, items):
     """Skip what needs a device where there is none, and what takes gigabytes unless asked for."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: [*LONGEST, item.path.name].index(item.path.name))
     if not HAS_GPU and not os.environ.get("PTGQ_EVERY_CASE"):
         dropped = superfluous(items, backend_on=TRITON)
         config.hook.pytest_deselected(items=[item for item in items if item in dropped])
