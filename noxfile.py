@@ -160,6 +160,13 @@ def oldest_triton(session):
 
 
 @nox.session
+def mutate(session):
+    """Plant faults and see that the tests find each: [PATTERN ...]."""
+    install(session, project=False)
+    session.run("python", "tests/mutation", *session.posargs)
+
+
+@nox.session
 def prove(session):
     """Prove the backends' bytes against integer arithmetic: [PROOFS ARGUMENTS]."""
     install(session)

@@ -1,0 +1,135 @@
+"""Mutation testing: plant faults, one at a time, and see that the tests find each.
+
+``python tests/mutation [PATTERN ...]``, regular expressions; without one, all. A fault of ``csrc``
+or ``setup.py`` costs a build. Status 0: all were found, 1: some were not, 2: the tests fail without
+a fault, or a fault's text is not there any more.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from mutants import MUTANTS, Mutant
+
+ROOT = Path(__file__).resolve().parents[2]
+IGNORED = (".nox", ".venv", ".asv", "build", "results", "*.so", "*.egg-info", "__pycache__")
+
+
+class Copy:
+    """The project in a folder of its own, with what is built of it beside."""
+
+    def __init__(self, folder: Path):
+        self.source, self.installed = folder / "source", folder / "installed"
+        self.environment = {**os.environ, "PYTHONPATH": str(self.installed)}
+        if not torch.cuda.is_available():
+            self.environment["PTGQ_CUDA"] = "0"
+        shutil.copytree(ROOT, self.source, ignore=shutil.ignore_patterns(*IGNORED, ".git"))
+        # Tests that build the project's own commits need some.
+        identity = ("-c", "user.name=t", "-c", "user.email=t@example.org")
+        for arguments in (("init", "-qb", "main"), ("add", "-A")):
+            self.git(*arguments)
+        self.git(*identity, "commit", "-qm", "Unchanged")
+        objects = folder / "objects"
+        objects.mkdir()
+        compiler = folder / "c++"
+        cache = (sys.executable, str(ROOT / "tests/compiler_cache.py"), str(objects))
+        call = shlex.join([*cache, os.environ.get("CXX", "c++")])
+        compiler.write_text(f'#!/bin/sh\nexec {call} "$@"\n')
+        compiler.chmod(0o755)
+        self.environment["CXX"] = str(compiler)
+
+    def git(self, *arguments: str) -> None:
+        """Run git in the copy."""
+        subprocess.run(["git", *arguments], cwd=self.source, check=True)
+
+    def build(self) -> None:
+        """Build and install what is in the copy."""
+        shutil.rmtree(self.installed, ignore_errors=True)
+        options = ("--no-deps", "--no-build-isolation", "--quiet", "--target", str(self.installed))
+        command = [sys.executable, "-m", "pip", "install", *options, "."]
+        subprocess.run(command, cwd=self.source, env=self.environment, check=True)
+
+    def write(self, file: str, text: str) -> None:
+        """Replace a file, in what is installed, too."""
+        (self.source / file).write_text(text)
+        self.git("-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-qam", "Changed")
+        if file.startswith("csrc/") or file == "setup.py":
+            self.build()
+        elif file.startswith("ptgq/"):
+            (self.installed / file).write_text(text)
+
+    def test(self, arguments: str) -> tuple[int, str]:
+        """Run pytest until something fails; return its status and what failed."""
+        pytest = str(Path(sys.executable).with_name("pytest"))
+        command = [pytest, "-x", "-q", "--no-header", "-p", "no:cacheprovider"]
+        done = subprocess.run(
+            [*command, *shlex.split(arguments)],
+            cwd=self.source,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+        )
+        failed = re.search(r"^(?:FAILED|ERROR) (.+?)(?: - |$)", done.stdout, re.MULTILINE)
+        if done.returncode > 1:
+            print(done.stdout, done.stderr, file=sys.stderr)
+        return done.returncode, failed[1] if failed else "nothing"
+
+
+def finder(copy: Copy, mutant: Mutant) -> str | None:
+    """Return the test that finds a fault, or None."""
+    path = copy.source / mutant.file
+    right = path.read_text()
+    copy.write(mutant.file, right.replace(mutant.old, mutant.new))
+    try:
+        for tests in (mutant.tests, ""):
+            status, failed = copy.test(tests)
+            if status:
+                return failed
+        return None
+    finally:
+        copy.write(mutant.file, right)
+
+
+def main(patterns: Sequence[str]) -> int:
+    """Plant what matches; print the test that found it."""
+    wanted = {
+        name: mutant
+        for name, mutant in MUTANTS.items()
+        if any(re.search(pattern, name) for pattern in patterns or [""])
+        and (torch.cuda.is_available() or not mutant.gpu)
+    }
+    for name, mutant in wanted.items():
+        if (ROOT / mutant.file).read_text().count(mutant.old) != 1:
+            print(f"{name}: its text is not once in {mutant.file}: {mutant.old}", file=sys.stderr)
+            return 2
+    lost = []
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Copy(Path(folder))
+        copy.build()
+        for tests in dict.fromkeys(mutant.tests for mutant in wanted.values()):
+            status, failed = copy.test(tests)
+            if status:
+                print(f"{failed} fails without a fault: {tests}", file=sys.stderr)
+                return 2
+        for name, mutant in wanted.items():
+            begin = time.monotonic()
+            found = finder(copy, mutant)
+            print(f"{name}: {found or 'NOT FOUND'}, {time.monotonic() - begin:.0f} s", flush=True)
+            if found is None:
+                lost.append(name)
+    print(f"{len(wanted) - len(lost)} of {len(wanted)} were found")
+    return 1 if lost else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
