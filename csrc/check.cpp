@@ -106,8 +106,7 @@ Problem check_input(const TensorView& x, const Options& options) {
   p.num_tokens = hidden_dim == 0 ? 0 : 1;
   for (int64_t i = 0; i + 1 < x.dim; ++i) p.num_tokens *= x.sizes[i];
   const bool packed = p.num_tokens == 0 || is_contiguous(x);
-  require(packed || (x.dim == 2 && (x.strides[1] == 1 || row == 1)),
-          "x must be contiguous, or two-dimensional with contiguous rows");
+  require(packed || (x.dim == 2 && (x.strides[1] == 1 || row == 1)), "x must have contiguous rows");
   require(p.num_tokens == 0 || is_aligned(x, p.x_type == InputType::kFloat32 ? 4 : 2),
           "x must be aligned to its elements");
   // Not `eps < ...`: NaN must fail. The bound keeps eps / 448 and its residuals normal.

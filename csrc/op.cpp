@@ -3,6 +3,7 @@
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
 #include <torch/csrc/stable/accelerator.h>
 #include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 #include <torch/headeronly/core/ScalarType.h>
 #include <torch/headeronly/util/Exception.h>
@@ -74,9 +75,19 @@ void announce_write(const char* name, const Tensor& t) {
                 name + " is one of them");
 }
 
-Problem problem(const Tensor& x, const Tensor& q, const Tensor& s, const Options& options) {
-  const TensorView x_view = view(x, const_cast<void*>(x.const_data_ptr()));
-  const Problem p = check_outputs(check_input(x_view, options), options, x_view,
+TensorView view_input(const Tensor& x) { return view(x, const_cast<void*>(x.const_data_ptr())); }
+
+// Of more than two dimensions, rows with one stride are viewed, others copied.
+Tensor rows_of(const Tensor& x) {
+  const int64_t last = x.dim() - 1;
+  if (last < 2 || x.is_contiguous() || (x.stride(last) != 1 && x.size(last) != 1)) return x;
+  const int64_t shape[] = {x.numel() / x.size(last), x.size(last)};
+  return torch::stable::reshape(x, {shape, 2});
+}
+
+Problem problem(const Tensor& x, const Tensor& rows, const Tensor& q, const Tensor& s,
+                const Options& options) {
+  const Problem p = check_outputs(check_input(view_input(rows), options), options, view_input(x),
                                   view(q, q.mutable_data_ptr()), view(s, s.mutable_data_ptr()));
   if (options.tma_aligned_scales && p.num_tokens > 0) check_padding(s, p);
   // Of the two, s may require gradients: where it is refused, q is not counted either.
@@ -89,7 +100,8 @@ template <bool kSiluAndMul>
 void on_cpu(const Tensor& x, const Tensor& q, const Tensor& s, int64_t group_size, double eps,
             bool column_major_scales, bool use_ue8m0, bool tma_aligned_scales,
             bool per_batch_scales) {
-  quantize_cpu(problem(x, q, s,
+  const Tensor rows = rows_of(x);
+  quantize_cpu(problem(x, rows, q, s,
                        {group_size, eps, column_major_scales, use_ue8m0, tma_aligned_scales,
                         per_batch_scales, kSiluAndMul}));
 }
@@ -99,7 +111,8 @@ template <bool kSiluAndMul>
 void on_cuda(const Tensor& x, const Tensor& q, const Tensor& s, int64_t group_size, double eps,
              bool column_major_scales, bool use_ue8m0, bool tma_aligned_scales,
              bool per_batch_scales) {
-  const Problem p = problem(x, q, s,
+  const Tensor rows = rows_of(x);
+  const Problem p = problem(x, rows, q, s,
                             {group_size, eps, column_major_scales, use_ue8m0, tma_aligned_scales,
                              per_batch_scales, kSiluAndMul});
   const int device = x.get_device_index();

@@ -9,7 +9,14 @@ from torch.compiler import is_dynamo_compiling
 
 from ptgq import scales
 from ptgq.arguments import check_aligned, check_eps, check_out
-from ptgq.backends import Backend, check_backend, choose_backend, quantize, quantize_directly
+from ptgq.backends import (
+    Backend,
+    check_backend,
+    choose_backend,
+    is_eager,
+    quantize,
+    quantize_directly,
+)
 from ptgq.scales import ScaleFormat
 from ptgq.scales.formats import check_format
 from ptgq.scales.layouts import allocate, shape_of
@@ -199,7 +206,7 @@ def dequantize(
         raise ValueError(f"s must have shape {shape}, got {tuple(s.shape)}")
     if s.device != q.device:
         raise ValueError(f"s must be on q's device {q.device}, got {s.device}")
-    if q.numel() == 0:
+    if num_groups == 0:
         return q.to(dtype)
     groups = q.float().unflatten(-1, (num_groups, group_size))
     return (groups * scales.to_float32(s, num_groups).unsqueeze(-1)).flatten(-2).to(dtype)
@@ -256,16 +263,10 @@ def _quantize(
         s = allocate(shape, scale_format, x.device)
     else:
         q, s = check_out(out, x, q_shape, q_dtype, shape, scale_format)
-    if x.numel() == 0 or x.is_meta:
+    # Where the number of rows may be data, nothing depends on it: the ops take no rows, too.
+    if x.is_meta or x.shape[-1] == 0 or (is_eager(x) and x.numel() == 0):
         return q, s
 
     op = "silu_and_mul_per_token_group_quant" if silu_and_mul else "per_token_group_quant"
-    if x.is_contiguous():
-        quantize(chosen, x, q, s, group_size, eps, scale_format, op)
-    else:
-        # Rows with one stride between them are viewed, others copied.
-        rows = x.resolve_neg().reshape(-1, x.shape[-1])
-        q_rows = q.view(-1, q.shape[-1])
-        s_rows = s if scale_format.per_batch else s.view(-1, s.shape[-1])
-        quantize(chosen, rows, q_rows, s_rows, group_size, eps, scale_format, op)
+    quantize(chosen, x, q, s, group_size, eps, scale_format, op)
     return q, s

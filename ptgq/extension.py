@@ -31,7 +31,8 @@ from typing import Any
 import torch
 from torch.utils._device import DeviceContext
 
-from ptgq.scales import check_memory, scale_format
+from ptgq.scales import check_memory, has_strides, scale_format, scale_shape, scale_strides
+from ptgq.values import check_group_size
 
 # q is float8_e4m3fn (or its bytes as uint8) or int8; s is float32, int32 or float8_e8m0fnu (or its
 # bytes), its leading dimensions those of x where per_batch_scales tells batches by them. Padding of
@@ -47,6 +48,15 @@ _SCHEMA = (
 
 def _fake(*args: object) -> None:
     """Shapes are the caller's: the ops write into tensors that exist."""
+
+
+def rows_of(x: torch.Tensor) -> torch.Tensor:
+    """Return what the backends written in Python take: `x`, or it as ``[num_tokens, hidden_dim]``.
+
+    Rows with one stride between them are viewed, others copied, negated views, too.
+    """
+    x = x.resolve_neg()
+    return x if x.is_contiguous() else x.reshape(-1, x.shape[-1])
 
 
 def _register(name: str) -> None:
@@ -72,10 +82,25 @@ def _register_python_backend(op: str, backend: str) -> None:
         scales = scale_format(column_major_scales, use_ue8m0, s.dtype, tma_aligned_scales)
         if per_batch_scales:
             scales = replace(scales, per_batch=True)
+        hidden_dim = x.shape[-1] // (2 if op.startswith("silu") else 1)
+        q_shape = *x.shape[:-1], hidden_dim
+        check_group_size(group_size, q_shape, "q")
+        s_shape = scale_shape(q_shape, group_size, scales)
+        if (q.shape, s.shape) != (q_shape, s_shape):
+            raise ValueError(
+                f"q and s must have shapes {q_shape} and {s_shape}, "
+                f"got {tuple(q.shape)} and {tuple(s.shape)}"
+            )
+        if not (q.is_contiguous() and has_strides(s, scale_strides(s_shape, scales))):
+            raise ValueError(
+                f"q must be contiguous and s {scales.layout}, got strides {q.stride()} and "
+                f"{s.stride()}"
+            )
         if scales.tma_aligned:
             check_memory(s, scales)
         announce_writes(q, s)
-        getattr(module, op)(x, q, s, group_size, eps, scales)
+        if x.numel() > 0:
+            getattr(module, op)(rows_of(x), q, s, group_size, eps, scales)
 
     _register(f"ptgq::{op}_{backend}")
     torch.library.impl(f"ptgq::{op}_{backend}", "CompositeExplicitAutograd", run)

@@ -205,6 +205,20 @@ def test_minus_zero_keeps_its_sign(backend_on):
     assert bits(q)[0, :2].tolist() == [0x80, 0x7E]
 
 
+@pytest.mark.parametrize("view", [lambda x: x, lambda x: x[:, :64]], ids=["whole", "rows"])
+def test_negated_views(backend_on, view):
+    backend, device = backend_on
+    x = random_input((4, 128), torch.float32)
+    for function in (
+        ptgq.per_token_group_quant_fp8,
+        ptgq.silu_and_mul_per_token_group_quant_fp8,
+        ptgq.per_token_group_quant_int8,
+    ):
+        negated = view(torch._neg_view(x.to(device)))
+        actual = function(negated, 32, backend=backend)
+        assert_same_results(actual, function(view(-x), 32, backend="reference"))
+
+
 def test_input_is_left_alone(backend_on):
     backend, device = backend_on
     x = hard_input(16, 256, 64, torch.bfloat16).to(device)

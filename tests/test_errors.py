@@ -56,7 +56,7 @@ def test_meta_tensors_give_shapes():
         ({"group_size": 0}, "group_size must divide"),
         ({"group_size": 100}, "group_size must divide"),
         ({"eps": math.nan}, "eps must lie between"),
-        ({"x": X.unflatten(0, (2, 2)).transpose(0, 1)}, "x must be contiguous, or two-dim"),
+        ({"x": X.t().contiguous().t()}, "x must have contiguous rows"),
     ],
 )
 def test_the_op_itself_refuses(change, message):
@@ -71,3 +71,33 @@ def test_the_op_itself_refuses(change, message):
     }
     with pytest.raises(RuntimeError, match=message):
         torch.ops.ptgq.per_token_group_quant(**{**arguments, **change})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"q": Q[:3]}, r"q and s must have shapes \(4, 256\) and \(4, 2\), got \(3, 256\)"),
+        ({"q": Q.t().contiguous().t()}, "q must be contiguous"),
+        ({"s": S[:, :1]}, "q and s must have shapes"),
+        ({"s": S.t().contiguous().t()}, "s row_major, got strides"),
+        ({"column_major_scales": True}, "s column_major, got strides"),
+        ({"group_size": 0}, "group_size must be at least 1"),
+        ({"group_size": 100}, "group_size must divide"),
+    ],
+)
+def test_the_ops_of_python_backends_refuse(change, message):
+    arguments = {
+        "x": X,
+        "q": torch.zeros_like(Q),
+        "s": torch.zeros_like(S),
+        "group_size": 128,
+        "eps": 1e-10,
+        "column_major_scales": False,
+        "use_ue8m0": False,
+    }
+    for backend in ("triton", "reference"):
+        op = getattr(torch.ops.ptgq, f"per_token_group_quant_{backend}")
+        with pytest.raises(ValueError, match=message):
+            op(**{**arguments, **change})
+    assert not arguments["q"].view(torch.uint8).any()
+    assert not arguments["s"].any()

@@ -196,6 +196,11 @@ def quantize_directly(
     )
 
 
+def is_eager(x: torch.Tensor) -> bool:
+    """Whether a call works on values, with sizes that are known, and nothing traces it."""
+    return type(x) is torch.Tensor and not torch.compiler.is_compiling()
+
+
 def quantize(
     backend: str,
     x: torch.Tensor,
@@ -207,12 +212,11 @@ def quantize(
     op: str = "per_token_group_quant",
 ) -> None:
     """Run `op` of `backend`: eagerly, or as registered in a graph and on fake tensors."""
-    in_eager = type(x) is torch.Tensor and not torch.compiler.is_compiling()
-    if in_eager and backend in ("triton", "reference"):
-        getattr(load(backend), op)(x, q, s, group_size, eps, scale_format)
+    if is_eager(x) and backend in ("triton", "reference"):
+        getattr(load(backend), op)(extension.rows_of(x), q, s, group_size, eps, scale_format)
         extension.increment_version((q, s))
         return
-    if not in_eager:
+    if not is_eager(x):
         # As bytes: torch's compiler can't functionalize a mutation of float8_e8m0fnu.
         q, s = as_bytes(q), as_bytes(s)
     run = getattr(torch.ops.ptgq, op + _OPS[backend])
