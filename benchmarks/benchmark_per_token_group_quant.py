@@ -13,12 +13,9 @@ import sys
 from collections.abc import Callable, Sequence
 
 import torch
-from tqdm import tqdm
-
-from ptgq.backends import BACKENDS, why_unavailable
-from ptgq.measure import clocks, machine, rotation, timers
-from ptgq.measure.agreement import check_agreement
-from ptgq.measure.workloads import (
+from measure import clocks, machine, rotation, timers
+from measure.agreement import check_agreement
+from measure.workloads import (
     DTYPES,
     GROUP_SIZES,
     SCALE_FORMATS,
@@ -28,6 +25,9 @@ from ptgq.measure.workloads import (
     Workload,
     workloads,
 )
+from tqdm import tqdm
+
+from ptgq.backends import BACKENDS, why_unavailable
 
 LABELS = {"cuda": "CUDA", "triton": "Triton", "cpu": "CPU", "reference": "Reference"}
 PRESETS = {"seed": SEED_SHAPES, "serving": SERVING_SHAPES, "limits": ()}

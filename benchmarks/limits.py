@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import limits_measure
 import torch
+from measure import machine
 
 from ptgq.backends import why_unavailable
-from ptgq.measure import machine
 
 
 @dataclass(frozen=True)

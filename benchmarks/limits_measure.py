@@ -16,11 +16,9 @@ from functools import partial
 from unittest.mock import patch
 
 import torch
-
-from ptgq import extension
-from ptgq.measure import clocks, rotation, timers
-from ptgq.measure.agreement import check_agreement
-from ptgq.measure.workloads import (
+from measure import clocks, rotation, timers
+from measure.agreement import check_agreement
+from measure.workloads import (
     SCALE_FORMATS,
     SEED,
     SEED_SCALE_FORMATS,
@@ -28,6 +26,8 @@ from ptgq.measure.workloads import (
     Workload,
     workloads,
 )
+
+from ptgq import extension
 
 Values = dict[str, dict[str, float]]
 

@@ -67,22 +67,6 @@ def backend_on(request):
     return request.param
 
 
-@pytest.fixture(autouse=True)
-def installed_measure():
-    """Take back what the asv suite loads: ``ptgq.measure`` of the tree, over the installed one."""
-
-    def loaded():
-        return {name: sys.modules[name] for name in sys.modules if name.startswith("ptgq.measure")}
-
-    before = loaded()
-    yield
-    if before and loaded().get("ptgq.measure") is not before["ptgq.measure"]:
-        for name in loaded():
-            del sys.modules[name]
-        sys.modules.update(before)
-        sys.modules["ptgq"].measure = before["ptgq.measure"]
-
-
 @pytest.fixture(scope="session")
 def chromium():
     """Chromium: one a session, as its driver allows no second."""

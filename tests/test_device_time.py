@@ -7,6 +7,7 @@ import math
 from types import SimpleNamespace
 
 import pytest
+from measure.timers import sample
 
 from benchmarks.suite import (
     call_latency,
@@ -16,7 +17,6 @@ from benchmarks.suite import (
     device_time,
     kernel_time,
 )
-from ptgq.measure.timers import sample
 
 SEED = device_time.measure_seed
 SERVING = device_time.measure_serving

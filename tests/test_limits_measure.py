@@ -7,9 +7,8 @@ import subprocess
 
 import pytest
 import torch
-
-from ptgq.measure import rotation, timers
-from ptgq.measure.workloads import Workload
+from measure import rotation, timers
+from measure.workloads import Workload
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ import random
 
 import pytest
 import torch
+from measure import clocks, machine, rotation, timers
+from measure.workloads import SCALE_FORMATS, SEED, SERVING, SERVING_SHAPES, Workload, workloads
 
-from ptgq.measure import clocks, machine, rotation, timers
-from ptgq.measure.workloads import SCALE_FORMATS, SEED, SERVING, SERVING_SHAPES, Workload, workloads
 from ptgq.scales import memory_of, scale_format
 
 

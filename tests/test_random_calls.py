@@ -6,11 +6,11 @@ import random
 
 import pytest
 import torch
+from measure.workloads import SCALE_FORMATS
 from numeric import assert_same_bytes, assert_same_results
 from values import DTYPES, hard_input, random_input
 
 import ptgq
-from ptgq.measure.workloads import SCALE_FORMATS
 from ptgq.scales import memory_of, scale_format
 
 DEVICES = (

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from measure.workloads import SCALE_FORMATS
 from numeric import assert_same_bytes, assert_same_results
 from values import random_input
 
 import ptgq
 from ptgq.backends import load
-from ptgq.measure.workloads import SCALE_FORMATS
 from ptgq.scales import memory_of, scale_format
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"

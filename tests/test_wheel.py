@@ -119,7 +119,7 @@ def test_the_library_knows_its_commit(tmp_path):
     source, head = committed_source(tmp_path)
     # As under a hook of another repository.
     wheel = build(source, {"PTGQ_CUDA": "0", "GIT_DIR": str(tmp_path / "no-such-repository")})
-    code = "from ptgq.measure import machine; print(machine.commit())"
+    code = "from ptgq import extension; print(extension.commit)"
     assert run_installed(wheel, tmp_path, code).strip() == head[:10]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 from pathlib import Path
@@ -16,12 +15,9 @@ def facts() -> dict[str, str]:
     """Return the facts of this machine, ``none`` where it lacks a thing."""
     import torch
 
-    # By its path: through its package, the working tree's library would have to load first.
-    path = Path("ptgq/measure/machine.py")
-    spec = importlib.util.spec_from_file_location("machine_facts", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    described = module.describe("cuda" if torch.cuda.is_available() else "cpu")
+    from benchmarks.measure.machine import describe
+
+    described = describe("cuda" if torch.cuda.is_available() else "cpu")
     defaults = Machine.get_defaults()
     # The kernel's release, without what its builder appended.
     defaults["os"] = re.sub(r"(\d+\.\d+)\S*", r"\1", defaults["os"])

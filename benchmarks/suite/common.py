@@ -1,9 +1,7 @@
 """What the suite's files share: parameters, the form of results, and the code that measures.
 
 asv takes the benchmarks from the working tree and the project from the commit under test, so this
-runs against every commit. ``ptgq.measure`` is part of the benchmarks in that sense: it is loaded
-from the working tree too, under its own name, over the commit's (or where the commit has none).
-All commits are so measured by the same code.
+runs against every commit, and all commits are measured by the same code.
 
 Nothing here imports torch or ptgq before a benchmark runs: asv imports these files in every
 process, and most processes only look a value up.
@@ -16,12 +14,8 @@ import importlib
 import importlib.util
 import math
 import os
-import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
-
-ROOT = Path(__file__).resolve().parents[2]
 
 BACKENDS = ("cuda", "triton", "cpu", "reference")
 FORMATS = {
@@ -145,24 +139,12 @@ def ratio(one: object, other: object) -> object:
 
 
 def measuring(module: str):
-    """Return the working tree's ``ptgq.measure.<module>``, which calls the installed ``ptgq``."""
-    package = sys.modules.get("ptgq.measure")
-    source = ROOT / "ptgq/measure"
-    if package is None or Path(package.__file__).parent != source:
-        for name in [name for name in sys.modules if name.startswith("ptgq.measure")]:
-            del sys.modules[name]
-        spec = importlib.util.spec_from_file_location(
-            "ptgq.measure", source / "__init__.py", submodule_search_locations=[str(source)]
-        )
-        package = importlib.util.module_from_spec(spec)
-        sys.modules["ptgq.measure"] = package
-        spec.loader.exec_module(package)
-        importlib.import_module("ptgq").measure = package
-    return importlib.import_module(f"ptgq.measure.{module}")
+    """Return ``measure.<module>`` of the working tree, which calls the installed ``ptgq``."""
+    return importlib.import_module(f"measure.{module}")
 
 
 def workload(tokens: int, hidden: int, group: int, scale_format: str):
-    """Return the :class:`ptgq.measure.workloads.Workload` of a combination of parameters."""
+    """Return the :class:`measure.workloads.Workload` of a combination of parameters."""
     return measuring("workloads").Workload(tokens, hidden, group, **FORMATS[scale_format])
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 import ptgq
-from ptgq.measure.workloads import Workload
+from measure.workloads import Workload
 
 
 def differing_bytes(a: torch.Tensor, b: torch.Tensor) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 
 import ptgq
-from ptgq.measure.workloads import Workload
+from measure.workloads import Workload
 
 CACHES = ("cold", "hot")
 # How often the rotation's bytes fill the L2 cache when it must not serve them.

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from ptgq.measure.clocks import Clock
+from measure.clocks import Clock
 
 Call = Callable[[], object]
 Timer = Callable[[], float]

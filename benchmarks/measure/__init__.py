@@ -1,0 +1,4 @@
+"""What the table and the asv suite measure with: workloads, clocks, timers, rotation.
+
+Timers return samples in seconds and no statistics: those are asv's, or the caller's.
+"""

@@ -1,4 +1,0 @@
-"""What the table, the asv suite and users measure with: workloads, clocks, timers, rotation.
-
-Timers return samples in seconds and no statistics: those are asv's, or the caller's.
-"""
