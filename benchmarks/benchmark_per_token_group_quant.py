@@ -16,11 +16,11 @@ import torch
 from measure import clocks, machine, rotation, timers
 from measure.agreement import check_agreement
 from measure.workloads import (
+    DEFAULT_SCALE_FORMATS,
+    DEFAULT_SHAPES,
     DTYPES,
     GROUP_SIZES,
     SCALE_FORMATS,
-    SEED_SCALE_FORMATS,
-    SEED_SHAPES,
     SERVING_SHAPES,
     Workload,
     workloads,
@@ -30,7 +30,7 @@ from tqdm import tqdm
 from ptgq.backends import BACKENDS, why_unavailable
 
 LABELS = {"cuda": "CUDA", "triton": "Triton", "cpu": "CPU", "reference": "Reference"}
-PRESETS = {"seed": SEED_SHAPES, "serving": SERVING_SHAPES, "limits": ()}
+PRESETS = {"default": DEFAULT_SHAPES, "serving": SERVING_SHAPES, "limits": ()}
 
 
 class Parser(argparse.ArgumentParser):
@@ -65,7 +65,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--bench-iters", type=positive, default=100, help="as many are timed")
     add("--device", choices=("cuda", "cpu"), default="cuda")
     add("--backend", choices=BACKENDS, action="append", help="compare these (repeat the option)")
-    add("--preset", choices=PRESETS, default="seed", help=(
+    add("--preset", choices=PRESETS, default="default", help=(
         "which shapes; limits: how far this machine is from the project's bars, a table of its own"
     ))  # fmt: skip
     add("--every", action="store_true", help="limits: all configurations of a row, not the worst")
@@ -119,7 +119,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
                 parser.error(f"argument --group-size: must divide {hidden}, got {group_size}")
     if options.scales and "fp8" not in dtypes:
         parser.error("argument --scales: needs --dtype fp8 or both, got --dtype int8")
-    scale_formats = options.scales or SEED_SCALE_FORMATS
+    scale_formats = options.scales or DEFAULT_SCALE_FORMATS
     options.workloads = workloads(shapes, group_sizes, dtypes, scale_formats)
     return options
 
@@ -193,7 +193,7 @@ def cells(row: dict[str, object], backends: Sequence[str]) -> list[str]:
         f"col_major={row['column_major_scales']!s:<7}ue8m0={row['use_ue8m0']!s:<7}"
         f"dtype={row['dtype']}"
     )
-    if row["scales"] not in SEED_SCALE_FORMATS:
+    if row["scales"] not in DEFAULT_SCALE_FORMATS:
         configuration += f" scales={row['scales']}"
     texts = [f"{configuration:<75}"]
     for name in backends:

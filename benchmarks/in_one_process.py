@@ -43,16 +43,28 @@ def start(folder: str) -> None:
 
 
 def restrict(benchmarks: dict, wanted: dict[str, list[int]]) -> None:
-    """Take few samples, and measure no serving shape that no wanted row has."""
-    common, device_time = (import_module(f"suite.{name}") for name in ("common", "device_time"))
+    """Take few samples, and measure nothing that no wanted row has."""
+    common, call_time, device_time = (
+        import_module(f"suite.{name}") for name in ("common", "call_time", "device_time")
+    )
     common.MOST_SAMPLES = SAMPLES
-    shapes = set()
+    call_time.WANTED, device_time.WANTED = set(), set()
     for name, indices in wanted.items():
+        file, kind, method = name.split(".")
+        family = method.removeprefix("track_")
         combinations = list(itertools.product(*benchmarks[name]._params))
         for index in indices:
-            row = dict(zip(benchmarks[name].param_names, combinations[index], strict=True))
-            shapes.add((row.get("tokens"), row.get("hidden")))
-    device_time.SERVING_SHAPES = [s for s in device_time.SERVING_SHAPES if s in shapes]
+            row = combinations[index]
+            if file == "call_latency":
+                call_time.WANTED.add((family, *row))
+            elif kind == "CallRatio":
+                call_time.WANTED |= {(family, backend, *row) for backend in device_time.BACKENDS}
+            elif file == "cuda_vs_triton":
+                device_time.WANTED |= {(family, backend, *row) for backend in device_time.BACKENDS}
+            elif file in ("kernel_time", "copy_distance"):
+                device_time.WANTED.add((family, *row))
+                if file == "copy_distance":
+                    device_time.WANTED.add((family, "copy", *row[1:]))
 
 
 def attempt(call: Callable[[], object]) -> object:

@@ -59,7 +59,7 @@ ROWS = {
     "large_triton": Row("Triton kernel, 8192 × 2048 and larger", 1.03, "× copy", ("triton",)),
     "medium_triton": Row("Triton kernel, 1024 × 7168", 1.08, "× copy", ("triton",)),
     "small": Row(
-        "CUDA kernel, the seed's shapes, 1 × 7168", 1.60, "× empty kernel", ("cuda", "triton")
+        "CUDA kernel, default shapes, 1 × 7168", 1.60, "× empty kernel", ("cuda", "triton")
     ),
     "odd": Row("odd rows, odd groups a row, per byte", 1.05, "× even neighbour", ("cuda",)),
     "inputs": Row("groups 32, 256, 512; float16, float32; strided", 1.05, "× copy", ("cuda",)),

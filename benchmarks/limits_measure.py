@@ -19,10 +19,10 @@ import torch
 from measure import clocks, rotation, timers
 from measure.agreement import check_agreement
 from measure.workloads import (
+    DEFAULT_SCALE_FORMATS,
+    DEFAULT_SHAPES,
+    DEFAULT_WORKLOADS,
     SCALE_FORMATS,
-    SEED,
-    SEED_SCALE_FORMATS,
-    SEED_SHAPES,
     Workload,
     workloads,
 )
@@ -49,7 +49,7 @@ def describe(workload: Workload) -> str:
     """Name a configuration, what is usual left out."""
     layout = "column" if workload.column_major_scales else "row"
     scales = f"{layout}-major {'UE8M0' if workload.use_ue8m0 else 'float32'}"
-    if workload.scales not in SEED_SCALE_FORMATS:
+    if workload.scales not in DEFAULT_SCALE_FORMATS:
         scales = workload.scales.replace("_", " ")
     text = "SiLU, " if workload.silu_and_mul else ""
     text += f"{workload.tokens} × {workload.hidden}, group {workload.group_size}, "
@@ -132,7 +132,7 @@ def small(available: Sequence[str]) -> Values:
     """Kernels that last little longer than a launch, relative to one that does nothing."""
     found = {}
     launch = empty_kernel()
-    for workload in workloads([*SEED_SHAPES, (1, 7168)]):
+    for workload in workloads([*DEFAULT_SHAPES, (1, 7168)]):
         calls = rotation.workload_calls(workload, "cuda", "cold")
         empty, samples = rounds([replay([launch] * len(calls)), replay(calls)])
         found[describe(workload)] = median_ratio(samples, empty)
@@ -187,7 +187,7 @@ def other(available: Sequence[str]) -> Values:
 
 def formats(available: Sequence[str]) -> Values:
     """Kernels that write the scales of particular consumers."""
-    names = [name for name in SCALE_FORMATS if name not in SEED_SCALE_FORMATS]
+    names = [name for name in SCALE_FORMATS if name not in DEFAULT_SCALE_FORMATS]
     found = workloads([ROWS_OF_7168], (32, 64, 128), ["fp8"], names)
     return of_both("formats", found, available)
 
@@ -196,7 +196,7 @@ def silu(available: Sequence[str]) -> Values:
     """Kernels of the fused SiLU: of the usual and of particular consumers' scales."""
     usual = workloads([ROWS_OF_7168], dtypes=["fp8"], scale_formats=SCALE_FORMATS)
     found = [replace(w, silu_and_mul=True) for w in usual]
-    found += [replace(w, input_dtype=torch.float16) for w in found[: len(SEED_SCALE_FORMATS)]]
+    found += [replace(w, input_dtype=torch.float16) for w in found[: len(DEFAULT_SCALE_FORMATS)]]
     return of_both("silu", found, available)
 
 
@@ -206,10 +206,10 @@ def loop(call: timers.Call) -> timers.Timer:
 
 
 def calls(available: Sequence[str]) -> Values:
-    """Eager calls of the seed's configurations, relative to PyTorch's own smallest op."""
+    """Eager calls of the default configurations, relative to PyTorch's own smallest op."""
     backends = [name for name in ("cuda", "triton") if name in available]
     found: Values = {}
-    for workload in SEED:
+    for workload in DEFAULT_WORKLOADS:
         x, out = workload.make_input("cuda"), workload.make_output("cuda")
         check_agreement(workload, x, [*backends, "reference"])
         to_call = {"abs": partial(torch.abs, x)}

@@ -15,8 +15,8 @@ import synthetic_results
 ROOT = Path(__file__).resolve().parents[1]
 MACHINES = [machine["machine"] for machine in synthetic_results.machines(3)]
 H200, TWO_CORE, HOSTILE = MACHINES
-CALL = "call_latency.CallLatency.track_call"
-KERNEL = "kernel_time.KernelTime.track_seed"
+CALL = "call_latency.CallLatency.track_default_shapes"
+KERNEL = "kernel_time.KernelTime.track_default_shapes"
 ERROR = "accuracy.Accuracy.track_relative_rms_error"
 COMMITS = 6
 

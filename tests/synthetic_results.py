@@ -22,17 +22,13 @@ from asv.results import Results
 from asv.util import write_json
 
 FORMATS = ("fp8_row_float32", "fp8_column_float32", "fp8_row_ue8m0", "fp8_column_ue8m0", "int8")
-SEED = {"tokens": (16, 32, 64), "group": (64, 128), "format": FORMATS}
-SERVING = {
-    "tokens": (1, 16, 128, 1023, 1024, 8192, 32768),
-    "hidden": (2048, 4096, 7168),
-    "group": (64, 128),
-    "format": FORMATS,
-}
+DEFAULT = {"tokens": (16, 32, 64), "group": (64, 128), "format": FORMATS}
+SERVING = {"tokens": (1, 16, 128, 1023, 1024, 8192, 32768), "hidden": (2048, 4096, 7168)}
+VARIANTS = {"tokens": (128, 1024, 8192), "variant": ("deep_gemm_hopper", "silu_and_mul")}
 GPU_BACKENDS = {"backend": ("cuda", "triton")}
 BACKENDS = {"backend": ("cuda", "triton", "cpu", "reference")}
 CPU_BACKENDS = {"backend": ("cpu", "reference")}
-CACHE = {"cache": ("cold", "hot")}
+STATE = {"state": ("produced", "hot", "cold")}
 DATA = {"data": ("normal", "heavy_tailed", "outlier_channels")}
 KERNEL = {"kernel": ("quantize<128, row>", "quantize<128, column>")}
 # Text that must stay text, wherever a page shows it.
@@ -87,7 +83,7 @@ def seconds(backend: str, tokens: int, hidden: int, launch: float) -> float:
 
 
 def hidden_of(values: dict) -> int:
-    """The seed's shapes name their tokens only."""
+    """The default shapes name their tokens only."""
     return values.get("hidden") or {16: 512, 32: 128, 64: 256}.get(values["tokens"], 7168)
 
 
@@ -101,12 +97,17 @@ def differing(values: dict) -> float:
 
 # Name, unit, parameters, value, whether it is counted and not timed.
 BENCHMARKS = (
-    ("call_latency.CallLatency.track_call", "seconds", {**BACKENDS, **SEED}, timed(9e-6), False),
-    ("kernel_time.KernelTime.track_seed", "seconds", {**GPU_BACKENDS, **CACHE, **SEED},
+    ("call_latency.CallLatency.track_default_shapes", "seconds", {**BACKENDS, **DEFAULT},
+     timed(9e-6), False),
+    ("kernel_time.KernelTime.track_default_shapes", "seconds",
+     {**GPU_BACKENDS, **STATE, **DEFAULT},
      timed(9e-7), False),
-    ("cuda_vs_triton.CudaVsTriton.track_call_ratio", "cuda / triton", SEED, lambda v: 0.71, False),
-    ("cuda_vs_triton.CudaVsTriton.track_kernel_ratio", "cuda / triton", SEED, lambda v: 0.7, False),
-    ("copy_distance.DistanceToCopy.track_seed", "time / copy time", {**GPU_BACKENDS, **SEED},
+    ("cuda_vs_triton.CallRatio.track_default_shapes", "cuda / triton", DEFAULT, lambda v: 0.71,
+     False),
+    ("cuda_vs_triton.KernelRatio.track_default_shapes", "cuda / triton", {**STATE, **DEFAULT},
+     lambda v: 0.7, False),
+    ("copy_distance.DistanceToCopy.track_default_shapes", "time / copy time",
+     {**GPU_BACKENDS, **STATE, **DEFAULT},
      lambda v: 1.02 if v["backend"] == "cuda" else 1.4, False),
     ("accuracy.Accuracy.track_relative_rms_error", "relative RMS error",
      {**DATA, "group": (64, 128), "format": FORMATS},
@@ -114,10 +115,13 @@ BENCHMARKS = (
     ("footprint.Library.track_bytes", "bytes", {}, lambda v: 1_859_408.0, True),
     ("footprint.Startup.track_import", "seconds", {}, lambda v: 1.3, False),
     # Above: about 400 series, the ones of the big site.
-    ("kernel_time.KernelTime.track_serving", "seconds", {**GPU_BACKENDS, **CACHE, **SERVING},
-     timed(9e-7), False),
-    ("copy_distance.DistanceToCopy.track_serving", "time / copy time",
-     {**GPU_BACKENDS, **SERVING}, lambda v: 1.02 if v["backend"] == "cuda" else 1.4, False),
+    ("kernel_time.KernelTime.track_serving_shapes", "seconds",
+     {**GPU_BACKENDS, **STATE, **SERVING}, timed(9e-7), False),
+    ("kernel_time.KernelTime.track_variants", "seconds",
+     {**GPU_BACKENDS, **STATE, **VARIANTS}, timed(9e-7), False),
+    ("copy_distance.DistanceToCopy.track_serving_shapes", "time / copy time",
+     {**GPU_BACKENDS, **STATE, **SERVING}, lambda v: 1.02 if v["backend"] == "cuda" else 1.4,
+     False),
     ("accuracy.ByteIdentity.track_differing_bytes", "bytes",
      {**BACKENDS, **DATA, "group": (64, 128), "format": FORMATS}, differing, True),
     ("footprint.Kernels.track_registers", "registers", KERNEL, lambda v: 40.0, True),
@@ -167,7 +171,7 @@ def result(benchmark: tuple, machine: dict, age: int, chance: random.Random) -> 
     values, samples = [], []
     for combination in itertools.product(*params.values()):
         given = dict(zip(params, combination, strict=True))
-        needs_gpu = given.get("backend") in ("cuda", "triton") or "CudaVsTriton" in name
+        needs_gpu = given.get("backend") in ("cuda", "triton") or "cuda_vs_triton" in name
         if needs_gpu and machine["gpu"] == "none":
             values.append(math.nan)
             samples.append(None)

@@ -125,23 +125,25 @@ def test_discovery_finds_the_suite_and_imports_neither_torch_nor_ptgq():
     assert set(found) == {
         "accuracy.Accuracy.track_relative_rms_error",
         "accuracy.ByteIdentity.track_differing_bytes",
-        "call_latency.CallLatency.track_call",
-        "copy_distance.DistanceToCopy.track_seed",
-        "copy_distance.DistanceToCopy.track_serving",
+        "call_latency.CallLatency.track_default_shapes",
+        "call_latency.CallLatency.track_functions",
+        "call_latency.RelativeToAbs.track_default_shapes",
+        "call_latency.RelativeToAbs.track_functions",
+        "cuda_vs_triton.CallRatio.track_default_shapes",
         "cpu_time.CpuTime.track_call",
         "cpu_time.CpuTime.track_copy_ratio",
-        "cuda_vs_triton.CudaVsTriton.track_call_ratio",
-        "cuda_vs_triton.CudaVsTriton.track_kernel_ratio",
         "footprint.Library.track_bytes",
         "footprint.Startup.track_first_call",
         "footprint.Startup.track_import",
-        "kernel_time.KernelTime.track_seed",
-        "kernel_time.KernelTime.track_serving",
         "scale_formats.ScaleBytes.track_differing_bytes",
-        "scale_formats.ScaleFormats.track_kernel",
-        "scale_formats.ScaleFormats.track_to_copy",
-        "scale_formats.SiluAndMul.track_kernel",
-        "scale_formats.SiluAndMul.track_to_copy",
+    } | {
+        f"{reader}.track_{family}"
+        for reader in (
+            "kernel_time.KernelTime",
+            "copy_distance.DistanceToCopy",
+            "cuda_vs_triton.KernelRatio",
+        )
+        for family in ("default_shapes", "serving_shapes", "variants")
     } | {
         f"footprint.{family}.track_{metric}"
         for family in ("Kernels", "TritonKernels")
@@ -155,7 +157,7 @@ def test_discovery_finds_the_suite_and_imports_neither_torch_nor_ptgq():
 def test_files_of_the_suite_are_all_discovered(monkeypatch):
     monkeypatch.setattr(sys, "path", [str(SUITE.parent), *sys.path])
     names = {benchmark.name.partition(".")[0] for benchmark in disc_benchmarks(str(SUITE))}
-    shared = {"common", "device_time", "machine_code", "triton_offline", "__init__"}
+    shared = {"common", "call_time", "device_time", "machine_code", "triton_offline", "__init__"}
     assert names == {path.stem for path in SUITE.glob("*.py")} - shared
 
 

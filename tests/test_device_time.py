@@ -7,87 +7,77 @@ import math
 from types import SimpleNamespace
 
 import pytest
-from measure.timers import sample
+from measure import kernels, timers, workloads
+from measure.kernels import STATES
 
-from benchmarks.suite import (
-    call_latency,
-    common,
-    copy_distance,
-    cuda_vs_triton,
-    device_time,
-    kernel_time,
-)
+from benchmarks.suite import common, copy_distance, cuda_vs_triton, device_time, kernel_time
 
-SEED = device_time.measure_seed
-SERVING = device_time.measure_serving
 READERS = [
-    (SEED, kernel_time.KernelTime, "track_seed"),
-    (SERVING, kernel_time.KernelTime, "track_serving"),
-    (SEED, copy_distance.DistanceToCopy, "track_seed"),
-    (SERVING, copy_distance.DistanceToCopy, "track_serving"),
-    (SEED, call_latency.CallLatency, "track_call"),
-    (SEED, cuda_vs_triton.CudaVsTriton, "track_call_ratio"),
-    (SEED, cuda_vs_triton.CudaVsTriton, "track_kernel_ratio"),
+    (getattr(device_time, f"measure_{family}"), reader, f"track_{family}")
+    for family in ("default_shapes", "serving_shapes", "variants")
+    for reader in (
+        kernel_time.KernelTime,
+        copy_distance.DistanceToCopy,
+        cuda_vs_triton.KernelRatio,
+    )
 ]
+# Seconds of a call: of a backend or the copy, in each state.
+SECONDS = {
+    (name, state): own + later
+    for name, own in (("cuda", 3.0), ("triton", 6.0), ("copy", 1.0))
+    for state, later in zip(STATES, (0.0, 0.5, 1.0), strict=True)
+}
 
 
 @pytest.fixture(autouse=True)
 def device(monkeypatch):
-    """A device whose launches take as many seconds as their fake calls say."""
+    """A device whose kernels take as many seconds as stated."""
+    device = SimpleNamespace(broken=False, measured=[])
+
+    class Kernels:
+        def __init__(self, workload):
+            self.workload = workload
+            device.measured.append(workload)
+
+        def timer(self, name, state):
+            if name == "triton" and device.broken:
+                raise OSError("illegal memory access")
+            return lambda: SECONDS[name, state]
+
     modules = {
-        "clocks": SimpleNamespace(EventClock=lambda: None, clock_for=lambda device: None),
-        "rotation": SimpleNamespace(
-            copy_calls=lambda bytes_moved, cache: ([2.0], 0.5),
-            workload_calls=lambda workload, backend, cache: workload.calls(backend),
-            flush_for=lambda cache: cache,
-        ),
-        "timers": SimpleNamespace(
-            replay_timer=lambda calls, clock, before: lambda: calls[0],
-            loop_timer=lambda call, number, clock: call,
-            sample=sample,
-        ),
-    }
-
-    def calls(backend):
-        if backend == "triton" and device.broken:
-            raise OSError("illegal memory access")
-        return [3.0 if backend == "cuda" else 6.0]
-
-    workload = SimpleNamespace(
-        bytes_moved=1,
-        calls=calls,
-        make_input=lambda device: None,
-        call=lambda x, backend: calls(backend)[0],
-    )
-    device = SimpleNamespace(broken=False)
+        "kernels": SimpleNamespace(Kernels=Kernels), "timers": timers, "workloads": workloads
+    }  # fmt: skip
     monkeypatch.setattr(common, "no_device", lambda: None)
     monkeypatch.setattr(common, "missing", lambda backend: None)
     monkeypatch.setattr(common, "measuring", modules.__getitem__)
-    monkeypatch.setattr(common, "workload", lambda *parameters: workload)
     return device
 
 
 def read(measure, reader, name):
     """Yield each combination of parameters with what asv gets for it."""
     cache, function = measure(), getattr(reader(), name)
-    assert getattr(function, "setup_cache", None) in (measure, None)
-    params = function.params if hasattr(function, "params") else reader.params
-    for combination in itertools.product(*params):
+    assert function.setup_cache == measure
+    assert reader.version
+    for combination in itertools.product(*function.params):
+        assert len(combination) == len(function.param_names)
         try:
             yield combination, function(cache, *combination)
         except RuntimeError as error:
             yield combination, str(error)
 
 
+def expected(reader, combination):
+    if reader is cuda_vs_triton.KernelRatio:
+        return SECONDS["cuda", combination[0]] / SECONDS["triton", combination[0]]
+    backend, state, *_ = combination
+    copy = SECONDS["copy", state] if reader is copy_distance.DistanceToCopy else 1.0
+    return SECONDS[backend, state] / copy
+
+
 @pytest.mark.parametrize(("measure", "reader", "name"), READERS)
 def test_each_combination_is_measured(measure, reader, name):
-    expected = {"cuda": 3.0, "triton": 6.0}
     for combination, result in read(measure, reader, name):
-        if combination[0] in ("cpu", "reference"):
-            assert math.isnan(result)
-            continue
-        value = expected.get(combination[0], 0.5)  # the copy takes 2 s for twice the bytes: 1 s
-        assert set(result["samples"]) == {value}
+        assert result["samples"] == [expected(reader, combination)] * device_time.REPEAT
 
 
 @pytest.mark.parametrize(("measure", "reader", "name"), READERS)
@@ -95,9 +85,7 @@ def test_a_broken_backend_fails_alone(measure, reader, name, device):
     device.broken = True
     for combination, result in read(measure, reader, name):
         if combination[0] == "cuda":
-            assert set(result["samples"]) == {3.0}
-        elif combination[0] in ("cpu", "reference"):
-            assert math.isnan(result)
+            assert result["samples"][0] == expected(reader, combination)
         else:
             assert result == "OSError: illegal memory access"
 
@@ -110,13 +98,57 @@ def test_without_a_device_all_is_na(measure, reader, name, monkeypatch):
     assert all(math.isnan(result) for _, result in read(measure, reader, name))
 
 
-def test_calls_of_all_configurations_alternate(monkeypatch):
-    sampled, take_samples = [], common.take_samples
+def test_what_a_commit_lacks_is_na(monkeypatch):
+    import ptgq
 
-    def count(timers, repeat):
-        sampled.append(sum(map(callable, timers.values())))
-        return take_samples(timers, repeat)
+    monkeypatch.delattr(ptgq.scales, "convert")
+    monkeypatch.delattr(ptgq, "silu_and_mul_per_token_group_quant_fp8")
+    found = device_time.measure_variants()
+    lacking = {key[-1] for key, row in found.items() if isinstance(row, common.NotAvailable)}
+    consumers = {"deep_gemm_hopper", "deep_gemm_blackwell", "deep_gemm_mega_moe"}
+    assert lacking == {"silu_and_mul", *consumers}
 
-    monkeypatch.setattr(common, "take_samples", count)
-    device_time.measure_seed()
-    assert sampled == [5] * 30 + [60]
+
+def test_the_configurations(device):
+    device_time.measure_default_shapes()
+    assert set(device.measured) == set(workloads.DEFAULT_WORKLOADS)
+    device.measured.clear()
+    device_time.measure_serving_shapes()
+    assert len(device.measured) == 21
+    assert {w.bytes_moved for w in device.measured} >= {3 * 7168 + 4 * 56, 32768 * 2048 * 3 + 2**21}
+    device.measured.clear()
+    device_time.measure_variants()
+    assert [(w.tokens, w.hidden) for w in device.measured[::9]] == [
+        (128, 7168), (1024, 7168), (8192, 7168),
+    ]  # fmt: skip
+    assert len(set(device.measured)) == 27
+    # The lists that import no torch are those of the measuring code.
+    assert tuple(workloads.VARIANTS) == common.VARIANTS
+    assert common.STATES == kernels.STATES
+    shapes = ((hidden, tokens) for tokens, hidden in common.DEFAULT_HIDDEN.items())
+    assert {(tokens, hidden) for hidden, tokens in shapes} == set(workloads.DEFAULT_SHAPES)
+
+
+def test_every_preset_is_a_variant():
+    from ptgq import ScaleFormat
+    from ptgq.scales import scale_format
+
+    presets = [
+        getattr(ScaleFormat, name)()
+        for name, kind in vars(ScaleFormat).items()
+        if isinstance(kind, classmethod) and not name.startswith("_")
+    ]
+    assert len(presets) == 7
+    named = (workloads.variant(1, name) for name in common.VARIANTS)
+    assert set(presets) <= {scale_format(*w.scale_options) for w in named if w.dtype == "fp8"}
+
+
+def test_compare_measures_the_wanted_rows_alone(device, monkeypatch):
+    wanted = {("default_shapes", "cuda", "cold", 64, 128, "int8")}
+    monkeypatch.setattr(device_time, "WANTED", wanted)
+    found = device_time.measure_default_shapes()
+    assert [(w.tokens, w.dtype) for w in device.measured] == [(64, "int8")]
+    assert {key for key, row in found.items() if row} == {
+        ("kernel_time", "cuda", "cold", 64, 128, "int8")
+    }
+    assert not any(device_time.measure_variants().values())

@@ -19,7 +19,7 @@ pytest.importorskip("virtualenv", reason="virtualenv is not installed")
 import browser as browsers
 
 ROOT = Path(__file__).resolve().parents[1]
-CALL = "call_latency.CallLatency.track_call"
+CALL = "call_latency.CallLatency.track_default_shapes"
 BYTES = "footprint.Library.track_bytes"
 
 

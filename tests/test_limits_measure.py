@@ -210,7 +210,7 @@ def test_the_cpu_row_is_the_copys_time_over_the_backends(measure, monkeypatch):
 def test_every_kind_of_row_on_a_gpu(measure, monkeypatch):
     monkeypatch.setattr(measure, "SECONDS", 0.0)
     monkeypatch.setattr(measure, "LARGE", ((1024, 2048),))
-    monkeypatch.setattr(measure, "SEED", measure.SEED[:2])
+    monkeypatch.setattr(measure, "DEFAULT_WORKLOADS", measure.DEFAULT_WORKLOADS[:2])
     available = ["cuda", "triton", "cpu"]
     for function in (measure.served, measure.small, measure.calls, measure.python, measure.first):
         for values in function(available).values():

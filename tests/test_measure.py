@@ -8,7 +8,14 @@ import random
 import pytest
 import torch
 from measure import clocks, machine, rotation, timers
-from measure.workloads import SCALE_FORMATS, SEED, SERVING, SERVING_SHAPES, Workload, workloads
+from measure.workloads import (
+    DEFAULT_WORKLOADS,
+    SCALE_FORMATS,
+    SERVING,
+    SERVING_SHAPES,
+    Workload,
+    workloads,
+)
 
 from ptgq.scales import memory_of, scale_format
 
@@ -81,10 +88,10 @@ def test_host_clock_moves_forward():
     assert clock.stop() >= 0
 
 
-def test_seed_has_the_30_configurations():
-    assert len(SEED) == len(set(SEED)) == 30
-    assert {(w.tokens, w.hidden) for w in SEED} == {(32, 128), (64, 256), (16, 512)}
-    assert sum(w.dtype == "int8" for w in SEED) == 6
+def test_there_are_30_default_workloads():
+    assert len(DEFAULT_WORKLOADS) == len(set(DEFAULT_WORKLOADS)) == 30
+    assert {(w.tokens, w.hidden) for w in DEFAULT_WORKLOADS} == {(32, 128), (64, 256), (16, 512)}
+    assert sum(w.dtype == "int8" for w in DEFAULT_WORKLOADS) == 6
     assert len(SERVING) == 10 * len(SERVING_SHAPES)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import re
 import sys
 import time
 from pathlib import Path
@@ -17,7 +19,7 @@ from tracking import compare, rounds
 
 ROOT = Path(__file__).resolve().parents[1]
 INSTALLED = Path(ptgq.__file__).parents[1]
-CPU_CALL = "call_latency.CallLatency.track_call('cpu', 16, 64, 'int8')"
+CPU_CALL = "call_latency.CallLatency.track_default_shapes('cpu', 16, 64, 'int8')"
 
 
 @pytest.fixture
@@ -36,7 +38,10 @@ def rows_of(suite, request):
 
 
 def test_patterns_select_rows_and_what_is_counted_is_measured_apart(suite_of):
-    suite = suite_of(r"track_call\('cpu', 16, 64, 'int8'", r"^footprint\.\w*Kernels\.track_reg")
+    suite = suite_of(
+        r"(Latency.track_default_shapes|track_call)\('cpu', 16, 64, 'int8'",
+        r"^footprint\.\w*Kernels\.track_reg",
+    )
     assert rows_of(suite, suite.timed) == [
         CPU_CALL,
         "cpu_time.CpuTime.track_call('cpu', 16, 64, 'int8')",
@@ -53,13 +58,14 @@ def test_the_defaults_match_rows_of_both_kinds_of_machine(suite_of):
     on_gpu = suite_of(*compare.WITH_GPU)
     assert not on_gpu.counted
     assert {name: len(indices) for name, indices in on_gpu.timed.items()} == {
-        "call_latency.CallLatency.track_call": 120,
-        "kernel_time.KernelTime.track_seed": 60,
-        "kernel_time.KernelTime.track_serving": 20,
+        "call_latency.RelativeToAbs.track_default_shapes": 120,
+        "kernel_time.KernelTime.track_default_shapes": 120,
+        "kernel_time.KernelTime.track_serving_shapes": 4,
+        "kernel_time.KernelTime.track_variants": 36,
     }
     without = suite_of(*compare.WITHOUT_GPU)
     assert set(without.timed) == {
-        "call_latency.CallLatency.track_call",
+        "call_latency.RelativeToAbs.track_default_shapes",
         "cpu_time.CpuTime.track_call",
     }
     assert len(without.counted) == 2
@@ -76,7 +82,7 @@ def measured(suite, folder):
 
 def test_a_process_measures_what_it_is_asked(suite_of):
     suite = suite_of(
-        r"Latency\.track_call\('(cpu|triton)', 16, 64, 'int8'", r"Library\.track_bytes"
+        r"Latency\.track_default_shapes\('(cpu|triton)', 16, 64, 'int8'", r"Library\.track_bytes"
     )
     # Not to wait for what compare counts, and n/a is left out: triton without a GPU.
     suite.timed |= suite.counted[0]
@@ -88,13 +94,13 @@ def test_a_process_measures_what_it_is_asked(suite_of):
 
 
 def test_another_installation_than_the_commits_fails_all_rows(suite_of, tmp_path, capfd):
-    suite = suite_of(r"track_call\('cpu', 16, 64, 'int8'")
+    suite = suite_of(r"Latency\.track_default_shapes\('cpu', 16, 64, 'int8'")
     assert set(measured(suite, tmp_path).values()) == {None}
     assert "not the commit in" in capfd.readouterr().err
 
 
 def test_a_crash_or_a_hang_fails_all_rows(suite_of, tmp_path, monkeypatch):
-    suite = suite_of(r"track_call\('cpu', 16, 64, 'int8'")
+    suite = suite_of(r"Latency\.track_default_shapes\('cpu', 16, 64, 'int8'")
     script = tmp_path / "script.py"
     monkeypatch.setattr(rounds, "SCRIPT", script)
     crash = "import os, sys; print('ready', flush=True); sys.stdin.readline(); os.abort()"
@@ -123,7 +129,7 @@ def test_rounds_alternate_so_that_a_drift_falls_on_both(suite_of, monkeypatch):
             turns.append("end")
 
     monkeypatch.setattr(rounds, "Process", Fake)
-    suite = suite_of("CallLatency", "footprint.Kernels.track_stack_bytes")
+    suite = suite_of("CallLatency.track_default", "footprint.Kernels.track_stack_bytes")
     comparison = rounds.Comparison(suite, "python", ["A", "B"])
     comparison.run(3)
     counted, timed = turns[:6], turns[6:]
@@ -133,5 +139,50 @@ def test_rounds_alternate_so_that_a_drift_falls_on_both(suite_of, monkeypatch):
     assert base == head
     assert {name: len(found) for name, found in base.items()} == {
         "footprint.Kernels.track_stack_bytes": 1,
-        "call_latency.CallLatency.track_call": 3,
+        "call_latency.CallLatency.track_default_shapes": 3,
     }
+
+
+@pytest.mark.parametrize(
+    ("row", "calls", "kernels"),
+    [
+        (
+            "call_latency.RelativeToAbs.track_functions('cpu', 'int8', True)",
+            {("functions", "cpu", "int8", True)},
+            set(),
+        ),
+        (
+            "cuda_vs_triton.CallRatio.track_default_shapes(16, 64, 'int8')",
+            {("default_shapes", backend, 16, 64, "int8") for backend in ("cuda", "triton")},
+            set(),
+        ),
+        (
+            "cuda_vs_triton.KernelRatio.track_variants('hot', 128, 'int8')",
+            set(),
+            {("variants", backend, "hot", 128, "int8") for backend in ("cuda", "triton")},
+        ),
+        (
+            "copy_distance.DistanceToCopy.track_serving_shapes('cuda', 'cold', 1, 2048)",
+            set(),
+            {("serving_shapes", name, "cold", 1, 2048) for name in ("cuda", "copy")},
+        ),
+        ("footprint.Library.track_bytes", set(), set()),
+    ],
+)
+def test_a_round_measures_what_its_rows_take(
+    suite_of, load_script, monkeypatch, row, calls, kernels
+):
+    script = load_script("in_one_process", "in_one_process.py")
+    suite = suite_of(f"^{re.escape(row)}$")
+    wanted = {**suite.timed, **{k: v for family in suite.counted for k, v in family.items()}}
+    assert rows_of(suite, wanted) == [row]
+    call_time, device_time, common = (
+        importlib.import_module(f"suite.{name}") for name in ("call_time", "device_time", "common")
+    )
+    for module in (call_time, device_time):
+        monkeypatch.setattr(module, "WANTED", None)
+    monkeypatch.setattr(common, "MOST_SAMPLES", 9)
+    script.restrict(suite.benchmarks, wanted)
+    assert calls == call_time.WANTED
+    assert kernels == device_time.WANTED
+    assert common.MOST_SAMPLES == script.SAMPLES

@@ -24,15 +24,19 @@ from tracking.verdict import FAILED, FASTER, SAME, SLOWER, UNDECIDED, Verdict, d
 
 # Rounds of each commit.
 ROUNDS = 5
-# What tells whether a commit is slower. On a GPU time alone: faster code may be longer. Cold, as a
-# hot graph of small kernels is short, and its launch varies. Without a GPU the kernels' code is all
-# that is known of them.
+# What tells whether a commit is slower. On a GPU time alone: faster code may be longer. Without one
+# the kernels' code is all that is known of them.
 WITH_GPU = (
-    r"^kernel_time\.KernelTime\.track_seed\(.*'cold'",
-    r"^kernel_time\.KernelTime\.track_serving\(.*'cold', 8192, 7168,",
-    r"^call_latency\.",
+    r"^kernel_time\.KernelTime\.track_default_shapes\(.*'(produced|cold)'",
+    r"^kernel_time\.KernelTime\.track_serving_shapes\(.*'(produced|cold)', 8192, 7168\)",
+    r"^kernel_time\.KernelTime\.track_variants\(.*'(produced|cold)', 8192,",
+    r"^call_latency\.RelativeToAbs\.track_default_shapes\(",
 )
-WITHOUT_GPU = (r"^call_latency\.", r"^cpu_time\..*track_call\(", r"^footprint\.(Triton)?Kernels\.")
+WITHOUT_GPU = (
+    r"^call_latency\.RelativeToAbs\.track_default_shapes\(",
+    r"^cpu_time\..*track_call\(",
+    r"^footprint\.(Triton)?Kernels\.",
+)
 
 
 def table(verdicts: dict[str, Verdict]) -> str:

@@ -21,7 +21,7 @@ from tracking.rounds import Suite
 
 RESULTS = Path("results")
 # All n/a without a GPU, and most of the suite's combinations.
-WITHOUT_GPU = r"^(?!.*\.track_serving)"
+WITHOUT_GPU = r"^(?!kernel_time\.|copy_distance\.|cuda_vs_triton\.|timed\.Kernels\.)"
 
 
 def parser() -> Parser:
@@ -101,7 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     has_gpu = facts["gpu"] != "none"
     print(f"machine {name}: {facts['gpu'] if has_gpu else facts['cpu']}, torch {facts['torch']}")
     if not has_gpu:
-        print("no CUDA device is visible: what needs one is n/a, the serving shapes are left out")
+        print("no CUDA device is visible: what needs one is n/a or left out")
     if not selected:
         print("no commit to measure")
         return 0

@@ -151,7 +151,7 @@ class Workload:
         return bound if out is None else partial(bound, out=out)
 
 
-# FP8's, by the names of the table. The first four are the seed's.
+# FP8's, by the names of the table. The first four are those of the default configurations.
 SCALE_FORMATS: dict[str, dict[str, Any]] = {
     "row_float32": {},
     "row_ue8m0": {"use_ue8m0": True},
@@ -166,9 +166,9 @@ SCALE_FORMATS: dict[str, dict[str, Any]] = {
         "tma_aligned_scales": True,
     },
 }
-SEED_SCALE_FORMATS = tuple(SCALE_FORMATS)[:4]
+DEFAULT_SCALE_FORMATS = tuple(SCALE_FORMATS)[:4]
 
-SEED_SHAPES = ((32, 128), (64, 256), (16, 512))
+DEFAULT_SHAPES = ((32, 128), (64, 256), (16, 512))
 GROUP_SIZES = (64, 128)
 # Hidden sizes of served models; token counts of decoding, of prefill, and odd ones between.
 SERVING_SHAPES = tuple(
@@ -180,7 +180,7 @@ def workloads(
     shapes: Iterable[tuple[int, int]],
     group_sizes: Iterable[int] = GROUP_SIZES,
     dtypes: Iterable[str] = DTYPES,
-    scale_formats: Iterable[str] = SEED_SCALE_FORMATS,
+    scale_formats: Iterable[str] = DEFAULT_SCALE_FORMATS,
 ) -> list[Workload]:
     """Return each shape with each group size: FP8 in all `scale_formats`, INT8 in its one."""
     formats = {"fp8": tuple(scale_formats), "int8": ("row_float32",)}
@@ -191,5 +191,26 @@ def workloads(
     ]
 
 
-SEED = workloads(SEED_SHAPES)
+DEFAULT_WORKLOADS = workloads(DEFAULT_SHAPES)
+VARIANT_HIDDEN = 7168
+# What else is served: by the preset of ptgq.ScaleFormat where it has one. vllm_cutlass and
+# sglang_cutlass are equal to torch_scaled_mm.
+VARIANTS: dict[str, dict[str, Any]] = {
+    "deep_gemm_hopper": {"group_size": 128, **SCALE_FORMATS["tma_float32"]},
+    "deep_gemm_blackwell": {"group_size": 128, **SCALE_FORMATS["tma_packed"]},
+    "deep_gemm_mega_moe": {"group_size": 32, **SCALE_FORMATS["row_packed"]},
+    "torch_scaled_mm": {"group_size": 128, **SCALE_FORMATS["column_float32"]},
+    "ocp_mx": {"group_size": 32, **SCALE_FORMATS["row_ue8m0"]},
+    "group_64": {"group_size": 64},
+    "group_32": {"group_size": 32},
+    "int8": {"group_size": 128, "dtype": "int8"},
+    "silu_and_mul": {"group_size": 128, "silu_and_mul": True},
+}
+
+
+def variant(tokens: int, name: str) -> Workload:
+    """Return one of VARIANTS, of ``[tokens, 7168]``."""
+    return Workload(tokens, VARIANT_HIDDEN, **VARIANTS[name])
+
+
 SERVING = workloads(SERVING_SHAPES)

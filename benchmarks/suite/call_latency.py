@@ -2,20 +2,50 @@
 
 from __future__ import annotations
 
-from . import common, device_time
+from . import call_time, common
 
 
 class CallLatency:
-    """The seed's configurations on each backend, outputs allocated by the call."""
+    """Seconds a call. They differ between processes by half: RelativeToAbs does not."""
 
-    # A ``time_`` benchmark times in a process a configuration, and processes differ by more than
-    # commits do. These samples, in the form that ``time_`` returns, alternate in one process.
-    version = "2"
+    # A ``time_`` benchmark times each combination in a process of its own. These samples, in the
+    # form that ``time_`` returns, alternate in one.
+    version = "1"
     unit = "seconds"
-    setup_cache = staticmethod(device_time.measure_seed)
-    params = (common.BACKENDS, *common.SEED_PARAMS)
-    param_names = ("backend", *common.SEED_PARAM_NAMES)
+    setup_cache = staticmethod(call_time.measure)
 
-    def track_call(self, measured, *params):
-        """One call of the public function."""
-        return common.result_of(measured[("call", *params)])
+    def track_default_shapes(self, measured, *params):
+        """The 30 default configurations, outputs allocated by the call."""
+        return common.result_of(measured[("call", "default_shapes", *params)])
+
+    track_default_shapes.params = (common.BACKENDS, *common.DEFAULT_PARAMS)
+    track_default_shapes.param_names = ("backend", *common.DEFAULT_PARAM_NAMES)
+
+    def track_functions(self, measured, *params):
+        """Every function and format, of 16 × 512, with and without ``out=``."""
+        return common.result_of(measured[("call", "functions", *params)])
+
+    track_functions.params = call_time.FUNCTION_PARAMS
+    track_functions.param_names = call_time.FUNCTION_PARAM_NAMES
+
+
+class RelativeToAbs:
+    """Time over that of ``torch.abs(x)``, of the same process, sample by sample."""
+
+    version = "1"
+    unit = "time / torch.abs time"
+    setup_cache = staticmethod(call_time.measure)
+
+    def track_default_shapes(self, measured, *params):
+        """The 30 default configurations, outputs allocated by the call."""
+        return common.result_of(measured[("to_abs", "default_shapes", *params)])
+
+    track_default_shapes.params = (common.BACKENDS, *common.DEFAULT_PARAMS)
+    track_default_shapes.param_names = ("backend", *common.DEFAULT_PARAM_NAMES)
+
+    def track_functions(self, measured, *params):
+        """Every function and format, of 16 × 512, with and without ``out=``."""
+        return common.result_of(measured[("to_abs", "functions", *params)])
+
+    track_functions.params = call_time.FUNCTION_PARAMS
+    track_functions.param_names = call_time.FUNCTION_PARAM_NAMES

@@ -25,25 +25,39 @@ FORMATS = {
     "fp8_column_ue8m0": {"column_major_scales": True, "use_ue8m0": True},
     "int8": {"dtype": "int8"},
 }
-# Further ones, which benchmarks/suite/scale_formats.py alone measures: asv keeps what it has stored
-# only as long as the parameters of a benchmark stay the same.
+# Further ones, whose bytes benchmarks/suite/scale_formats.py compares.
 SCALE_FORMATS = ("row_packed", "tma_float32", "tma_packed")
 GROUPS = (64, 128)
-# The seed's tokens, each with its hidden size.
-SEED_HIDDEN = {16: 512, 32: 128, 64: 256}
+# The tokens of the default shapes, each with its hidden size.
+DEFAULT_HIDDEN = {16: 512, 32: 128, 64: 256}
 SERVING_TOKENS = (1, 16, 128, 1023, 1024, 8192, 32768)
 SERVING_HIDDEN = (2048, 4096, 7168)
-CACHES = ("cold", "hot")
+VARIANT_TOKENS = (128, 1024, 8192)
+# As measure.workloads.VARIANTS and measure.kernels.STATES, which import torch.
+VARIANTS = (
+    "deep_gemm_hopper",
+    "deep_gemm_blackwell",
+    "deep_gemm_mega_moe",
+    "torch_scaled_mm",
+    "ocp_mx",
+    "group_64",
+    "group_32",
+    "int8",
+    "silu_and_mul",
+)
+STATES = ("produced", "hot", "cold")
 
 # Seconds that a sample of eager calls lasts at least.
 SAMPLE_SECONDS = 2e-3
 # nox -s compare takes fewer: it measures in many processes.
 MOST_SAMPLES = math.inf
 
-SEED_PARAMS = (tuple(SEED_HIDDEN), GROUPS, tuple(FORMATS))
-SEED_PARAM_NAMES = ("tokens", "group", "format")
-SERVING_PARAMS = (SERVING_TOKENS, SERVING_HIDDEN, GROUPS, tuple(FORMATS))
-SERVING_PARAM_NAMES = ("tokens", "hidden", "group", "format")
+DEFAULT_PARAMS = (tuple(DEFAULT_HIDDEN), GROUPS, tuple(FORMATS))
+DEFAULT_PARAM_NAMES = ("tokens", "group", "format")
+SERVING_PARAMS = (SERVING_TOKENS, SERVING_HIDDEN)
+SERVING_PARAM_NAMES = ("tokens", "hidden")
+VARIANT_PARAMS = (VARIANT_TOKENS, VARIANTS)
+VARIANT_PARAM_NAMES = ("tokens", "variant")
 
 
 @dataclass(frozen=True)
@@ -124,7 +138,8 @@ def take_samples(timers: dict, repeat: int) -> dict:
     """Return each timer's samples, taken alternating; what is no timer is returned as it is."""
     runnable = {key: timer for key, timer in timers.items() if callable(timer)}
     repeat = min(repeat, MOST_SAMPLES)
-    rows = attempt(lambda: measuring("timers").sample([*runnable.values()], repeat))
+    # Each has run once, when it was prepared.
+    rows = attempt(lambda: measuring("timers").sample([*runnable.values()], repeat, warmup=0))
     if not isinstance(rows, list):
         return {**timers, **dict.fromkeys(runnable, rows)}
     return {**timers, **dict(zip(runnable, rows, strict=True))}
@@ -146,6 +161,23 @@ def measuring(module: str):
 def workload(tokens: int, hidden: int, group: int, scale_format: str):
     """Return the :class:`measure.workloads.Workload` of a combination of parameters."""
     return measuring("workloads").Workload(tokens, hidden, group, **FORMATS[scale_format])
+
+
+def default_workload(tokens: int, group: int, scale_format: str):
+    """Return the workload of one of the default configurations."""
+    return workload(tokens, DEFAULT_HIDDEN[tokens], group, scale_format)
+
+
+def lacking(workload) -> NotAvailable | None:
+    """Return what of a workload the commit is older than, or None."""
+    import ptgq
+    from ptgq import scales
+
+    if workload.silu_and_mul and not hasattr(ptgq, "silu_and_mul_per_token_group_quant_fp8"):
+        return NotAvailable("this commit has no fused SiLU")
+    if workload.scales in SCALE_FORMATS and not hasattr(scales, "convert"):
+        return NotAvailable("this commit has no such scales")
+    return None
 
 
 @functools.cache

@@ -6,23 +6,31 @@ from . import common, device_time
 
 
 class DistanceToCopy:
-    """Kernel time over that of a device-to-device copy, cold, in the same rounds."""
+    """Kernel time over that of a device-to-device copy, in the same state and rounds."""
 
     version = "1"
     unit = "time / copy time"
 
-    def track_seed(self, measured, *params):
-        """The seed's 30 configurations."""
-        return common.result_of(measured[("to_copy", *params)])
+    def track_default_shapes(self, measured, *params):
+        """The 30 default configurations."""
+        return common.result_of(measured[("copy_distance", *params)])
 
-    track_seed.setup_cache = device_time.measure_seed
-    track_seed.params = (device_time.BACKENDS, *common.SEED_PARAMS)
-    track_seed.param_names = ("backend", *common.SEED_PARAM_NAMES)
+    track_default_shapes.setup_cache = device_time.measure_default_shapes
+    track_default_shapes.params = (device_time.BACKENDS, common.STATES, *common.DEFAULT_PARAMS)
+    track_default_shapes.param_names = ("backend", "state", *common.DEFAULT_PARAM_NAMES)
 
-    def track_serving(self, measured, *params):
-        """Shapes of served models, from decoding to prefill."""
-        return common.result_of(measured[("to_copy", *params)])
+    def track_serving_shapes(self, measured, *params):
+        """Shapes of served models, from decoding to prefill: row-major float32, groups of 128."""
+        return common.result_of(measured[("copy_distance", *params)])
 
-    track_serving.setup_cache = device_time.measure_serving
-    track_serving.params = (device_time.BACKENDS, *common.SERVING_PARAMS)
-    track_serving.param_names = ("backend", *common.SERVING_PARAM_NAMES)
+    track_serving_shapes.setup_cache = device_time.measure_serving_shapes
+    track_serving_shapes.params = (device_time.BACKENDS, common.STATES, *common.SERVING_PARAMS)
+    track_serving_shapes.param_names = ("backend", "state", *common.SERVING_PARAM_NAMES)
+
+    def track_variants(self, measured, *params):
+        """Formats of known consumers, small groups, INT8, the fused SiLU; hidden size 7168."""
+        return common.result_of(measured[("copy_distance", *params)])
+
+    track_variants.setup_cache = device_time.measure_variants
+    track_variants.params = (device_time.BACKENDS, common.STATES, *common.VARIANT_PARAMS)
+    track_variants.param_names = ("backend", "state", *common.VARIANT_PARAM_NAMES)

@@ -7,8 +7,8 @@ import itertools
 
 from . import common
 
-# The seed's shapes, and two of a served model.
-HIDDEN = {**common.SEED_HIDDEN, 128: 7168, 1024: 7168}
+# The default shapes, and two of a served model.
+HIDDEN = {**common.DEFAULT_HIDDEN, 128: 7168, 1024: 7168}
 BACKENDS = ("cpu", "reference")
 REPEAT = 10
 

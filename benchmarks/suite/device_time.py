@@ -1,4 +1,4 @@
-"""Measures kernels and calls once a commit; the files that read it answer a question each.
+"""Measures kernels once a commit; the files that read it answer a question each.
 
 A family runs in one process of its own (asv's ``setup_cache``), where implementations and the copy
 alternate sample by sample, so a drift of the machine falls on all of them alike.
@@ -8,95 +8,66 @@ from __future__ import annotations
 
 import functools
 import itertools
+from collections.abc import Callable, Iterable
 
 from . import common
 
 BACKENDS = ("cuda", "triton")
-SEED_REPEAT = 12
-SERVING_REPEAT = 10
-# nox -s compare measures few of them.
-SERVING_SHAPES = tuple(itertools.product(common.SERVING_TOKENS, common.SERVING_HIDDEN))
+# Samples of one process, which has a speed of its own: more of them would say little more.
+REPEAT = 5
+# nox -s compare measures few: (family, backend or "copy", state, *key); None: all.
+WANTED: set[tuple] | None = None
 
 
-def sample_kernels(workload, repeat: int, caches=common.CACHES) -> dict:
-    """Kernel time of each (backend, cache), and of the cold copy of the same bytes."""
-    clocks, rotation, timers = map(common.measuring, ("clocks", "rotation", "timers"))
+def sample_kernels(workload, rows: Iterable[tuple[str, str]]) -> dict:
+    """Return the kernel times of each (backend or ``copy``, state)."""
+    absent = common.no_device() or common.lacking(workload)
+    kernels = absent or common.attempt(lambda: common.measuring("kernels").Kernels(workload))
 
-    def copy():
-        calls, share = rotation.copy_calls(workload.bytes_moved, "cold")
-        replay = timers.replay_timer(calls, clocks.EventClock(), rotation.flush_for("cold"))
-        return lambda: replay() * share
+    def prepare(name, state):
+        for reason in (kernels, common.missing(name) if name in BACKENDS else None):
+            if isinstance(reason, (common.NotAvailable, common.Failed)):
+                return reason
+        return common.prepared(None, lambda: kernels.timer(name, state))
 
-    def kernel(backend, cache):
-        calls = rotation.workload_calls(workload, backend, cache)
-        return timers.replay_timer(calls, clocks.EventClock(), rotation.flush_for(cache))
-
-    to_sample = {("copy", "cold"): common.prepared(common.no_device(), copy)}
-    for backend, cache in itertools.product(BACKENDS, caches):
-        build = functools.partial(kernel, backend, cache)
-        to_sample[backend, cache] = common.prepared(common.missing(backend), build)
-    return common.take_samples(to_sample, repeat)
+    return common.take_samples({row: prepare(*row) for row in rows}, REPEAT)
 
 
-def _sample_calls(workloads: dict) -> dict:
-    """Latency of an eager call, allocation included, of each (backend, *key of a workload).
-
-    On the backends of this machine's device. One sample of all is taken before the next: what
-    disturbs the host for a while then costs each a sample, and not one all of its.
-    """
-    device = "cpu" if common.no_device() else "cuda"
-    clock = common.measuring("clocks").clock_for(device)
-    other = common.NotAvailable("cpu_time measures the CPU of a machine with a GPU")
-
-    def absent(backend):
-        on_cpu = backend not in BACKENDS
-        return other if on_cpu and device == "cuda" else common.missing(backend)
-
-    def calls(workload, backend):
-        x = workload.make_input(device)
-        return common.call_timer(lambda: workload.call(x, backend=backend), clock)
-
-    to_sample = {}
-    for (key, workload), backend in itertools.product(workloads.items(), common.BACKENDS):
-        build = functools.partial(calls, workload, backend)
-        to_sample[(backend, *key)] = common.prepared(absent(backend), build)
-    return common.take_samples(to_sample, SEED_REPEAT)
-
-
-def _kernel_results(workload, key: tuple, repeat: int) -> dict:
-    rows = sample_kernels(workload, repeat)
-    results = {("kernel", *names, *key): rows[names] for names in rows}
-    for backend in BACKENDS:
-        to_copy = common.ratio(rows[backend, "cold"], rows["copy", "cold"])
-        results[("to_copy", backend, *key)] = to_copy
-    results[("kernel_ratio", *key)] = common.ratio(rows["cuda", "cold"], rows["triton", "cold"])
-    return results
-
-
-def measure_seed() -> dict:
-    """Measure the seed's 30 configurations: kernels, and latency of eager calls."""
-    workloads = {
-        (tokens, *format_): common.workload(tokens, common.SEED_HIDDEN[tokens], *format_)
-        for tokens, *format_ in itertools.product(*common.SEED_PARAMS)
-    }
+def _measure(family: str, params: tuple, workload_of: Callable) -> dict:
+    """Measure what is wanted of a family: results by (file that reads it, *parameters)."""
     results = {}
-    for key, workload in workloads.items():
-        results.update(_kernel_results(workload, key, SEED_REPEAT))
-    calls = _sample_calls(workloads)
-    results.update({("call", *names): row for names, row in calls.items()})
-    for key in workloads:
-        results[("call_ratio", *key)] = common.ratio(calls[("cuda", *key)], calls[("triton", *key)])
+    for key in itertools.product(*params):
+        rows = [
+            (name, state)
+            for state, name in itertools.product(common.STATES, (*BACKENDS, "copy"))
+            if WANTED is None or (family, name, state, *key) in WANTED
+        ]
+        found = sample_kernels(workload_of(*key), rows) if rows else {}
+        for state in common.STATES:
+            cuda, triton, copy = (found.get((name, state)) for name in (*BACKENDS, "copy"))
+            for backend, own in (("cuda", cuda), ("triton", triton)):
+                results[("kernel_time", backend, state, *key)] = own
+                results[("copy_distance", backend, state, *key)] = common.ratio(own, copy)
+            results[("cuda_vs_triton", state, *key)] = common.ratio(cuda, triton)
     return results
 
 
-def measure_serving() -> dict:
-    """Measure the kernels at shapes of served models."""
-    results = {}
-    for shape, *format_ in itertools.product(SERVING_SHAPES, common.GROUPS, common.FORMATS):
-        key = (*shape, *format_)
-        results.update(_kernel_results(common.workload(*key), key, SERVING_REPEAT))
-    return results
+def measure_default_shapes() -> dict:
+    """Measure the 30 default configurations."""
+    return _measure("default_shapes", common.DEFAULT_PARAMS, common.default_workload)
 
 
-measure_seed.timeout = 600
-measure_serving.timeout = 900
+def measure_serving_shapes() -> dict:
+    """Measure shapes of served models, with row-major float32 scales of groups of 128."""
+    workload_of = functools.partial(common.workload, group=128, scale_format="fp8_row_float32")
+    return _measure("serving_shapes", common.SERVING_PARAMS, workload_of)
+
+
+def measure_variants() -> dict:
+    """Measure the formats of known consumers, small groups, INT8 and the fused SiLU."""
+    variant = common.measuring("workloads").variant
+    return _measure("variants", common.VARIANT_PARAMS, variant)
+
+
+for _measurement in (measure_default_shapes, measure_serving_shapes, measure_variants):
+    _measurement.timeout = 600

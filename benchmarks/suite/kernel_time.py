@@ -1,4 +1,4 @@
-"""How long the kernel itself runs, with its data in the L2 cache (hot) or not (cold)."""
+"""How long the kernel itself runs: behind the one that wrote x, from the L2 cache, from memory."""
 
 from __future__ import annotations
 
@@ -6,23 +6,31 @@ from . import common, device_time
 
 
 class KernelTime:
-    """CUDA-graph replay over rotating buffers: seconds a launch, without the host's time."""
+    """What a launch adds to a long CUDA graph, in each state of x: seconds."""
 
     version = "1"
     unit = "seconds"
 
-    def track_seed(self, measured, *params):
-        """The seed's 30 configurations."""
-        return common.result_of(measured[("kernel", *params)])
+    def track_default_shapes(self, measured, *params):
+        """The 30 default configurations."""
+        return common.result_of(measured[("kernel_time", *params)])
 
-    track_seed.setup_cache = device_time.measure_seed
-    track_seed.params = (device_time.BACKENDS, common.CACHES, *common.SEED_PARAMS)
-    track_seed.param_names = ("backend", "cache", *common.SEED_PARAM_NAMES)
+    track_default_shapes.setup_cache = device_time.measure_default_shapes
+    track_default_shapes.params = (device_time.BACKENDS, common.STATES, *common.DEFAULT_PARAMS)
+    track_default_shapes.param_names = ("backend", "state", *common.DEFAULT_PARAM_NAMES)
 
-    def track_serving(self, measured, *params):
-        """Shapes of served models, from decoding to prefill."""
-        return common.result_of(measured[("kernel", *params)])
+    def track_serving_shapes(self, measured, *params):
+        """Shapes of served models, from decoding to prefill: row-major float32, groups of 128."""
+        return common.result_of(measured[("kernel_time", *params)])
 
-    track_serving.setup_cache = device_time.measure_serving
-    track_serving.params = (device_time.BACKENDS, common.CACHES, *common.SERVING_PARAMS)
-    track_serving.param_names = ("backend", "cache", *common.SERVING_PARAM_NAMES)
+    track_serving_shapes.setup_cache = device_time.measure_serving_shapes
+    track_serving_shapes.params = (device_time.BACKENDS, common.STATES, *common.SERVING_PARAMS)
+    track_serving_shapes.param_names = ("backend", "state", *common.SERVING_PARAM_NAMES)
+
+    def track_variants(self, measured, *params):
+        """Formats of known consumers, small groups, INT8, the fused SiLU; hidden size 7168."""
+        return common.result_of(measured[("kernel_time", *params)])
+
+    track_variants.setup_cache = device_time.measure_variants
+    track_variants.params = (device_time.BACKENDS, common.STATES, *common.VARIANT_PARAMS)
+    track_variants.param_names = ("backend", "state", *common.VARIANT_PARAM_NAMES)

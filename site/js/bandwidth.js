@@ -3,14 +3,15 @@
 ptgq.bandwidths = [
   {
     id: "bandwidth", title: "How far from the copy: serving shapes", backends: ["cuda", "triton"],
-    time: "kernel_time.KernelTime.track_serving", copy: "copy_distance.DistanceToCopy.track_serving",
-    note: "Kernel time by CUDA-graph replay. GB/s counts x read once, q and s written once; " +
-      "% of copy is a same-bytes device copy's time in the same run over this time, both cold.",
+    time: "kernel_time.KernelTime.track_serving_shapes", copy: "copy_distance.DistanceToCopy.track_serving_shapes",
+    note: "Kernel time in a long CUDA graph, of row-major float32 scales. GB/s counts x read once, q " +
+      "and s written once; % of copy is a same-bytes device copy's time over this time, in the same run " +
+      "and with x in the same state.",
     method: "graph", device: "cuda",
   },
   {
-    id: "seed-bandwidth", title: "How far from the copy: the table's shapes", backends: ["cuda", "triton"],
-    time: "kernel_time.KernelTime.track_seed", copy: "copy_distance.DistanceToCopy.track_seed",
+    id: "default-bandwidth", title: "How far from the copy: default shapes", backends: ["cuda", "triton"],
+    time: "kernel_time.KernelTime.track_default_shapes", copy: "copy_distance.DistanceToCopy.track_default_shapes",
     note: "The same for the shapes of the first table: too small to reach the memory's rate.",
     method: "graph", device: "cuda",
   },
@@ -30,11 +31,12 @@ ptgq.measured = function (machine, name) {
 
 ptgq.bandwidth = function (machine, spec) {
   if (!ptgq.measured(machine, spec.time)) return null;
-  const choice = { group: "128", format: "fp8_row_float32", cache: "cold" };
+  const choice = { group: "128", format: "fp8_row_float32", state: ptgq.STATES[0] };
   const options = {};
   for (const key of Object.keys(choice)) {
     options[key] = ptgq.values(spec.time, key);
-    if (!options[key].includes(choice[key])) choice[key] = options[key].at(-1);
+    // A benchmark without the parameter is of these alone.
+    if (options[key].length && !options[key].includes(choice[key])) choice[key] = options[key].at(-1);
   }
   const hiddens = ptgq.values(spec.time, "hidden");
   const names = spec.backends.map((backend) => ptgq.backendNames[backend]);
@@ -44,8 +46,7 @@ ptgq.bandwidth = function (machine, spec) {
   function cells(row, backend) {
     const wanted = { ...choice, ...row, backend };
     const time = ptgq.cell(machine, spec.time, wanted);
-    // The distance to the copy is a cold one: beside hot times it would say nothing.
-    const copy = choice.cache === "hot" ? ptgq.cell(machine, spec.copy, -1) : ptgq.cell(machine, spec.copy, wanted);
+    const copy = ptgq.cell(machine, spec.copy, wanted);
     const bytes = ptgq.bytes(row.tokens, row.width, choice.group, choice.format);
     return { time, copy, rate: (seconds) => digits(bytes / seconds / 1e9) };
   }
@@ -54,7 +55,7 @@ ptgq.bandwidth = function (machine, spec) {
     const rows = [];
     for (const hidden of hiddens.length ? hiddens : [null])
       for (const tokens of ptgq.values(spec.time, "tokens")) {
-        const width = hidden || ptgq.SEED_HIDDEN[tokens] || 7168;
+        const width = hidden || ptgq.DEFAULT_HIDDEN[tokens] || 7168;
         rows.push({ tokens, hidden, width });
       }
     const lines = rows.map(function (row) {
@@ -72,7 +73,7 @@ ptgq.bandwidth = function (machine, spec) {
       ]);
       const command = ptgq.tableCommand({
         tokens: row.tokens, hidden: row.width, group: choice.group, formatName: choice.format,
-        device: spec.device, method: spec.method, cache: choice.cache || "cold",
+        device: spec.device, method: spec.method, state: choice.state,
       });
       return el("tr", {}, el("th", { scope: "row" }, `${row.tokens} × ${row.width}`), ...shown,
         el("td", { class: "first" }, ratio === null ? "–" : format.times(ratio)),
@@ -108,7 +109,7 @@ ptgq.bandwidth = function (machine, spec) {
     });
   }
 
-  const controls = [["group", "Group"], ["format", "Format"], ["cache", "L2 cache"]]
+  const controls = [["group", "Group"], ["format", "Format"], ["state", "x"]]
     .filter(([key]) => options[key].length > 1)
     .map(([key, label]) => ptgq.select(label, options[key], choice[key], (value) => {
       choice[key] = value;

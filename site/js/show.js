@@ -1,13 +1,22 @@
 "use strict";
 // Numbers, links, commands and tables. Text from results or commits only ever becomes text nodes.
 ptgq.titles = {
-  "call_latency.CallLatency.track_call": "Call latency",
-  "kernel_time.KernelTime.track_seed": "Kernel time, table's shapes",
-  "kernel_time.KernelTime.track_serving": "Kernel time, serving shapes",
-  "cuda_vs_triton.CudaVsTriton.track_call_ratio": "CUDA / Triton, call latency, paired",
-  "cuda_vs_triton.CudaVsTriton.track_kernel_ratio": "CUDA / Triton, kernel time, paired",
-  "copy_distance.DistanceToCopy.track_seed": "Time / copy time, table's shapes",
-  "copy_distance.DistanceToCopy.track_serving": "Time / copy time, serving shapes",
+  "call_latency.CallLatency.track_default_shapes": "Call latency",
+  "call_latency.CallLatency.track_functions": "Call latency, functions and formats",
+  "call_latency.RelativeToAbs.track_default_shapes": "Call / torch.abs",
+  "call_latency.RelativeToAbs.track_functions": "Call / torch.abs, functions and formats",
+  "kernel_time.KernelTime.track_default_shapes": "Kernel time, default shapes",
+  "kernel_time.KernelTime.track_serving_shapes": "Kernel time, serving shapes",
+  "kernel_time.KernelTime.track_variants": "Kernel time, formats and functions",
+  "cuda_vs_triton.CallRatio.track_default_shapes": "CUDA / Triton, call latency, paired",
+  "cuda_vs_triton.KernelRatio.track_default_shapes": "CUDA / Triton, kernel time, paired",
+  "cuda_vs_triton.KernelRatio.track_serving_shapes": "CUDA / Triton, kernel time, serving shapes",
+  "cuda_vs_triton.KernelRatio.track_variants": "CUDA / Triton, kernel time, formats and functions",
+  "copy_distance.DistanceToCopy.track_default_shapes": "Time / copy time, default shapes",
+  "copy_distance.DistanceToCopy.track_serving_shapes": "Time / copy time, serving shapes",
+  "copy_distance.DistanceToCopy.track_variants": "Time / copy time, formats and functions",
+  "timed.Calls.time_default_shapes": "Call latency, a process each",
+  "timed.Kernels.time_default_shapes": "Kernel time, hot, a process each",
   "accuracy.Accuracy.track_relative_rms_error": "Relative RMS error",
   "accuracy.ByteIdentity.track_differing_bytes": "Bytes that differ from the reference",
   "cpu_time.CpuTime.track_call": "CPU call time",
@@ -15,7 +24,7 @@ ptgq.titles = {
 };
 ptgq.title = (name) => ptgq.titles[name] || name;
 ptgq.backendNames = { cuda: "CUDA", triton: "Triton", cpu: "CPU", reference: "Reference" };
-ptgq.SEED_HIDDEN = { 16: 512, 32: 128, 64: 256 };
+ptgq.DEFAULT_HIDDEN = { 16: 512, 32: 128, 64: 256 };
 
 // el("a", {href: "x"}, "text"): a string child is text, never markup.
 function el(tag, attributes, ...children) {
@@ -94,7 +103,7 @@ ptgq.why = function (read) {
   const backend = read.index < 0 ? null : ptgq.combination(read.name, read.index).backend;
   if (backend === "reference" && read.name === ptgq.IDENTITY) return "what the others are compared with";
   const needsGpu =
-    backend === "cuda" || backend === "triton" || /^(cuda_vs_triton|kernel_time|copy_dist)/.test(read.name);
+    backend === "cuda" || backend === "triton" || /^(cuda_vs_triton|kernel_time|copy_dist|timed\.Kernels)/.test(read.name);
   return needsGpu && !ptgq.hasGpu(read.machine) ? "no GPU on this machine" : "not applicable at this commit";
 };
 
@@ -140,14 +149,14 @@ ptgq.asvCommand = function (read) {
   return `asv run --dry-run --bench '^${pattern}$' '${format.hash(commit)}^!'`;
 };
 
-ptgq.tableCommand = function ({ tokens, hidden, group, formatName, device, method, cache }) {
+ptgq.tableCommand = function ({ tokens, hidden, group, formatName, device, method, state }) {
   const parts = [
     "python benchmarks/benchmark_per_token_group_quant.py",
     `--shape ${tokens}x${hidden} --group-size ${group}`,
     `--dtype ${formatName === "int8" ? "int8" : "fp8"}`,
   ];
   if (device === "cpu") parts.push("--device cpu");
-  if (method === "graph") parts.push(`--method graph --${cache}`);
+  if (method === "graph") parts.push(`--method graph --${state}`);
   return parts.join(" ") + " --bandwidth";
 };
 

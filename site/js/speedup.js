@@ -1,13 +1,16 @@
 "use strict";
 // The first table: CUDA against Triton (CPU against the reference without a GPU), and its bars.
-ptgq.KERNEL = "kernel_time.KernelTime.track_seed";
-ptgq.CALL = "call_latency.CallLatency.track_call";
+ptgq.KERNEL = "kernel_time.KernelTime.track_default_shapes";
+ptgq.CALL = "call_latency.CallLatency.track_default_shapes";
+
+// Of x, when the kernel starts: what serving has comes first.
+ptgq.STATES = ["produced", "hot", "cold"];
 
 // Which two backends a machine compares: the slower one over the faster one is the speed-up.
 ptgq.pair = (machine) =>
   ptgq.hasGpu(machine) ? ["cuda", "triton"] : ["cpu", "reference"];
 
-ptgq.seedRows = function (name) {
+ptgq.defaultRows = function (name) {
   const rows = [];
   for (const tokens of ptgq.values(name, "tokens"))
     for (const group of ptgq.values(name, "group"))
@@ -21,7 +24,7 @@ ptgq.ratio = (fast, slow) =>
 // The cells that a bar or a tile stands for: [{row, fast, slow, ratio}].
 ptgq.compare = function (machine, name, fixed) {
   const [fast, slow] = ptgq.pair(machine);
-  return ptgq.seedRows(name).map(function (row) {
+  return ptgq.defaultRows(name).map(function (row) {
     const cells = [fast, slow].map((backend) =>
       ptgq.cell(machine, name, { ...row, ...fixed, backend }));
     return { row, fast: cells[0], slow: cells[1], ratio: ptgq.ratio(...cells) };
@@ -42,15 +45,15 @@ ptgq.speedup = function (machine) {
     return ptgq.section("speedup", `${names[0]} against ${names[1]}`,
       el("p", { class: "na" }, "Call latency and kernel time: not measured at this commit."));
   }
-  let cache = "cold";
+  let state = ptgq.STATES[0];
   const body = el("div", {});
 
   function draw() {
     const call = ptgq.compare(machine, ptgq.CALL, {});
-    const kernel = onGpu ? ptgq.compare(machine, ptgq.KERNEL, { cache }) : [];
+    const kernel = onGpu ? ptgq.compare(machine, ptgq.KERNEL, { state }) : [];
     const longest = Math.max(1, ...call.concat(kernel).map((entry) => entry.ratio || 0));
     const rows = call.map(function ({ row, fast, slow, ratio }, place) {
-      const hidden = ptgq.SEED_HIDDEN[row.tokens];
+      const hidden = ptgq.DEFAULT_HIDDEN[row.tokens];
       const title = `${row.tokens} × ${hidden}, group ${row.group}, ${row.format}`;
       const entries = [
         { label: `${names[0]}, call latency`, read: fast },
@@ -69,11 +72,11 @@ ptgq.speedup = function (machine) {
           ptgq.bar(inKernel.ratio, longest),
         );
         entries.push(
-          { label: `${names[0]}, kernel time, ${cache}`, read: inKernel.fast },
-          { label: `${names[1]}, kernel time, ${cache}`, read: inKernel.slow },
-          ...["call", "kernel"].map((what) => ({
-            label: `CUDA / Triton, ${what}, from paired samples`,
-            read: ptgq.cell(machine, `cuda_vs_triton.CudaVsTriton.track_${what}_ratio`, row),
+          { label: `${names[0]}, kernel time, ${state}`, read: inKernel.fast },
+          { label: `${names[1]}, kernel time, ${state}`, read: inKernel.slow },
+          ...["Call", "Kernel"].map((what) => ({
+            label: `CUDA / Triton, ${what.toLowerCase()}, from paired samples`,
+            read: ptgq.cell(machine, `cuda_vs_triton.${what}Ratio.track_default_shapes`, { ...row, state }),
           })),
         );
       }
@@ -94,17 +97,17 @@ ptgq.speedup = function (machine) {
         el("th", { scope: "col", class: place % 3 === 0 ? "first" : place % 3 === 2 ? "text" : null }, name)),
       el("th", { scope: "col" }, el("span", { class: "hidden-text" }, "Details")));
     const above = el("tr", {}, el("td", { colspan: "3" }), wide("Call latency"),
-      onGpu ? wide(`Kernel time, ${cache}`) : null, el("td", {}));
+      onGpu ? wide(`Kernel time, ${state}`) : null, el("td", {}));
     body.replaceChildren(ptgq.table(`${names[0]} and ${names[1]}`, [above, head], rows));
   }
 
   draw();
-  const pick = ptgq.select("Kernel time with the L2 cache", [["cold", "cold"], ["hot", "hot"]], cache,
-    (value) => { cache = value; draw(); });
+  const pick = ptgq.select("Kernel time with x", ptgq.STATES, state,
+    (value) => { state = value; draw(); });
   return ptgq.section("speedup", `${names[0]} against ${names[1]}`,
     el("p", { class: "note" },
       `Call latency is what a caller waits for per eager call, host included. ` +
-      (onGpu ? `Kernel time is the device alone. ` : `CUDA and Triton are n/a: this machine has no GPU. `) +
+      (onGpu ? `Kernel time is the device alone: with x just produced by the kernel before, hot in the L2 cache, or cold. ` : `CUDA and Triton are n/a: this machine has no GPU. `) +
       `Speed-up is ${names[1]} / ${names[0]}. Each number leads to its graph, ••• to its interval and its command.`),
     ptgq.measured(machine, ptgq.CALL) ? "" : el("p", { class: "na" },
       "Call latency: this commit was not measured with the benchmark as it is now."),

@@ -28,7 +28,7 @@ def test_table_shows_the_stored_numbers_and_their_ratio(page, address, published
         stored(published, H200, CALL, backend, 32, 128, "int8") for backend in ("cuda", "triton")
     ]
     kernel = [
-        stored(published, H200, KERNEL, backend, "cold", 32, 128, "int8")
+        stored(published, H200, KERNEL, backend, "produced", 32, 128, "int8")
         for backend in ("cuda", "triton")
     ]
     shown = cells(row(page, "speedup", "32 × 128", "128", "int8"))
@@ -50,18 +50,30 @@ def test_hot_kernel_times_are_other_numbers(page, address, published):
 @pytest.mark.parametrize(
     ("format_name", "scale"), [("fp8_row_float32", 4), ("fp8_column_ue8m0", 1)]
 )
-def test_bandwidth_is_derived_from_the_bytes(page, address, published, format_name, scale):
+@pytest.mark.parametrize("state", ["produced", "cold"])
+def test_bandwidth_is_derived_from_the_bytes(page, address, published, format_name, scale, state):
     open_front(page, address)
-    page.locator("#bandwidth select").nth(1).select_option(format_name)
-    time = stored(published, H200, "kernel_time.KernelTime.track_serving", "cuda", "cold", 8192,
-                  7168, 128, format_name)  # fmt: skip
-    ratio = stored(published, H200, "copy_distance.DistanceToCopy.track_serving", "cuda", 8192,
-                   7168, 128, format_name)  # fmt: skip
-    moved = 8192 * 7168 * (2 + 1) + 8192 * 7168 // 128 * scale
+    for place, value in enumerate(("64", format_name, state)):
+        page.locator("#default-bandwidth select").nth(place).select_option(value)
+    time = stored(published, H200, KERNEL, "cuda", state, 64, 64, format_name)
+    ratio = stored(published, H200, "copy_distance.DistanceToCopy.track_default_shapes", "cuda",
+                   state, 64, 64, format_name)  # fmt: skip
+    moved = 64 * 256 * (2 + 1) + 64 * 256 // 64 * scale
+    shown = cells(row(page, "default-bandwidth", "64 × 256"))
+    assert float(shown[1]) == pytest.approx(1e6 * time, rel=0.01)
+    assert float(shown[2]) == pytest.approx(moved / time / 1e9, rel=0.02)
+    assert shown[3] == f"{100 / ratio:.0f} %"
+
+
+def test_serving_shapes_are_of_row_major_float32_scales(page, address, published):
+    open_front(page, address)
+    time = stored(published, H200, "kernel_time.KernelTime.track_serving_shapes", "cuda",
+                  "produced", 8192, 7168)  # fmt: skip
+    moved = 8192 * 7168 * (2 + 1) + 8192 * 7168 // 128 * 4
     shown = cells(row(page, "bandwidth", "8192 × 7168"))
-    assert shown[1:4] == [
-        f"{1e6 * time:.1f}", f"{moved / time / 1e9:,.0f}", f"{100 / ratio:.0f} %",
-    ]  # fmt: skip
+    assert shown[1:3] == [f"{1e6 * time:.1f}", f"{moved / time / 1e9:,.0f}"]
+    page.locator("#bandwidth select").select_option("cold")
+    assert page.locator("#bandwidth select").count() == 1
 
 
 def test_footprint_is_exact_and_says_what_was_before(page, address):
@@ -84,8 +96,8 @@ def test_accuracy_is_shown_in_decibel_too(page, address, published):
     [
         ("Call latency: cuda, 64, 128, int8", "slower"),
         ("Call latency: cuda, 64, 64, int8", "faster"),
-        ("Kernel time, table's shapes: triton, cold, 32, 64, int8", "undecided"),
-        ("Kernel time, table's shapes: triton, cold, 16, 64, int8", "same"),
+        ("Kernel time, default shapes: triton, cold, 32, 64, int8", "undecided"),
+        ("Kernel time, default shapes: triton, cold, 16, 64, int8", "same"),
         ("footprint.Kernels.track_registers: quantize<128, row>", "worse"),
         ("Call latency: cuda, 16, 64, int8", "failed"),
     ],

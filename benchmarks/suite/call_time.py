@@ -1,0 +1,103 @@
+"""Measures eager calls once a commit, each beside ``torch.abs`` of the same x.
+
+A process has a speed of its own, and its machine's clocks: calls of two processes differ by half,
+their ratio to a call of PyTorch's in the same process does not.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Callable
+
+from . import common
+
+REPEAT = 7
+# nox -s compare measures few: ("default_shapes" or "functions", *parameters); None: all.
+WANTED: set[tuple] | None = None
+# The functions' names; as measure.calls.CALLS, which imports torch.
+_FORMATS = (
+    "row_float32",
+    "column_float32",
+    "row_ue8m0",
+    "column_ue8m0",
+    "deep_gemm_hopper",
+    "deep_gemm_hopper_per_batch",
+    "deep_gemm_blackwell",
+    "deep_gemm_blackwell_per_batch",
+    "deep_gemm_mega_moe",
+    "torch_scaled_mm",
+    "ocp_mx",
+)
+CALLS = (
+    *(f"{function}_{name}" for function in ("fp8", "silu") for name in _FORMATS),
+    "fp8_strided_rows",
+    "int8",
+    "dequantize_fp8_row_float32",
+    "dequantize_fp8_deep_gemm_blackwell",
+    "dequantize_int8",
+)
+# Without the reference, whose calls nobody waits for.
+BACKENDS = ("cuda", "triton", "cpu")
+FUNCTION_PARAMS = (BACKENDS, CALLS, (False, True))
+FUNCTION_PARAM_NAMES = ("backend", "call", "out")
+
+
+def _absent(backend: str, device: str) -> common.NotAvailable | None:
+    if device == "cuda" and backend not in ("cuda", "triton"):
+        return common.NotAvailable("cpu_time measures the CPU of a machine with a GPU")
+    return common.missing(backend)
+
+
+def sample(bound: dict[tuple, Callable[[], tuple]], device: str) -> dict:
+    """Return samples of each call, and their ratios to ``torch.abs`` of its x.
+
+    `bound` returns a call and its x; all alternate: what disturbs the host for a while costs each
+    a sample, and not one all of its.
+    """
+    import torch
+
+    clock = common.measuring("clocks").clock_for(device)
+    timers: dict[tuple, object] = {}
+    for key, bind in bound.items():
+
+        def build(key=key, bind=bind):
+            call, x = bind()
+            timers[("abs", *key)] = common.call_timer(functools.partial(torch.abs, x), clock)
+            return common.call_timer(call, clock)
+
+        timers[("call", *key)] = common.prepared(_absent(key[1], device), build)
+    found = common.take_samples(timers, REPEAT)
+    results = {}
+    for key in bound:
+        own = results[("call", *key)] = found[("call", *key)]
+        results[("to_abs", *key)] = common.ratio(own, found.get(("abs", *key)))
+    return results
+
+
+def _default(device: str, backend: str, key: tuple) -> tuple:
+    workload = common.default_workload(*key)
+    x = workload.make_input(device)
+    return workload.bind(x, backend=backend), x
+
+
+def measure() -> dict:
+    """Measure calls of the default configurations, and of every function and format."""
+    device = "cpu" if common.no_device() else "cuda"
+    calls = common.measuring("calls")
+    bound = {}
+    for backend, *key in itertools.product(common.BACKENDS, *common.DEFAULT_PARAMS):
+        build = functools.partial(_default, device, backend, tuple(key))
+        bound[("default_shapes", backend, *key)] = build
+    for backend, name, out in itertools.product(*FUNCTION_PARAMS):
+        build = functools.partial(calls.bind, name, device, backend, out)
+        bound["functions", backend, name, out] = build
+    wanted = bound.keys() if WANTED is None else WANTED & bound.keys()
+    results = sample({key: bound[key] for key in bound if key in wanted}, device)
+    for key in itertools.product(*common.DEFAULT_PARAMS):
+        rows = [("call", "default_shapes", name, *key) for name in ("cuda", "triton")]
+        results[("cuda_vs_triton", *key)] = common.ratio(*map(results.get, rows))
+    return results
+
+
+measure.timeout = 600
