@@ -22,6 +22,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
+from asv_runner.benchmarks.mark import SkipNotImplemented
 from asv_runner.discovery import disc_benchmarks
 
 # Samples of one process. Its speed is its own, so rounds count for more than samples.
@@ -58,9 +59,9 @@ def restrict(benchmarks: dict, wanted: dict[str, list[int]]) -> None:
             if file == "call_latency":
                 call_time.WANTED.add((family, *row))
             elif kind == "CallRatio":
-                call_time.WANTED |= {(family, backend, *row) for backend in device_time.BACKENDS}
+                call_time.WANTED |= {(family, backend, *row) for backend in common.GPU_BACKENDS}
             elif file == "cuda_vs_triton":
-                device_time.WANTED |= {(family, backend, *row) for backend in device_time.BACKENDS}
+                device_time.WANTED |= {(family, backend, *row) for backend in common.GPU_BACKENDS}
             elif file in ("kernel_time", "copy_distance"):
                 device_time.WANTED.add((family, *row))
                 if file == "copy_distance":
@@ -68,9 +69,11 @@ def restrict(benchmarks: dict, wanted: dict[str, list[int]]) -> None:
 
 
 def attempt(call: Callable[[], object]) -> object:
-    """Return what a benchmark does, or None with a word on stderr if it fails."""
+    """Return what a benchmark does, NaN for n/a, or None with a word on stderr if it fails."""
     try:
         return call()
+    except SkipNotImplemented:
+        return math.nan
     except Exception:
         traceback.print_exc()
         return None

@@ -111,11 +111,12 @@ def test_what_the_build_left_out_is_a_failure_where_its_device_is(monkeypatch, b
     common.missing.cache_clear()
 
 
-def test_discovery_finds_the_suite_and_imports_neither_torch_nor_ptgq():
+def test_discovery_finds_the_suite_without_starting_cuda():
     code = (
         "import sys; from asv_runner.discovery import list_benchmarks;"
         f"list_benchmarks({str(SUITE)!r}, sys.stdout);"
-        "assert not {'torch', 'ptgq', 'triton'} & set(sys.modules), 'heavy import'"
+        "assert 'triton' not in sys.modules, 'heavy import';"
+        "assert not sys.modules['torch'].cuda.is_initialized(), 'CUDA'"
     )
     start = time.monotonic()
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
@@ -136,7 +137,7 @@ def test_discovery_finds_the_suite_and_imports_neither_torch_nor_ptgq():
         "footprint.Startup.track_first_call",
         "footprint.Startup.track_import",
         "scale_formats.ScaleBytes.track_differing_bytes",
-    } | {
+    } | {f"timed.{what}.time_default_shapes" for what in ("Calls", "Kernels")} | {
         f"{reader}.track_{family}"
         for reader in (
             "kernel_time.KernelTime",
@@ -152,6 +153,19 @@ def test_discovery_finds_the_suite_and_imports_neither_torch_nor_ptgq():
     for benchmark in found.values():
         assert len(benchmark["version"]) < 5, f"{benchmark['name']} has no version set by hand"
         assert len(benchmark["params"]) == len(benchmark["param_names"])
+
+
+def test_no_file_but_timed_imports_torch_or_ptgq():
+    names = sorted(path.stem for path in SUITE.glob("*.py") if path.stem != "timed")
+    code = (
+        "import sys; from importlib import import_module\n"
+        f"sys.path.insert(0, {str(SUITE.parent)!r})\n"
+        f"for name in {names}:\n"
+        "    import_module(f'suite.{name}')\n"
+        "    assert not {'torch', 'ptgq', 'triton'} & set(sys.modules), name"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert run.returncode == 0, run.stderr
 
 
 def test_files_of_the_suite_are_all_discovered(monkeypatch):

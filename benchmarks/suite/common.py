@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 BACKENDS = ("cuda", "triton", "cpu", "reference")
+GPU_BACKENDS = BACKENDS[:2]
 FORMATS = {
     "fp8_row_float32": {},
     "fp8_column_float32": {"column_major_scales": True},

@@ -16,7 +16,7 @@ class DistanceToCopy:
         return common.result_of(measured[("copy_distance", *params)])
 
     track_default_shapes.setup_cache = device_time.measure_default_shapes
-    track_default_shapes.params = (device_time.BACKENDS, common.STATES, *common.DEFAULT_PARAMS)
+    track_default_shapes.params = (common.GPU_BACKENDS, common.STATES, *common.DEFAULT_PARAMS)
     track_default_shapes.param_names = ("backend", "state", *common.DEFAULT_PARAM_NAMES)
 
     def track_serving_shapes(self, measured, *params):
@@ -24,7 +24,7 @@ class DistanceToCopy:
         return common.result_of(measured[("copy_distance", *params)])
 
     track_serving_shapes.setup_cache = device_time.measure_serving_shapes
-    track_serving_shapes.params = (device_time.BACKENDS, common.STATES, *common.SERVING_PARAMS)
+    track_serving_shapes.params = (common.GPU_BACKENDS, common.STATES, *common.SERVING_PARAMS)
     track_serving_shapes.param_names = ("backend", "state", *common.SERVING_PARAM_NAMES)
 
     def track_variants(self, measured, *params):
@@ -32,5 +32,5 @@ class DistanceToCopy:
         return common.result_of(measured[("copy_distance", *params)])
 
     track_variants.setup_cache = device_time.measure_variants
-    track_variants.params = (device_time.BACKENDS, common.STATES, *common.VARIANT_PARAMS)
+    track_variants.params = (common.GPU_BACKENDS, common.STATES, *common.VARIANT_PARAMS)
     track_variants.param_names = ("backend", "state", *common.VARIANT_PARAM_NAMES)

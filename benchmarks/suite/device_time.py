@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable
 
 from . import common
 
-BACKENDS = ("cuda", "triton")
 # Samples of one process, which has a speed of its own: more of them would say little more.
 REPEAT = 5
 # nox -s compare measures few: (family, backend or "copy", state, *key); None: all.
@@ -25,7 +24,7 @@ def sample_kernels(workload, rows: Iterable[tuple[str, str]]) -> dict:
     kernels = absent or common.attempt(lambda: common.measuring("kernels").Kernels(workload))
 
     def prepare(name, state):
-        for reason in (kernels, common.missing(name) if name in BACKENDS else None):
+        for reason in (kernels, common.missing(name) if name in common.GPU_BACKENDS else None):
             if isinstance(reason, (common.NotAvailable, common.Failed)):
                 return reason
         return common.prepared(None, lambda: kernels.timer(name, state))
@@ -39,12 +38,12 @@ def _measure(family: str, params: tuple, workload_of: Callable) -> dict:
     for key in itertools.product(*params):
         rows = [
             (name, state)
-            for state, name in itertools.product(common.STATES, (*BACKENDS, "copy"))
+            for state, name in itertools.product(common.STATES, (*common.GPU_BACKENDS, "copy"))
             if WANTED is None or (family, name, state, *key) in WANTED
         ]
         found = sample_kernels(workload_of(*key), rows) if rows else {}
         for state in common.STATES:
-            cuda, triton, copy = (found.get((name, state)) for name in (*BACKENDS, "copy"))
+            cuda, triton, copy = (found.get((name, state)) for name in ("cuda", "triton", "copy"))
             for backend, own in (("cuda", cuda), ("triton", triton)):
                 results[("kernel_time", backend, state, *key)] = own
                 results[("copy_distance", backend, state, *key)] = common.ratio(own, copy)
