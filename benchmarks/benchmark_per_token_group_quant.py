@@ -13,8 +13,9 @@ import sys
 from collections.abc import Callable, Sequence
 
 import torch
-from measure import clocks, machine, rotation, timers
+from measure import clocks, machine, timers
 from measure.agreement import check_agreement
+from measure.kernels import COPY, STATES, Kernels
 from measure.workloads import (
     DEFAULT_SCALE_FORMATS,
     DEFAULT_SHAPES,
@@ -30,6 +31,11 @@ from tqdm import tqdm
 from ptgq.backends import BACKENDS, why_unavailable
 
 LABELS = {"cuda": "CUDA", "triton": "Triton", "cpu": "CPU", "reference": "Reference"}
+STATE_HELP = {
+    "produced": "the kernel before has just written x, as in serving (default)",
+    "hot": "x, q and s lie in the L2 cache if they fit",
+    "cold": "none of them does",
+}
 PRESETS = {"default": DEFAULT_SHAPES, "serving": SERVING_SHAPES, "limits": ()}
 
 
@@ -61,8 +67,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--dtype", choices=(*DTYPES, "both"), default="both", help="what to quantize to")
-    add("--warmup-iters", type=positive, default=10, help="calls, or replays, before the timing")
-    add("--bench-iters", type=positive, default=100, help="as many are timed")
+    add("--warmup-iters", type=positive, help="before the timing: by default 10 calls, 1 slope")
+    add("--bench-iters", type=positive, help="as many are timed: by default 100 calls, 10 slopes")
     add("--device", choices=("cuda", "cpu"), default="cuda")
     add("--backend", choices=BACKENDS, action="append", help="compare these (repeat the option)")
     add("--preset", choices=PRESETS, default="default", help=(
@@ -76,15 +82,13 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     ))  # fmt: skip
     add("--method", choices=("events", "graph"), default="events", help=(
         "events: what a caller waits for, per eager call; "
-        "graph: the kernels alone, by CUDA-graph replay, the median of the replays"
+        "graph: the kernels alone, what each adds to a long CUDA graph, the median of the slopes"
     ))  # fmt: skip
-    cache = parser.add_mutually_exclusive_group()
-    cache.add_argument("--cold", dest="cache", action="store_const", const="cold", help=(
-        "graph: rotate over more buffers than the L2 cache holds (default)"
-    ))  # fmt: skip
-    cache.add_argument("--hot", dest="cache", action="store_const", const="hot", help=(
-        "graph: one buffer, in the L2 cache if it fits"
-    ))  # fmt: skip
+    states = parser.add_mutually_exclusive_group()
+    for state, text in STATE_HELP.items():
+        states.add_argument(f"--{state}", dest="state", action="store_const", const=state, help=(
+            f"graph: {text}"
+        ))  # fmt: skip
     add("--bandwidth", action="store_true", help="columns for GB/s and %% of a same-bytes copy")
     add("--format", choices=("table", "json", "csv", "markdown"), default="table")
     options = parser.parse_args(arguments)
@@ -98,9 +102,12 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         parser.error("argument --every: needs --preset limits")
     if options.method == "graph" and options.device == "cpu":
         parser.error("argument --method: graph needs --device cuda, got --device cpu")
-    if options.cache and options.method != "graph":
-        parser.error(f"argument --{options.cache}: needs --method graph, got --method events")
-    options.cache = options.cache or "cold"
+    if options.state and options.method != "graph":
+        parser.error(f"argument --{options.state}: needs --method graph, got --method events")
+    options.state = options.state or STATES[0]
+    usual = (1, 10) if options.method == "graph" else (10, 100)
+    options.warmup_iters = options.warmup_iters or usual[0]
+    options.bench_iters = options.bench_iters or usual[1]
     options.backend = (
         options.backend
         or {
@@ -140,16 +147,10 @@ def measure(workload: Workload, options: argparse.Namespace) -> dict[str, object
     x = workload.make_input(options.device)
     check_agreement(workload, x, options.backend)
     clock = clocks.clock_for(options.device)
-    share = 1.0
     if options.method == "graph":
-        rotations = [
-            rotation.workload_calls(workload, name, options.cache) for name in options.backend
-        ]
-        if options.bandwidth:
-            copies, share = rotation.copy_calls(workload.bytes_moved, options.cache)
-            rotations.append(copies)
-        flush = rotation.flush_for(options.cache)
-        take = [timers.replay_timer(calls, clock, flush) for calls in rotations]
+        kernels = Kernels(workload)
+        names = [*options.backend, *([COPY] if options.bandwidth else [])]
+        take = [kernels.timer(name, options.state) for name in names]
         samples = timers.sample(take, options.bench_iters, options.warmup_iters)
     else:
 
@@ -180,7 +181,7 @@ def measure(workload: Workload, options: argparse.Namespace) -> dict[str, object
         row[f"{name}_ms"] = time * 1e3
         if options.bandwidth:
             row[f"{name}_gb_per_s"] = workload.bytes_moved / time * 1e-9
-            row[f"{name}_percent_of_copy"] = 100 * seconds[-1] * share / time
+            row[f"{name}_percent_of_copy"] = 100 * seconds[-1] / time
     for name, time in zip(options.backend[1:], seconds[1:], strict=False):
         row[f"speed_up_over_{name}"] = time / seconds[0]
     return row
@@ -218,7 +219,7 @@ def facts(options: argparse.Namespace) -> dict[str, str]:
     """What the numbers are, and of which machine."""
     method = options.method
     if method == "graph":
-        method += f", {options.cache}: median of {options.bench_iters} replays"
+        method += f", {options.state}: median of {options.bench_iters} slopes"
     else:
         method += f": mean of {options.bench_iters} calls"
     return {**machine.describe(options.device), "ptgq": machine.commit(), "method": method}

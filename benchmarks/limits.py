@@ -123,7 +123,9 @@ def facts(device: str) -> dict[str, str]:
     forced = os.environ.get("PTGQ_CPU_ISA")
     known["cpu instructions"] = forced or torch.backends.cpu.get_cpu_capability()
     known["ptgq"] = machine.commit()
-    known["method"] = "kernels: graph replay, cold; calls: events; medians of alternated samples"
+    known["method"] = (
+        "kernels: slopes of graphs, cold; calls: events; medians of alternating samples"
+    )
     return known
 
 

@@ -16,8 +16,9 @@ from functools import partial
 from unittest.mock import patch
 
 import torch
-from measure import clocks, rotation, timers
+from measure import clocks, timers
 from measure.agreement import check_agreement
+from measure.kernels import COPY, Kernels
 from measure.workloads import (
     DEFAULT_SCALE_FORMATS,
     DEFAULT_SHAPES,
@@ -74,24 +75,18 @@ def median_ratio(one: Sequence[float], other: Sequence[float]) -> float:
     return statistics.median(a / b for a, b in zip(one, other, strict=True))
 
 
-def replay(calls: Sequence[timers.Call]) -> timers.Timer:
-    """Time calls as kernels: a graph of them, replayed when L2 holds other data."""
-    return timers.replay_timer(calls, clocks.EventClock(), rotation.flush_for("cold"))
+def checked(workload: Workload, backends: Iterable[str]) -> Kernels:
+    """Return the kernels of a workload, for which the backends give the reference's bytes."""
+    check_agreement(workload, workload.make_input("cuda"), [*backends, "reference"])
+    return Kernels(workload)
 
 
-def kernel(workload: Workload, backend: str) -> timers.Timer:
-    """Return the timer of a backend's kernel, which gives the reference's bytes."""
-    check_agreement(workload, workload.make_input("cuda"), [backend, "reference"])
-    return replay(rotation.workload_calls(workload, backend, "cold"))
-
-
-def copy_ratios(workload: Workload, backends: Iterable[str]) -> dict[str, float]:
+def copy_ratios(workload: Workload, backends: Sequence[str]) -> dict[str, float]:
     """Return each backend's kernel time relative to that of a copy of as many bytes."""
-    calls, share = rotation.copy_calls(workload.bytes_moved, "cold")
-    take = [replay(calls), *(kernel(workload, backend) for backend in backends)]
-    copy, *times = rounds(take)
+    kernels = checked(workload, backends)
+    copy, *times = rounds([kernels.timer(name, "cold") for name in (COPY, *backends)])
     return {
-        backend: median_ratio(samples, copy) / share
+        backend: median_ratio(samples, copy)
         for backend, samples in zip(backends, times, strict=True)
     }
 
@@ -133,8 +128,8 @@ def small(available: Sequence[str]) -> Values:
     found = {}
     launch = empty_kernel()
     for workload in workloads([*DEFAULT_SHAPES, (1, 7168)]):
-        calls = rotation.workload_calls(workload, "cuda", "cold")
-        empty, samples = rounds([replay([launch] * len(calls)), replay(calls)])
+        kernels = Kernels(workload)
+        empty, samples = rounds([kernels.cold([launch]), kernels.timer("cuda", "cold")])
         found[describe(workload)] = median_ratio(samples, empty)
     return {"small": found}
 
@@ -157,7 +152,8 @@ def odd(available: Sequence[str]) -> Values:
     """Kernels of odd sizes: time per byte, relative to that of the even size beside them."""
     found = {}
     for one, neighbour in odd_and_even():
-        samples, other = rounds([kernel(one, "cuda"), kernel(neighbour, "cuda")])
+        pair = [checked(w, ["cuda"]).timer("cuda", "cold") for w in (one, neighbour)]
+        samples, other = rounds(pair)
         bytes_ratio = one.bytes_moved / neighbour.bytes_moved
         found[describe(one)] = median_ratio(samples, other) / bytes_ratio
     return {"odd": found}
@@ -270,7 +266,7 @@ def cpu(available: Sequence[str], shape: tuple[int, int] = ROWS_OF_7168) -> Valu
     x = configurations[0].make_input("cpu")
     most = max(workload.bytes_moved for workload in configurations)
     source = torch.zeros(2, most // 8).add_(torch.arange(most // 8))
-    # As on a GPU (rotation.flush_for): the lines that a call left would be written back in the time
+    # As on a GPU (measure.kernels): the lines that a call left would be written back in the time
     # of the next. Those of copies: ptgq writes past the caches.
     flush = torch.ones(OTHER_BYTES // 4, dtype=torch.int32).amax
     for workload in configurations:

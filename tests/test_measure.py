@@ -7,7 +7,7 @@ import random
 
 import pytest
 import torch
-from measure import clocks, machine, rotation, timers
+from measure import clocks, machine, timers
 from measure.workloads import (
     DEFAULT_WORKLOADS,
     SCALE_FORMATS,
@@ -134,37 +134,3 @@ def test_a_processor_is_described_with_its_generation(tmp_path):
     info.write_text("model name\t: One\n")
     assert machine._cpu(info) == ("One", "")
     assert machine._cpu(tmp_path / "none")[0]
-
-
-def test_unknown_cache_is_refused():
-    with pytest.raises(ValueError, match=r"cache must be one of .* got 'warm'"):
-        rotation.copies_for(1, "warm")
-
-
-@pytest.mark.gpu
-@pytest.mark.parametrize("cache", rotation.CACHES)
-def test_replay_times_kernels_over_a_rotation(cache):
-    workload = Workload(128, 7168, 128)
-    flush = rotation.flush_for(cache)
-    calls = rotation.workload_calls(workload, "cuda", cache)
-    (samples,) = timers.sample([timers.replay_timer(calls, clocks.EventClock(), flush)], 3)
-    copies, share = rotation.copy_calls(workload.bytes_moved, cache)
-    (copy_samples,) = timers.sample([timers.replay_timer(copies, clocks.EventClock(), flush)], 3)
-    assert 0 < share <= 1
-    assert all(1e-7 < seconds < 1e-3 for seconds in samples + copy_samples)
-
-
-@pytest.mark.gpu
-def test_cold_data_are_not_in_l2():
-    l2_bytes = torch.cuda.get_device_properties(0).L2_cache_size
-    assert rotation.copies_for(10**6, "cold") * 10**6 > l2_bytes
-    assert rotation.copies_for(10**9, "cold") == 2
-    assert rotation.copies_for(1, "cold") == 256
-    assert rotation.copies_for(1, "hot") == 1
-    assert rotation.flush_for("hot") is None
-    # 8 MB, read after it was read: from L2, unless the flush took it out.
-    data = torch.ones(2 * 2**20, dtype=torch.int32, device="cuda")
-    timer = timers.replay_timer([data.amax], clocks.EventClock())
-    flushed = timers.replay_timer([data.amax], clocks.EventClock(), rotation.flush_for("cold"))
-    hot, cold = timers.sample([timer, flushed], 9)
-    assert sorted(cold)[4] > sorted(hot)[4]

@@ -104,6 +104,7 @@ def test_more_than_two_backends(table, capsys):
         ["--dtype", "int8", "--scales", "tma_packed"],
         ["--cold"],
         ["--cold", "--hot"],
+        ["--produced"],
         ["--unknown"],
     ],
     ids=" ".join,
@@ -147,7 +148,9 @@ def test_a_wrong_backend_is_not_timed(table, capsys, monkeypatch):
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("method", [["events"], ["graph", "--cold"], ["graph", "--hot"]])
+@pytest.mark.parametrize(
+    "method", [["events"], ["graph", "--produced"], ["graph", "--cold"], ["graph", "--hot"]]
+)
 def test_cuda_against_triton(table, capsys, method):
     arguments = ["--bench-iters", "5", "--bandwidth", "--format", "json", "--method", *method]
     assert table.main(arguments) == 0

@@ -55,23 +55,6 @@ def capture(calls: Sequence[Call]) -> Call:
     return lambda: kept[0].replay()
 
 
-def replay_timer(calls: Sequence[Call], clock: Clock, before: Call | None = None) -> Timer:
-    """Capture the calls in one CUDA graph and time its replay: the kernels without the host.
-
-    The calls are alike. `before` runs ahead of each replay and is not timed.
-    """
-    replay = capture(calls)
-
-    def sample() -> float:
-        if before is not None:
-            before()
-        clock.start()
-        replay()
-        return clock.stop() / len(calls)
-
-    return sample
-
-
 def slope_timer(
     calls: Callable[[int], Sequence[Call]],
     lengths: tuple[int, int],
