@@ -115,7 +115,8 @@ def test_discovery_finds_the_suite_without_starting_cuda():
     code = (
         "import sys; from asv_runner.discovery import list_benchmarks;"
         f"list_benchmarks({str(SUITE)!r}, sys.stdout);"
-        "assert 'triton' not in sys.modules, 'heavy import';"
+        # A commit's ptgq may start CUDA, which then fails in what is forked.
+        "assert not {'ptgq', 'triton'} & set(sys.modules), 'heavy import';"
         "assert not sys.modules['torch'].cuda.is_initialized(), 'CUDA'"
     )
     start = time.monotonic()

@@ -12,8 +12,6 @@ import functools
 import torch
 from asv_runner.benchmarks.mark import SkipNotImplemented
 
-import ptgq  # noqa: F401  (forked with torch)
-
 from . import common
 
 # Calls of a graph: its launch, 15 to 20 us, is then 1 % of 2000 kernels of 1 us.
