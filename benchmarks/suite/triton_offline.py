@@ -53,7 +53,7 @@ class _Device:
 
 
 def compile_kernel(architecture: int, workload):
-    """Return the kernel of a :class:`ptgq.measure.workloads.Workload` as Triton compiles it.
+    """Return the kernel of a :class:`measure.workloads.Workload` as Triton compiles it.
 
     Triton keeps this target: for a process that launches nothing.
     """

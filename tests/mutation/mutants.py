@@ -209,7 +209,7 @@ RECORD = {
         "setup.py", '"--abbrev=10"', '"--abbrev=9"', "tests/test_wheel.py -k commit"
     ),
     "measure: bytes of q left out": Mutant(
-        "ptgq/measure/workloads.py", "return input_bytes + elements + tokens * row_bytes",
+        "benchmarks/measure/workloads.py", "return input_bytes + elements + tokens * row_bytes",
         "return input_bytes + tokens * row_bytes", "tests/test_measure.py tests/test_table.py",
     ),
     "site: a ratio upside down": Mutant(
