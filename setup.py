@@ -2,7 +2,8 @@
 
 Metadata is in ``pyproject.toml``. Environment: ``PTGQ_CUDA`` = ``auto`` (default), ``0`` or ``1``
 (fail without nvcc); ``TORCH_CUDA_ARCH_LIST`` = e.g. ``9.0;10.0``, ``9.0+PTX`` or ``Hopper``, by
-default the architectures of the visible GPUs, else 9.0; ``CXX``; ``CUDA_HOME``.
+default the architectures of the visible GPUs, else 9.0; ``CXX``; ``CUDA_HOME``; ``PTGQ_LIBRARY`` =
+a library built before of the same ``csrc`` and ``setup.py``, taken as it is: nothing is compiled.
 """
 
 import os
@@ -16,6 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
 
 # The stable ABI of torch 2.11: one library serves that release and all later ones.
 STABLE_ABI = "-DTORCH_TARGET_VERSION=0x020b000000000000"
@@ -119,11 +121,31 @@ def commit() -> str:
     return described.stdout.strip()
 
 
+class WithCommit(build_ext):
+    """Write the commit beside the library, not into it: no commit alone compiles anything."""
+
+    def run(self):
+        super().run()
+        package = "ptgq" if self.inplace else Path(self.build_lib, "ptgq")
+        Path(package, "commit.txt").write_text(commit())
+
+
+class Copy(WithCommit):
+    """Take the library that PTGQ_LIBRARY names."""
+
+    def get_ext_filename(self, fullname: str) -> str:
+        return str(Path(*fullname.split(".")[:-1], Path(os.environ["PTGQ_LIBRARY"]).name))
+
+    def build_extension(self, ext: Extension):
+        target = Path(self.get_ext_fullpath(ext.name))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(os.environ["PTGQ_LIBRARY"], target)
+
+
 def extension(nvcc: str | None, architectures: list[str]) -> Extension:
     from torch.utils.cpp_extension import CppExtension
 
-    built = {"PTGQ_CUDA_ARCHITECTURES": ";".join(architectures), "PTGQ_COMMIT": commit()}
-    cxx_flags = [*CXX_FLAGS, *(f'-D{name}="{value}"' for name, value in built.items())]
+    cxx_flags = [*CXX_FLAGS, f'-DPTGQ_CUDA_ARCHITECTURES="{";".join(architectures)}"']
     # torch loads its libraries with local visibility: only a NEEDED entry finds their symbols.
     options = {"py_limited_api": LIMITED_API, "extra_link_args": ["-Wl,--no-as-needed", "-ltorch"]}
     if architectures:
@@ -147,7 +169,7 @@ def build_command(nvcc: str | None, architectures: list[str]):
     flags = [*NVCC_FLAGS, *(flag for arch in architectures for flag in gencode(arch))]
     flags += [f"-I{path}" for path in include_paths()]
 
-    class Build(BuildExtension):
+    class Build(WithCommit, BuildExtension):
         """Compile .cu files with nvcc alone: torch may have no CUDA, or another one, and refuse."""
 
         def compile_cuda(self) -> list[str]:
@@ -174,8 +196,24 @@ def build_command(nvcc: str | None, architectures: list[str]):
     return Build.with_options(no_python_abi_suffix=True)
 
 
-def compiled() -> dict:
+def described(extension: Extension, command) -> dict:
     """What setup() is told of the library."""
+    return {
+        "ext_modules": [extension],
+        "cmdclass": {"build_ext": command},
+        "options": {"bdist_wheel": {"py_limited_api": "cp310"}} if LIMITED_API else {},
+    }
+
+
+def copied(library: str) -> dict:
+    """The library as it is."""
+    if not Path(library).is_file():
+        raise SystemExit(f"PTGQ_LIBRARY must be a file, got {library!r}")
+    return described(Extension("ptgq._C", []), Copy)
+
+
+def compiled() -> dict:
+    """The library from its sources."""
     if find_spec("torch") is None:
         raise SystemExit(
             "ptgq: building needs torch>=2.11, and none is installed: install it first, or leave "
@@ -193,17 +231,15 @@ def compiled() -> dict:
         architectures = cuda_architectures(os.environ.get("TORCH_CUDA_ARCH_LIST", ""), visible)
         if not architectures and os.environ.get("PTGQ_CUDA") == "1":
             raise SystemExit("PTGQ_CUDA=1: no visible GPU can run it, name TORCH_CUDA_ARCH_LIST")
-    return {
-        "ext_modules": [extension(nvcc, architectures)],
-        "cmdclass": {"build_ext": build_command(nvcc, architectures)},
-        "options": {"bdist_wheel": {"py_limited_api": "cp310"}} if LIMITED_API else {},
-    }
+    return described(extension(nvcc, architectures), build_command(nvcc, architectures))
 
 
 if __name__ == "__main__":
     # An sdist, and metadata, are made without torch.
     if {"sdist", "egg_info", "dist_info"} & set(sys.argv):
         setup()
+    elif library := os.environ.get("PTGQ_LIBRARY"):
+        setup(**copied(library))
     elif shutil.which(os.environ.get("CXX", "c++")) is None and shutil.which("g++") is None:
         say("no C++ compiler: installing without the cpu and cuda backends")
         setup()

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
+import tempfile
+import zipfile
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -63,18 +66,22 @@ class WheelCache(build_cache.BuildCache):
     """asv's cache of wheels, by commit, without those that another toolchain has built."""
 
     NAME = "toolchain.json"
+    SOURCES = "sources.txt"
+
+    @classmethod
+    def _other_toolchain(cls, folder: str | Path) -> str:
+        try:
+            before = json.loads(Path(folder, cls.NAME).read_text())
+        except (OSError, ValueError):
+            return "not known which"
+        return toolchain.difference(before)
 
     def get_cache_dir(self, commit_hash):
         """Return the folder of a commit's wheel, None if it is to be built."""
         folder = super().get_cache_dir(commit_hash)
         if folder is None:
             return None
-        try:
-            before = json.loads(Path(folder, self.NAME).read_text())
-        except (OSError, ValueError):
-            before = {}
-        changed = toolchain.difference(before) if before else "not known which"
-        if changed:
+        if changed := self._other_toolchain(folder):
             log.warning(f"The wheel of {commit_hash[:8]} is of another toolchain: {changed}")
             self._remove_cache_dir(commit_hash)
             return None
@@ -85,6 +92,31 @@ class WheelCache(build_cache.BuildCache):
         folder, _ = self._get_cache_dir(commit_hash)
         util.write_json(Path(folder, self.NAME), toolchain.description())
         super().finalize_cache_dir(commit_hash)
+
+    def wheel_of(self, sources: str) -> Path | None:
+        """Return a kept wheel whose library is compiled of `sources` with this toolchain."""
+        for stamp in Path(self._path).glob("*.timestamp"):
+            folder = stamp.with_suffix("")
+            known = folder / self.SOURCES
+            same = known.is_file() and known.read_text() == sources
+            if same and not self._other_toolchain(folder):
+                return next(folder.glob("*.whl"), None)
+        return None
+
+
+def compiled_sources(checkout: str) -> str:
+    """Return git's hashes of what a commit's library is compiled of, nothing where it has none."""
+    command = ["git", "-C", checkout, "rev-parse", "--verify", "--quiet"]
+    paths = ("HEAD:csrc", "HEAD:setup.py")
+    runs = [subprocess.run([*command, path], capture_output=True, text=True) for path in paths]
+    return "" if any(run.returncode for run in runs) else "".join(run.stdout for run in runs)
+
+
+def extracted_library(wheel: Path, folder: str) -> str | None:
+    """Extract the compiled library of a wheel, and return its path; None if it has none."""
+    with zipfile.ZipFile(wheel) as archive:
+        name = next((name for name in archive.namelist() if name.endswith(".so")), None)
+        return name and archive.extract(name, folder)
 
 
 class Host(environment.Environment):
@@ -155,6 +187,23 @@ class Host(environment.Environment):
         command = [sys.executable, "-m", "virtualenv", "--no-download", "--no-setuptools"]
         util.check_call([*command, "-p", sys.executable, self._path])
         self._pth.write_text("\n".join(host_packages()) + "\n")
+
+    def _build_project(self, repo, commit_hash, build_dir):
+        """Build a commit's wheel, with the library of an earlier one if it has the same sources."""
+        sources = compiled_sources(build_dir)
+        wheel = self._cache.wheel_of(sources) if sources else None
+        # The user's own would serve all commits.
+        os.environ.pop("PTGQ_LIBRARY", None)
+        with tempfile.TemporaryDirectory() as folder:
+            if wheel and (library := extracted_library(wheel, folder)):
+                log.info(f"Nothing to compile: {wheel.parent.name[:8]} has the same sources")
+                os.environ["PTGQ_LIBRARY"] = library
+            try:
+                super()._build_project(repo, commit_hash, build_dir)
+            finally:
+                os.environ.pop("PTGQ_LIBRARY", None)
+        folder, _ = self._cache._get_cache_dir(commit_hash)
+        Path(folder, WheelCache.SOURCES).write_text(sources)
 
     def run_executable(self, executable, args, **kwargs):
         """Run a program of the environment; builds find the host's tools (ninja) on the PATH."""

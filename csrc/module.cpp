@@ -194,8 +194,7 @@ PyModuleDef definition = {
 PyMODINIT_FUNC PyInit__C() {
   PyObject* module = PyModule_Create(&ptgq::definition);
   if (module == nullptr ||
-      PyModule_AddStringConstant(module, "cuda_architectures", PTGQ_CUDA_ARCHITECTURES) < 0 ||
-      PyModule_AddStringConstant(module, "commit", PTGQ_COMMIT) < 0) {
+      PyModule_AddStringConstant(module, "cuda_architectures", PTGQ_CUDA_ARCHITECTURES) < 0) {
     return nullptr;
   }
 #ifdef Py_GIL_DISABLED

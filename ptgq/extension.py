@@ -180,7 +180,8 @@ else:
     _connect()
 
 # The commit that the library was built from: "" if unknown, ending in + if files differed from it.
-commit: str = _C.commit if _C else ""
+_COMMIT = Path(__file__).with_name("commit.txt")
+commit = _COMMIT.read_text() if _C and _COMMIT.exists() else ""
 # ``(backend, x, group_size, q_dtype, column_major_scales, use_ue8m0, scale_dtype, eps, out)``, as
 # ptgq.api's functions take them, to ``(q, s)``; or None, see above.
 quantize_directly: Callable[..., tuple[torch.Tensor, torch.Tensor] | None] = (

@@ -1,0 +1,123 @@
+"""A commit that changes nothing that is compiled starts no compiler."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("asv", reason="asv is not installed")
+pytest.importorskip("virtualenv", reason="virtualenv is not installed")
+
+from asv.config import Config
+from asv.repo import get_repo
+
+from asv_plugins import lock
+from asv_plugins.environment import the_environment
+
+pytest_plugins = ("build_environment",)
+
+ROOT = Path(__file__).resolve().parents[1]
+MODULE = """
+#include <Python.h>
+static PyModuleDef module = {PyModuleDef_HEAD_INIT, "ptgq._C"};
+PyMODINIT_FUNC PyInit__C() { return PyModule_Create(&module); }
+"""
+# The stand-in of the compiler: it writes down what it is started for, but for its version.
+COMPILER = """#!/bin/sh
+case "$*" in *-version|-v|-dump*) ;; *) echo "$*" >> {log} ;; esac
+exec {compiler} "$@"
+"""
+
+
+def git(*arguments):
+    identity = ("-c", "user.name=t", "-c", "user.email=t@example.org")
+    done = subprocess.run(
+        ["git", *identity, *arguments], capture_output=True, text=True, check=True
+    )
+    return done.stdout.strip()
+
+
+def commit(path, text):
+    """Commit a change of one file; return the commit."""
+    Path(path).parent.mkdir(exist_ok=True)
+    with Path(path).open("a") as file:
+        file.write(text)
+    git("add", "-A")
+    git("commit", "-qm", path)
+    return git("rev-parse", "HEAD")
+
+
+@pytest.fixture
+def building(tmp_path, monkeypatch, built_with):
+    """Build commits as asv does: the project's build, and a library of a few lines.
+
+    What it returns builds one: to its wheel, and to what the compiler was started for.
+    """
+    compiler = shutil.which(os.environ.get("CXX", "c++")) or shutil.which("g++")
+    if compiler is None:
+        pytest.skip("there is no C++ compiler here")
+    log, stand_in = tmp_path / "started", tmp_path / "compiler"
+    stand_in.write_text(COMPILER.format(log=log, compiler=compiler))
+    stand_in.chmod(0o755)
+    built_with(CXX=str(stand_in), CC=str(stand_in))
+    folder = tmp_path / "project"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    for name in ("setup.py", "build_backend.py", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, folder)
+    conf = Config.load(str(ROOT / "asv.conf.json"))
+    git("init", "-qb", "main")
+
+    def build(commit):
+        log.write_text("")
+        conf.repo, conf.env_dir, conf.plugins = str(folder), str(tmp_path / "env"), []
+        environment = the_environment(conf)
+        environment.create()
+        wheel = environment.wheel(conf, get_repo(conf), commit)
+        return zipfile.ZipFile(wheel), log.read_text().splitlines()
+
+    yield build
+    for path in tmp_path.glob("env/*.lock"):
+        lock.release(path)
+
+
+def test_only_what_is_compiled_starts_a_compiler(building, built_with):
+    commit("ptgq/__init__.py", "")
+    first = commit("csrc/module.cpp", MODULE)
+    wheel, started = building(first)
+    assert [line for line in started if "module.cpp" in line]
+    assert wheel.read("ptgq/commit.txt").decode() == first[:10]
+
+    python = commit("ptgq/__init__.py", "ONE = 1\n")
+    again, started = building(python)
+    assert started == []
+    assert again.read("ptgq/_C.so") == wheel.read("ptgq/_C.so")
+    assert again.read("ptgq/__init__.py") == b"ONE = 1\n"
+    assert again.read("ptgq/commit.txt").decode() == python[:10]
+    assert Path(again.filename).name == Path(wheel.filename).name
+
+    # Each of these may change the library.
+    for path in ("csrc/module.cpp", "setup.py"):
+        assert building(commit(path, "\n"))[1]
+    built_with(CXXFLAGS="-g")
+    assert building(python)[1]
+
+
+def test_a_library_that_is_not_there_is_named(tmp_path):
+    shutil.copy(ROOT / "setup.py", tmp_path)
+    (tmp_path / "pyproject.toml").write_text("[project]\nname = 'x'\nversion = '1'\n")
+    done = subprocess.run(
+        [sys.executable, "setup.py", "build_ext"],
+        env={**os.environ, "PTGQ_LIBRARY": "nowhere/_C.so"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == "PTGQ_LIBRARY must be a file, got 'nowhere/_C.so'"
