@@ -134,6 +134,7 @@ def test_discovery_finds_the_suite_without_starting_cuda():
         "cuda_vs_triton.CallRatio.track_default_shapes",
         "cpu_time.CpuTime.track_call",
         "cpu_time.CpuTime.track_copy_ratio",
+        "footprint.Kernels.track_kernels",
         "footprint.Library.track_bytes",
         "footprint.Startup.track_first_call",
         "footprint.Startup.track_import",

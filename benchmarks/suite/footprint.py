@@ -10,30 +10,11 @@ from pathlib import Path
 
 from . import common, machine_code, triton_offline
 
-ARCHITECTURES = (80, 90, 100)
 TRITON_ARCHITECTURES = (90, 100)
-INPUTS = ("bfloat16", "float16", "float32")
-# The kernels of the library with their template arguments: input dtype, whether INT8, and so on.
-# What is compiled and not named here, as in older commits, is told together: name new ones.
-OTHERS = "others"
-KERNELS = (
-    *(
-        f"vector_kernel<{x}, {i}, {n}>"
-        for x in INPUTS
-        for i in (0, 1)
-        for n in (1, 2, 4, 8, 16, 32)
-    ),
-    *(f"wide_kernel<{x}, {i}>" for x in INPUTS for i in (0, 1)),
-    *(f"tile_kernel<{x}, {flags}>" for x in INPUTS for flags in ("0, 0", "0, 1", "1, 1")),
-    *(
-        f"per_token_group_quant_kernel<{x}, {i}, {n}>"
-        for x in INPUTS
-        for i in (0, 1)
-        for n in (32, 256)
-    ),
-    *(f"silu_and_mul_kernel<{x}, {2**n}>" for x in INPUTS for n in range(5)),
-    OTHERS,
-)
+# The kernels' families, and all together. asv wants to know them before it builds anything, so they
+# are in a file: python -m benchmarks.suite.footprint LIBRARY writes it.
+FAMILIES = Path(__file__).with_name("kernel_families.txt")
+ALL = "all"
 
 STARTUP = """
 import time, torch
@@ -56,27 +37,31 @@ def _library() -> Path | None:
     return next(Path(ptgq.__file__).parent.glob("_C*.so"), None)
 
 
+def families(library: Path) -> dict[str, dict[str, int]]:
+    """Read the machine code of a library: metrics by family, of all architectures together."""
+    members: dict[str, list] = {}
+    for (_, mangled), metrics in machine_code.kernels(library).items():
+        for family in (machine_code.family(mangled), ALL):
+            members.setdefault(family, []).append(metrics)
+    return {family: machine_code.combine(members[family]) for family in sorted(members)}
+
+
 def library_kernels() -> dict:
-    """Read the machine code of the built library: metrics by architecture and kernel."""
+    """Return the metrics of each family of the built library."""
     library = _library()
     if library is None:
         found = common.Failed("no library is built")
     elif machine_code.cuobjdump() is None:
         found = common.NotAvailable("cuobjdump is neither in the toolkit nor in triton")
     else:
-        found = common.attempt(lambda: machine_code.kernels(library))
-    keys = list(itertools.product(ARCHITECTURES, KERNELS))
-    if not isinstance(found, dict):
-        return dict.fromkeys(keys, found)
-    families: dict[tuple, list] = {}
-    for (architecture, mangled), metrics in found.items():
-        name = machine_code.plain_name(mangled)
-        key = architecture, name if name in KERNELS else OTHERS
-        families.setdefault(key, []).append(metrics)
-    absent = common.NotAvailable("not in the library")
-    if not families:
-        absent = common.missing("cuda") or absent
-    return {k: machine_code.combine(families[k]) if k in families else absent for k in keys}
+        found = common.attempt(lambda: families(library))
+    if isinstance(found, dict):
+        absent = common.NotAvailable("not in the library")
+        if not found:
+            absent = common.missing("cuda") or absent
+    else:
+        found, absent = {}, found
+    return {(family,): found.get(family, absent) for family in FAMILIES.read_text().split()}
 
 
 def triton_kernels() -> dict:
@@ -117,7 +102,7 @@ library_kernels.timeout = triton_kernels.timeout = startup.timeout = 300
 
 
 class _Footprint:
-    """The METRICS of the kernels in a cache of measured metrics."""
+    """Metrics of kernels in a cache: the most of what one holds, the sum of their code."""
 
     version = "1"
 
@@ -151,12 +136,18 @@ class _Footprint:
 
 
 class Kernels(_Footprint):
-    """The CUDA kernels of the built library."""
+    """The CUDA kernels of the built library, by family: their template and dtype of input."""
 
-    version = "2"
-    params = (ARCHITECTURES, KERNELS)
-    param_names = ("architecture", "kernel")
+    version = "3"
+    params = (tuple(FAMILIES.read_text().split()),)
+    param_names = ("family",)
     setup_cache = staticmethod(library_kernels)
+
+    def track_kernels(self, results, *key):
+        """How many there are."""
+        return self._track("kernels", results, key)
+
+    track_kernels.unit = "kernels"
 
 
 class TritonKernels(_Footprint):
@@ -194,3 +185,7 @@ class Startup:
     def track_first_call(self, results):
         """The first FP8 call on the default backend, its result read back."""
         return common.result_of(results["first_call"])
+
+
+if __name__ == "__main__":
+    FAMILIES.write_text("\n".join(families(Path(sys.argv[1]))) + "\n")

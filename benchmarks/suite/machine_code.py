@@ -95,18 +95,26 @@ def plain_name(mangled: str) -> str:
     return f"{name}<{', '.join(arguments)}>" if arguments else name
 
 
-def combine(kernels: list[dict[str, int]]) -> dict[str, int]:
-    """Return one figure a metric for a family: the largest of what is held, the sum of the rest.
+def family(mangled: str) -> str:
+    """Return ``vector_kernel<bfloat16>``: a kernel's template and dtype of input, if it has one."""
+    name, _, arguments = plain_name(mangled).partition("<")
+    dtype = re.match(r"[a-z]\w*", arguments)
+    return f"{name}<{dtype[0]}>" if dtype else name
 
-    Registers, stack and shared memory are held by one kernel at a time; code and spills add up,
-    so that a change in any kernel of the family shows.
+
+def combine(kernels: list[dict[str, int]]) -> dict[str, int]:
+    """Return one figure a metric for a family, and how many ``kernels`` it has.
+
+    Registers, stack and shared memory are held by one kernel at a time: the largest; code and
+    spills add up, so that a change in any kernel of the family shows.
     """
-    return {
+    found = {
         metric: (sum if metric in ("spill_bytes", "instructions") else max)(
             kernel[metric] for kernel in kernels
         )
         for metric in METRICS
     }
+    return {"kernels": len(kernels), **found}
 
 
 def main(path: str) -> int:
