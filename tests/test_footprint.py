@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from benchmarks.suite import footprint, machine_code
 from ptgq.extension import _runs_on
 
 ROOT = Path(__file__).resolve().parents[1]
+NVCC = shutil.which("nvcc") or shutil.which("nvcc", path="/usr/local/cuda/bin")
 COMPILE = """
 import json, sys
 sys.path.append(sys.argv[1])
@@ -67,10 +69,16 @@ def test_metrics_of_a_dump(monkeypatch):
     monkeypatch.setattr(machine_code, "cuobjdump", lambda: "cuobjdump")
     monkeypatch.setattr(subprocess, "run", dump)
     found = machine_code.kernels(Path("library.so"))
-    sm_90 = dict(zip(machine_code.METRICS, (38, 12, 16, 128, 4), strict=True))
-    sm_100 = dict(zip(machine_code.METRICS, (40, 0, 0, 0, 0), strict=True))
+    codes = [metrics.pop("code") for metrics in found.values()]
+    assert len({*codes}) == 2
+    assert all(0 < code == float(code) < 2**48 for code in codes)
+    sm_90 = dict(zip(machine_code.METRICS, (38, 12, 16, 128, 4), strict=False))
+    sm_100 = dict(zip(machine_code.METRICS, (40, 0, 0, 0, 0), strict=False))
     assert found == {(90, "kernel"): sm_90, (100, "kernel"): sm_100}
-    assert machine_code.combine([sm_90, sm_90, sm_100]) == {
+    first, second = ({**metrics, "code": 1} for metrics in (sm_90, sm_100))
+    combined = machine_code.combine([first, first, second])
+    assert combined.pop("code") == machine_code.code_of([1, 1, 1])
+    assert combined == {
         "kernels": 3,
         "registers": 40,
         "spill_bytes": 24,
@@ -108,8 +116,8 @@ def test_each_kernel_is_counted_in_its_family_and_in_all(monkeypatch):
     monkeypatch.setattr(machine_code, "cuobjdump", lambda: "cuobjdump")
     monkeypatch.setattr(machine_code, "kernels", lambda path: found)
     monkeypatch.setattr(footprint, "_library", lambda: Path("_C.so"))
-    two = {**metrics, "kernels": 2, "spill_bytes": 6, "instructions": 6}
-    three = {**metrics, "kernels": 3, "spill_bytes": 9, "instructions": 9}
+    two, three = ({**metrics, "kernels": n, "spill_bytes": 3 * n, "instructions": 3 * n,
+                   "code": machine_code.code_of([3] * n)} for n in (2, 3))  # fmt: skip
     assert footprint.families(Path("_C.so"))["new"]["kernels"] == 1
     results = footprint.library_kernels()
     assert list(results) == [(family,) for family in footprint.Kernels.params[0]]
@@ -129,6 +137,55 @@ def test_the_listed_families_are_those_of_the_library():
     assert listed == list(found), f"python -m benchmarks.suite.footprint {library}"
     counts = {family: metrics["kernels"] for family, metrics in found.items()}
     assert counts.pop("all") == sum(counts.values()) == len(machine_code.kernels(library))
+
+
+KERNEL = "__global__ void kernel(float* x) { x[threadIdx.x] *= 2; }"
+
+
+@pytest.mark.skipif(NVCC is None, reason="needs nvcc")
+def test_equal_instructions_have_equal_hashes(tmp_path):
+    def codes(folder, source):
+        path = tmp_path / folder / "kernel.cu"
+        path.parent.mkdir()
+        path.write_text(source)
+        command = [
+            NVCC,
+            "-cubin",
+            "-arch=sm_90",
+            "-lineinfo",
+            "-o",
+            path.with_suffix(".cubin"),
+            path,
+        ]
+        subprocess.run(command, check=True)
+        found = machine_code.kernels(path.with_suffix(".cubin"))
+        return [metrics["code"] for metrics in found.values()]
+
+    plain = codes("one", KERNEL)
+    assert codes("another", f"// A comment.\n\n{KERNEL}") == plain
+    assert codes("constant", KERNEL.replace("2", "3")) != plain
+    # The same instructions, more shared memory.
+    assert (
+        codes("shared", KERNEL.replace("{ ", "{ __shared__ volatile int y[9]; y[0] = 1; ")) != plain
+    )
+
+
+def test_a_library_is_disassembled_once(tmp_path, monkeypatch):
+    calls = []
+
+    def disassembled(path):
+        calls.append(path.read_text())
+        return {(90, "kernel"): {"registers": len(calls)}}
+
+    monkeypatch.setattr(machine_code, "disassembled", disassembled)
+    monkeypatch.setenv("ASV_ENV_DIR", str(tmp_path))
+    for name, text in (("a.so", "one"), ("b.so", "one"), ("c.so", "two"), ("a.so", "one")):
+        (tmp_path / name).write_text(text)
+        found = machine_code.kernels(tmp_path / name)
+        assert found == {(90, "kernel"): {"registers": 1 + (text == "two")}}
+    assert calls == ["one", "two"]
+    monkeypatch.delenv("ASV_ENV_DIR")
+    assert machine_code.kernels(tmp_path / "a.so") == {(90, "kernel"): {"registers": 3}}
 
 
 def test_a_file_that_cannot_be_read_is_an_error(tmp_path, monkeypatch):

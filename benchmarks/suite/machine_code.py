@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
 import re
 import shutil
 import subprocess
@@ -17,7 +20,7 @@ CAPABILITIES = ("8.0", "8.6", "8.9", "9.0", "10.0", "10.3", "12.0")
 # what comes after 12 compile the PTX when they load it.
 WHEEL = ("8.0", "8.9", "9.0", "10.0+PTX", "12.0")
 
-METRICS = ("registers", "spill_bytes", "stack_bytes", "shared_bytes", "instructions")
+METRICS = ("registers", "spill_bytes", "stack_bytes", "shared_bytes", "instructions", "code")
 
 # Bytes a thread stores with one STL (store to local memory, where registers are spilled to).
 _STL_BYTES = {"U8": 1, "S8": 1, "U16": 2, "S16": 2, "64": 8, "128": 16}
@@ -51,13 +54,37 @@ def _dump(option: str, path: Path) -> Iterator[tuple[int, str, str]]:
             yield architecture, function, line
 
 
+def code_of(*parts: object) -> int:
+    """Return a hash that asv can hold: it stores numbers as float64."""
+    return int(hashlib.sha256(repr(parts).encode()).hexdigest()[:12], 16)
+
+
 def kernels(path: Path) -> dict[tuple[int, str], dict[str, int]]:
+    """Return what :func:`disassembled` does; in asv's environment each file is read once."""
+    environment = os.environ.get("ASV_ENV_DIR")
+    if not environment:
+        return disassembled(path)
+    key = hashlib.sha256(path.read_bytes() + Path(__file__).read_bytes()).hexdigest()
+    kept = Path(environment, "machine-code", f"{key}.json")
+    if not kept.is_file():
+        rows = [[*key, metrics] for key, metrics in disassembled(path).items()]
+        kept.parent.mkdir(exist_ok=True)
+        # Whole or not at all: two processes may write it.
+        partial = kept.with_suffix(f".{os.getpid()}")
+        partial.write_text(json.dumps(rows))
+        partial.replace(kept)
+    return {(number, name): metrics for number, name, metrics in json.loads(kept.read_text())}
+
+
+def disassembled(path: Path) -> dict[tuple[int, str], dict[str, int]]:
     """Return the METRICS of each kernel in a library or cubin, by architecture and name.
 
     Spilled are the bytes of all stores to local memory in the code; instructions are without the
-    padding after the kernel's end. A file without machine code has no kernels.
+    padding after the kernel's end. The code is a hash of all of these and of the instructions: of
+    nothing that a comment or a folder changes. A file without machine code has no kernels.
     """
     found: dict[tuple[int, str], dict[str, int]] = {}
+    code: dict[tuple[int, str], list[str]] = {}
     for architecture, function, line in _dump("-res-usage", path):
         if match := re.search(r"REG:(\d+) STACK:(\d+) SHARED:(\d+)", line):
             registers, stack, shared = map(int, match.groups())
@@ -65,6 +92,10 @@ def kernels(path: Path) -> dict[tuple[int, str], dict[str, int]]:
             metrics.update(registers=registers, stack_bytes=stack, shared_bytes=shared)
             found[architecture, function] = metrics
     for architecture, function, line in _dump("-sass", path) if found else ():
+        # Behind the address, and on a line of its own: the instruction and its encoding.
+        text = re.sub(r"^\s*/\*[0-9a-f]{4,}\*/", "", line)
+        if re.search(r"/\* 0x[0-9a-f]+ \*/\s*$", text):
+            code.setdefault((architecture, function), []).append(" ".join(text.split()))
         instruction = re.match(r"\s*/\*[0-9a-f]{4,}\*/\s+(?:@!?\w+\s+)?([A-Z][\w.]*)", line)
         if instruction is None or instruction[1] == "NOP":
             continue
@@ -74,6 +105,8 @@ def kernels(path: Path) -> dict[tuple[int, str], dict[str, int]]:
         if name == "STL":
             sizes = [_STL_BYTES[suffix] for suffix in suffixes if suffix in _STL_BYTES]
             metrics["spill_bytes"] += sizes[0] if sizes else 4
+    for key, metrics in found.items():
+        metrics["code"] = code_of(*metrics.values(), code.get(key))
     return found
 
 
@@ -108,21 +141,18 @@ def combine(kernels: list[dict[str, int]]) -> dict[str, int]:
     Registers, stack and shared memory are held by one kernel at a time: the largest; code and
     spills add up, so that a change in any kernel of the family shows.
     """
-    found = {
-        metric: (sum if metric in ("spill_bytes", "instructions") else max)(
-            kernel[metric] for kernel in kernels
-        )
-        for metric in METRICS
-    }
-    return {"kernels": len(kernels), **found}
+    values = {metric: [kernel[metric] for kernel in kernels] for metric in METRICS}
+    found = {name: max(values[name]) for name in ("registers", "stack_bytes", "shared_bytes")}
+    found |= {name: sum(values[name]) for name in ("spill_bytes", "instructions")}
+    return {"kernels": len(kernels), **found, "code": code_of(sorted(values["code"]))}
 
 
 def main(path: str) -> int:
     """Print the metrics of each kernel; 1 if one spills, or if there are none."""
     found = kernels(Path(path))
-    print(*(f"{metric:>12}" for metric in METRICS), "  kernel")
+    print(*(f"{metric:>15}" for metric in METRICS), "  kernel")
     for (architecture, name), metrics in sorted(found.items()):
-        print(*(f"{metrics[metric]:12}" for metric in METRICS), f"  sm_{architecture} {name}")
+        print(*(f"{metrics[metric]:15}" for metric in METRICS), f"  sm_{architecture} {name}")
     spilling = sum(metrics["spill_bytes"] > 0 for metrics in found.values())
     print(f"{len(found)} kernels, {spilling} of them spill registers")
     return int(spilling > 0 or not found)
