@@ -5,9 +5,11 @@ from __future__ import annotations
 import itertools
 import math
 from collections import defaultdict
+from collections.abc import Callable
 
 from asv.results import iter_results
 
+from asv_plugins.same_code import HASHES, SAME_CODE, backend_of, equal_hashes
 from asv_plugins.verdict import Measurement, drift_of, threshold_for, verdict
 
 # Where a history has no number.
@@ -129,7 +131,9 @@ def load(results_dir: str, order: dict[str, int], benchmarks: dict) -> list[Seri
     ]
 
 
-def cell(now: Measurement | str | None, before, threshold: float, drift: float) -> object:
+def cell(
+    now: Measurement | str | None, before, threshold: float, drift: float, same_code: bool = False
+) -> object:
     """
     Encode one series at the newest commit for the page.
 
@@ -140,7 +144,8 @@ def cell(now: Measurement | str | None, before, threshold: float, drift: float) 
         return [now, encode(before)] if isinstance(before, Measurement) and now == FAILED else now
     if not isinstance(before, Measurement):
         return [encode(now), before] if before == FAILED else [encode(now)]
-    return [encode(now), encode(before), verdict(before, now, threshold, drift)]
+    word = SAME_CODE if same_code else verdict(before, now, threshold, drift)
+    return [encode(now), encode(before), word]
 
 
 def encode(measurement: Measurement) -> object:
@@ -150,8 +155,34 @@ def encode(measurement: Measurement) -> object:
     return [measurement.value, finite(measurement.low), finite(measurement.high)]
 
 
-def snapshot(series: Series, order: dict[str, int], benchmarks: dict, thresholds: dict) -> dict:
-    """What one machine's newest measured commit says, beside what the one before said."""
+def equal_code(series: Series, one: str, other: str, benchmarks: dict) -> set[str]:
+    """Return the backends whose machine code has the same hashes at two commits."""
+    found = set()
+    for backend, name in HASHES.items():
+        params = benchmarks[name]["params"] if name in benchmarks else []
+        rows = [series.read(commit, name, params) for commit in (one, other)]
+        if None in rows:
+            continue
+        hashes = (
+            {index: value for index, value in enumerate(row) if isinstance(value, Measurement)}
+            for row in rows
+        )
+        if equal_hashes(*hashes):
+            found.add(backend)
+    return found
+
+
+def snapshot(
+    series: Series,
+    order: dict[str, int],
+    benchmarks: dict,
+    thresholds: dict,
+    equal_launches: Callable[[str, str], bool] = lambda one, other: False,
+) -> dict:
+    """What one machine's newest measured commit says, beside what the one before said.
+
+    `equal_launches` tells of two commits whether they launch kernels in the same way.
+    """
     commits = sorted(series.commits, key=order.__getitem__)
     newest = commits[-1]
     shown: dict = {"commit": order[newest], "previous": {}, "cells": {}}
@@ -159,17 +190,22 @@ def snapshot(series: Series, order: dict[str, int], benchmarks: dict, thresholds
         now = series.read(newest, name, benchmark["params"])
         if now is None:
             continue
-        before = [None] * len(now)
+        before, same = [None] * len(now), set()
         for commit in reversed(commits[:-1]):
             earlier = series.read(commit, name, benchmark["params"])
             if earlier is not None:
                 before, shown["previous"][name] = earlier, order[commit]
+                if equal_launches(commit, newest):
+                    same = equal_code(series, commit, newest, benchmarks)
                 break
+        if name in HASHES.values():
+            # It is no amount: neither less nor more.
+            before = [None] * len(now)
         rows = list(zip(itertools.product(*benchmark["params"]), now, before, strict=True))
         drift = drift_of([(old, new) for values, new, old in rows if CONTROL in values])
         shown["cells"][name] = [
-            cell(new, old, threshold_for(entry_name(name, values), thresholds), drift)
-            for values, new, old in rows
+            cell(new, old, threshold_for(row, thresholds), drift, backend_of(row) in same)
+            for row, new, old in ((entry_name(name, v), new, old) for v, new, old in rows)
         ]
     return shown
 

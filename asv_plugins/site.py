@@ -6,6 +6,7 @@ moves from ``index.html`` to ``asv.html`` and loads the vendored copies of its s
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import html
 import itertools
@@ -21,7 +22,7 @@ from asv.graph import Graph
 from asv.publishing import OutputPublisher
 from asv.util import UserError
 
-from asv_plugins import record, vendor
+from asv_plugins import record, same_code, vendor
 
 SITE = vendor.VENDOR.parent
 # Nothing from elsewhere, no inline script. asv's page styles elements inline.
@@ -169,11 +170,14 @@ def write_data(
     subjects = {line.split("\t")[0]: line.split("\t", 2)[1:] for line in lines}
     commits = [[commit, int(subjects[commit][0]), subjects[commit][1]] for commit in order]
 
+    equal_launches = functools.partial(same_code.equal_launches, repository=repo._path)
     names = list(benchmarks)
     all_series = record.load(conf.results_dir, order, benchmarks)
     machines = []
     for number, series in enumerate(all_series):
-        shown = record.snapshot(series, order, benchmarks, conf.regressions_thresholds)
+        shown = record.snapshot(
+            series, order, benchmarks, conf.regressions_thresholds, equal_launches
+        )
         drawn = []
         for position, name in enumerate(names):
             columns = list(record.histories(series, order, name, benchmarks[name]["params"]))

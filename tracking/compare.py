@@ -15,6 +15,7 @@ from pathlib import Path
 from asv.config import Config
 from asv.util import ProcessError, UserError
 
+from asv_plugins import same_code
 from asv_plugins.arguments import Parser, pattern, whole_number
 from asv_plugins.environment import the_environment
 from asv_plugins.verdict import threshold_for
@@ -51,7 +52,10 @@ def table(verdicts: dict[str, Verdict]) -> str:
             f"{v.word}"
         )
     words = [v.word for v in verdicts.values()]
-    counts = (f"{words.count(w)} {w}" for w in (SLOWER, FASTER, SAME, UNDECIDED, FAILED))
+    known = (SLOWER, FASTER, SAME, UNDECIDED, FAILED)
+    # These two only where there are any.
+    known += tuple(word for word in (same_code.SAME_CODE, same_code.OTHER_CODE) if word in words)
+    counts = (f"{words.count(word)} {word}" for word in known)
     return "\n".join([*lines, ", ".join(counts)])
 
 
@@ -96,6 +100,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         has_gpu = machine.facts()["gpu"] != "none"
         suite = Suite(conf, options.bench or (WITH_GPU if has_gpu else WITHOUT_GPU))
         suite.check(options.bench or ())
+        kernels = has_gpu and any(map(same_code.backend_of, suite.wanted))
+        equal_launches = kernels and same_code.equal_launches(*hashes)
         environment = the_environment(conf)
         environment.reserve()
     except (ValueError, UserError) as error:
@@ -107,9 +113,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except ProcessError as error:
             print(f"compare: error: a commit does not build: {error}", file=sys.stderr)
             return 2
+        if equal_launches:
+            suite.count(same_code.HASHES.values())
         comparison.run(options.rounds)
     sides = comparison.sides()
-    verdicts = decide_table(*sides, lambda row: threshold_for(row, conf.regressions_thresholds))
+    same = same_code.equal_backends(*sides) if equal_launches else ()
+    if not options.bench:
+        sides = tuple(
+            {row: rounds for row, rounds in side.items() if not same_code.is_hash(row)}
+            for side in sides
+        )
+    thresholds = conf.regressions_thresholds
+    verdicts = decide_table(*sides, lambda row: threshold_for(row, thresholds), same)
     print(table(verdicts), *uncompared(*sides), sep="\n")
     print(f"{time.monotonic() - begin:.0f} s")
     words = {v.word for v in verdicts.values()}

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from asv.config import Config
@@ -75,6 +75,18 @@ class Suite:
         names = {name for request in (self.timed, *self.counted) for name in request}
         # In the order of discovery.
         self.selected = [name for name in self.benchmarks if name in names]
+
+    def count(self, names: Iterable[str]) -> None:
+        """Measure all rows of these benchmarks, too, once."""
+        chosen = {name for request in self.counted for name in request}
+        for name in names:
+            if name in self.benchmarks and name not in chosen:
+                self.counted.append({name: list(range(len(self.rows(name))))})
+
+    @property
+    def wanted(self) -> list[str]:
+        """The rows that are measured in rounds."""
+        return [self.rows(name)[index] for name, found in self.timed.items() for index in found]
 
     def check(self, patterns: Sequence[str]) -> None:
         """Raise ValueError unless each of these patterns matches a row."""

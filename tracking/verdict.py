@@ -7,10 +7,11 @@ of one process prove nothing, and a change must show between rounds, each a proc
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from statistics import median
 
+from asv_plugins.same_code import OTHER_CODE, SAME_CODE, backend_of, is_hash
 from asv_plugins.verdict import Measurement, verdict
 
 FASTER, SLOWER, SAME, UNDECIDED, FAILED = "faster", "slower", "same", "undecided", "failed"
@@ -31,7 +32,8 @@ class Verdict:
     Attributes
     ----------
     word : str
-        ``faster``, ``slower``, ``same``, ``undecided`` (the noise allows no verdict), ``failed``.
+        ``faster``, ``slower``, ``same``, ``undecided`` (the noise allows no verdict), ``failed``;
+        ``same code`` of a kernel whose time is the machine's doing, and of an equal hash.
     base, head : float
         Medians of the rounds; NaN where it failed.
     noise : float
@@ -89,10 +91,12 @@ def decide_table(
     base: Mapping[str, Sequence[Round]],
     head: Mapping[str, Sequence[Round]],
     threshold_of: Callable[[str], float],
+    same_code: Collection[str] = (),
 ) -> dict[str, Verdict]:
     """Decide on each row that both commits have: ``name(parameters)`` with its rounds.
 
-    The usual noise of a row is the median of its benchmark's.
+    The usual noise of a row is the median of its benchmark's. `same_code` are the backends whose
+    kernels are the same in both.
     """
     rows = sorted(base.keys() & head.keys())
     noises: dict[str, list[float]] = {}
@@ -100,12 +104,13 @@ def decide_table(
         for rounds in (base[row], head[row]):
             if None not in rounds:
                 noises.setdefault(row.partition("(")[0], []).append(noise_between(rounds))
-    return {
-        row: decide(
-            base[row],
-            head[row],
-            threshold_of(row),
-            median(noises.get(row.partition("(")[0], [0.0])),
-        )
-        for row in rows
-    }
+    verdicts = {}
+    for row in rows:
+        usual = median(noises.get(row.partition("(")[0], [0.0]))
+        found = decide(base[row], head[row], threshold_of(row), usual)
+        if found.word != FAILED and backend_of(row) in same_code:
+            found = replace(found, word=SAME_CODE)
+        elif found.word != FAILED and is_hash(row):
+            found = replace(found, word=SAME_CODE if found.change == 0 else OTHER_CODE)
+        verdicts[row] = found
+    return verdicts

@@ -1,6 +1,6 @@
 "use strict";
 // What changed since the previous measured commit, with the verdict that asv_plugins/verdict.py gave.
-ptgq.VERDICTS = ["failed", "worse", "better", "fixed", "undecided", "same"];
+ptgq.VERDICTS = ["failed", "worse", "better", "fixed", "undecided", "same", "same code"];
 
 // Time and time ratios get faster or slower; bytes, registers and errors better or worse.
 ptgq.verdictWord = function (verdict, unit) {
@@ -43,7 +43,7 @@ ptgq.changes = function (machine) {
   const all = ptgq.changed(machine);
   const counts = {};
   for (const { verdict } of all) counts[verdict] = (counts[verdict] || 0) + 1;
-  const chosen = new Set(ptgq.VERDICTS.filter((verdict) => verdict !== "same"));
+  const chosen = new Set(ptgq.VERDICTS.filter((verdict) => !verdict.startsWith("same")));
   let shown = STEP;
   const body = el("div", {});
 
@@ -102,7 +102,8 @@ ptgq.changes = function (machine) {
       "Slower or faster: the intervals lie apart and the medians differ by more than the benchmark's " +
       "threshold. Same: even the ends of the intervals differ by no more. Undecided: the noise allows " +
       "neither, or it is no more than nine in ten of the reference's series stay within, whose code " +
-      "hardly changes: the machine did. Noise is half an interval, relative. Each commit was measured " +
+      "hardly changes: the machine did. Same code: a kernel whose machine code and launch are unchanged, so " +
+      "what its time did is the machine's doing. Noise is half an interval, relative. Each commit was measured " +
       "once, in a process of its " +
       "own: nox -s compare alternates the two and settles a doubt."),
     el("div", { class: "controls", role: "group", "aria-label": "Verdicts shown" }, ...filters), body);
