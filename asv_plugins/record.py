@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from asv.results import iter_results
 
-from asv_plugins.same_code import HASHES, SAME_CODE, backend_of, equal_hashes
+from asv_plugins.same_code import HASHES, SAME_CODE, equal_hashes, is_same
 from asv_plugins.verdict import Measurement, drift_of, threshold_for, verdict
 
 # Where a history has no number.
@@ -204,7 +204,7 @@ def snapshot(
         rows = list(zip(itertools.product(*benchmark["params"]), now, before, strict=True))
         drift = drift_of([(old, new) for values, new, old in rows if CONTROL in values])
         shown["cells"][name] = [
-            cell(new, old, threshold_for(row, thresholds), drift, backend_of(row) in same)
+            cell(new, old, threshold_for(row, thresholds), drift, is_same(row, same))
             for row, new, old in ((entry_name(name, v), new, old) for v, new, old in rows)
         ]
     return shown

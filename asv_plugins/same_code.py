@@ -12,7 +12,7 @@ import io
 import re
 import subprocess
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 SAME_CODE, OTHER_CODE = "same code", "other code"
 # By backend, as asv writes parameters.
@@ -20,16 +20,26 @@ HASHES = {
     "'cuda'": "code_hash.CudaKernels.track_hash",
     "'triton'": "code_hash.TritonKernels.track_hash",
 }
-# What times one backend's kernel alone.
-KERNELS = re.compile(r"kernel_time\.|copy_distance\.|timed\.Kernels\.")
+# What times one backend's kernel alone, and what compares the two's.
+KERNELS = re.compile(
+    r"kernel_time\.|copy_distance\.|timed\.Kernels\.|scale_formats\.(ScaleFormats|SiluAndMul)\."
+)
+RATIOS = re.compile(r"cuda_vs_triton\.(KernelRatio\.|CudaVsTriton\.track_kernel_ratio)")
 SOURCES = ("csrc", "ptgq")
 ELSEWHERE = re.compile(r"csrc/cpu|ptgq/measure/|ptgq/__main__\.py")
 
 
-def backend_of(row: str) -> str | None:
-    """Return the backend whose kernel a row, ``name(parameters)``, times; None for others."""
-    found = (backend for backend in HASHES if backend in row)
-    return next(found, None) if KERNELS.match(row) else None
+def backends_of(row: str) -> set[str]:
+    """Return the backends whose kernels a row, ``name(parameters)``, times, and nothing else."""
+    if RATIOS.match(row):
+        return set(HASHES)
+    return {backend for backend in HASHES if backend in row} if KERNELS.match(row) else set()
+
+
+def is_same(row: str, backends: Collection[str]) -> bool:
+    """Whether a row times kernels alone, all of backends whose code is the same."""
+    timed = backends_of(row)
+    return bool(timed) and timed <= set(backends)
 
 
 def is_hash(row: str) -> bool:

@@ -90,14 +90,25 @@ def test_sources_of_a_launch_are_all_but_the_cpus(tmp_path):
     assert not same_code.equal_launches(without, without, str(tmp_path))
 
 
-def test_rows_of_one_backends_kernel():
-    kernel = "kernel_time.KernelTime.track_{}('{}', 'cold', 16)"
-    assert same_code.backend_of(kernel.format("seed", "cuda")) == "'cuda'"
-    assert same_code.backend_of(kernel.format("serving", "triton")) == "'triton'"
-    assert same_code.backend_of("timed.Kernels.time_default_shapes('cuda', 16)") == "'cuda'"
-    for row in ("call_latency.Call.track_call('cuda', 16)", "cuda_vs_triton.Kernel.track(16)",
-                "timed.Calls.time_default_shapes('cuda', 16)"):  # fmt: skip
-        assert same_code.backend_of(row) is None
+@pytest.mark.parametrize(
+    ("row", "backends"),
+    [
+        ("kernel_time.KernelTime.track_seed('cuda', 'cold', 16)", {"'cuda'"}),
+        ("copy_distance.DistanceToCopy.track_serving('triton', 16)", {"'triton'"}),
+        ("timed.Kernels.time_default_shapes('cuda', 16)", {"'cuda'"}),
+        ("scale_formats.SiluAndMul.track_kernel('cuda', 16)", {"'cuda'"}),
+        ("cuda_vs_triton.KernelRatio.track_variants(128)", {"'cuda'", "'triton'"}),
+        # Calls, accuracy.
+        ("call_latency.CallLatency.track_call('cuda', 16)", set()),
+        ("cuda_vs_triton.CudaVsTriton.track_call_ratio(16)", set()),
+        ("timed.Calls.time_default_shapes('cuda', 16)", set()),
+        ("scale_formats.ScaleBytes.track_differing_bytes('cuda')", set()),
+    ],
+)
+def test_rows_that_time_kernels_alone(row, backends):
+    assert same_code.backends_of(row) == backends
+    assert same_code.is_same(row, {"'cuda'", "'triton'"}) is bool(backends)
+    assert same_code.is_same(row, {"'cuda'"}) is (backends == {"'cuda'"})
 
 
 BASE = {f"{CUDA}('all')": [7.0], f"{CUDA}('tile')": [8.0], f"{TRITON}(90)": [9.0]}

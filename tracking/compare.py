@@ -100,7 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         has_gpu = machine.facts()["gpu"] != "none"
         suite = Suite(conf, options.bench or (WITH_GPU if has_gpu else WITHOUT_GPU))
         suite.check(options.bench or ())
-        kernels = has_gpu and any(map(same_code.backend_of, suite.wanted))
+        kernels = has_gpu and any(map(same_code.backends_of, suite.wanted))
         equal_launches = kernels and same_code.equal_launches(*hashes)
         environment = the_environment(conf)
         environment.reserve()

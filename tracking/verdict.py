@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 
-from asv_plugins.same_code import OTHER_CODE, SAME_CODE, backend_of, is_hash
+from asv_plugins.same_code import OTHER_CODE, SAME_CODE, is_hash, is_same
 from asv_plugins.verdict import Measurement, verdict
 
 FASTER, SLOWER, SAME, UNDECIDED, FAILED = "faster", "slower", "same", "undecided", "failed"
@@ -108,7 +108,7 @@ def decide_table(
     for row in rows:
         usual = median(noises.get(row.partition("(")[0], [0.0]))
         found = decide(base[row], head[row], threshold_of(row), usual)
-        if found.word != FAILED and backend_of(row) in same_code:
+        if found.word != FAILED and is_same(row, same_code):
             found = replace(found, word=SAME_CODE)
         elif found.word != FAILED and is_hash(row):
             found = replace(found, word=SAME_CODE if found.change == 0 else OTHER_CODE)
