@@ -52,8 +52,10 @@ def run(
     device: str,
     backends: Sequence[str],
     formats: Sequence[Format] = FORMATS + FUSED_FORMATS,
+    share: tuple[int, int] = (1, 1),
 ) -> None:
-    """Compare every call with the reference."""
+    """Compare every call with the reference; of a share ``(i, n)``, each n-th from the i-th on."""
+    number = itertools.count(1 - share[0])
     lines = report.lines_for("calls", "every kernel at its edges", backends, formats)
     for backend in backends:
         every = tuple(itertools.product(GROUP_SIZES, DTYPES))
@@ -61,9 +63,11 @@ def run(
             for fmt in one_a_rule(formats) if backend == "triton" else formats:
                 if fmt.fused and x.shape[1] // group_size % 2:
                     continue
-                _compare(lines[backend, fmt.name], x, group_size, fmt, backend, device)
+                if next(number) % share[1] == 0:
+                    _compare(lines[backend, fmt.name], x, group_size, fmt, backend, device)
         for fmt in formats if backend in ("cuda", "cpu") else ():
-            _compare(lines[backend, fmt.name], large_rows(), 128, fmt, backend, device, REPEATS)
+            if next(number) % share[1] == 0:
+                _compare(lines[backend, fmt.name], large_rows(), 128, fmt, backend, device, REPEATS)
     report.show(lines)
 
 
