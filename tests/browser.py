@@ -82,8 +82,8 @@ class Watch:
                 self.wrong.append(f"left the page: {url}")
                 route.abort()
 
-        context.route("**/*", allow)
         self.page = context.new_page()
+        self.page.route("**/*", allow)
         self.page.set_default_timeout(15_000)
         self.page.on("console", self._console)
         self.page.on("pageerror", lambda error: self.wrong.append(f"exception: {error}"))
