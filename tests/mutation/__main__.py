@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import venv
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,11 +27,17 @@ IGNORED = (".nox", ".venv", ".asv", "build", "results", "*.so", "*.egg-info", "_
 
 
 class Copy:
-    """The project in a folder of its own, with what is built of it beside."""
+    """The project in a folder of its own, and an environment that it is installed in."""
 
     def __init__(self, folder: Path):
-        self.source, self.installed = folder / "source", folder / "installed"
-        self.environment = {**os.environ, "PYTHONPATH": str(self.installed)}
+        self.source = folder / "source"
+        venv.create(folder / "env", with_pip=False)
+        self.python = str(folder / "env/bin/python")
+        (self.installed,) = (folder / "env/lib").glob("python*/site-packages")
+        # Behind its own packages, so that the copy's ptgq is found first.
+        packages = (path for path in sys.path if Path(path).name == "site-packages")
+        (self.installed / "host.pth").write_text("\n".join(packages))
+        self.environment = dict(os.environ)
         if not torch.cuda.is_available():
             self.environment["PTGQ_CUDA"] = "0"
         shutil.copytree(ROOT, self.source, ignore=shutil.ignore_patterns(*IGNORED, ".git"))
@@ -54,9 +61,8 @@ class Copy:
 
     def build(self) -> None:
         """Build and install what is in the copy."""
-        shutil.rmtree(self.installed, ignore_errors=True)
-        options = ("--no-deps", "--no-build-isolation", "--quiet", "--target", str(self.installed))
-        command = [sys.executable, "-m", "pip", "install", *options, "."]
+        options = ("--no-deps", "--no-build-isolation", "--quiet", "--upgrade", "--target")
+        command = [self.python, "-m", "pip", "install", *options, str(self.installed), "."]
         subprocess.run(command, cwd=self.source, env=self.environment, check=True)
 
     def write(self, file: str, text: str) -> None:
@@ -70,8 +76,9 @@ class Copy:
 
     def test(self, arguments: str) -> tuple[int, str]:
         """Run pytest until something fails; return its status and what failed."""
-        pytest = str(Path(sys.executable).with_name("pytest"))
-        command = [pytest, "-x", "-q", "--no-header", "-p", "no:cacheprovider"]
+        # Not python -m pytest: that would test the folder ptgq, not what is installed.
+        code = "import sys; sys.path.remove(''); import pytest; sys.exit(pytest.main())"
+        command = [self.python, "-c", code, "-x", "-q", "--no-header", "-p", "no:cacheprovider"]
         done = subprocess.run(
             [*command, *shlex.split(arguments)],
             cwd=self.source,
