@@ -24,14 +24,6 @@ CPU_PLAN = (
 )
 
 
-def share(text: str) -> tuple[int, int]:
-    """Read ``I/N``, from ``1/N`` to ``N/N``."""
-    first, _, count = text.partition("/")
-    if not (first.isdecimal() and count.isdecimal() and 1 <= int(first) <= int(count)):
-        raise argparse.ArgumentTypeError(f"must be I/N, from 1/N to N/N, got {text!r}")
-    return int(first), int(count)
-
-
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="python -m proofs", description=__doc__)
@@ -40,7 +32,6 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--backend", action="append", help="only this one; repeatable")
     add("--part", action="append", choices=PARTS, help="only this one; repeatable")
     add("--format", action="append", metavar="NAME", help="only this one; repeatable")
-    add("--share", type=share, default=(1, 1), metavar="I/N", help="of the calls, each N-th")
     add("--stride", type=int, help="check one case of so many")
     add("--whole", action="store_true", help="on a CPU: every case on every instruction set")
     add("--out-of-bounds", action="store_true", help="read where nothing is, for a memory checker")
@@ -127,7 +118,7 @@ def prove(device: str, backends: Sequence[str], options: argparse.Namespace) -> 
 
         conversion.prove(report, device, chunk=chunk, stride=stride)
     if "calls" in parts:
-        calls.run(report, device, backends, share=options.share)
+        calls.run(report, device, backends)
     return report.close()
 
 

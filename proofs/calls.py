@@ -52,10 +52,8 @@ def run(
     device: str,
     backends: Sequence[str],
     formats: Sequence[Format] = FORMATS + FUSED_FORMATS,
-    share: tuple[int, int] = (1, 1),
 ) -> None:
-    """Compare every call with the reference; of a share ``(i, n)``, each n-th from the i-th on."""
-    number = itertools.count(1 - share[0])
+    """Compare every call with the reference."""
     lines = report.lines_for("calls", "every kernel at its edges", backends, formats)
     for backend in backends:
         every = tuple(itertools.product(GROUP_SIZES, DTYPES))
@@ -63,11 +61,9 @@ def run(
             for fmt in one_a_rule(formats) if backend == "triton" else formats:
                 if fmt.fused and x.shape[1] // group_size % 2:
                     continue
-                if next(number) % share[1] == 0:
-                    _compare(lines[backend, fmt.name], x, group_size, fmt, backend, device)
+                _compare(lines[backend, fmt.name], x, group_size, fmt, backend, device)
         for fmt in formats if backend in ("cuda", "cpu") else ():
-            if next(number) % share[1] == 0:
-                _compare(lines[backend, fmt.name], large_rows(), 128, fmt, backend, device, REPEATS)
+            _compare(lines[backend, fmt.name], large_rows(), 128, fmt, backend, device, REPEATS)
     report.show(lines)
 
 
