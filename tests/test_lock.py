@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,9 +26,13 @@ from pathlib import Path
 from asv_plugins import lock
 lock.take(Path(sys.argv[1]))
 pids = [subprocess.Popen(["sleep", "60"], stdout=subprocess.DEVNULL).pid]
+ready, done = os.pipe()
 pids.append(os.fork())
 if pids[-1]:
+    os.read(ready, 1)
     print(*pids, flush=True)
+else:
+    os.write(done, b".")
 time.sleep(60)
 """
 
@@ -108,6 +113,9 @@ def test_what_a_killed_run_left_is_ended_and_nothing_else(tmp_path, caplog):
         for folder in (ours, other)
     )
     try:
+        # Its environment shows a moment after it has started.
+        while b"ASV_ENV_DIR" not in Path(f"/proc/{left.pid}/environ").read_bytes():
+            time.sleep(0.01)
         lock.end_leftovers(ours)
         assert left.wait(10) == -signal.SIGKILL
         assert running.poll() is None
