@@ -100,7 +100,8 @@ def load(results_dir: str, order: dict[str, int], benchmarks: dict) -> list[Seri
     Returns
     -------
     list of Series
-        Machines with a GPU first, and of each machine only what holds its newest commit.
+        Machines with a GPU first, of these those of the newest commits; and of each machine only
+        what holds its newest commit.
     """
     found: dict[tuple, Series] = {}
     for results in iter_results(results_dir):
@@ -120,6 +121,7 @@ def load(results_dir: str, order: dict[str, int], benchmarks: dict) -> list[Seri
     def place(series: Series) -> tuple:
         return (
             series.params.get("gpu", "none") == "none",
+            -newest[series.params["machine"]],
             series.params["machine"],
             sorted(series.params.items()),
         )
