@@ -9,7 +9,10 @@ import torch
 
 from ptgq import scales
 from ptgq.scales import ScaleFormat
+from ptgq.scales.layouts import strides_match, strides_of
 from ptgq.values import check_tensor, shown
+
+_CONTIGUOUS = scales.scale_format()
 
 # Down to here eps / qmax, and every residual of a quotient by it that can change a code, is a
 # normal float32, so flushing subnormals (a GPU compiler's choice) changes nothing.
@@ -42,40 +45,43 @@ def check_out(
     if not isinstance(out, (tuple, list)) or len(out) != 2:
         raise TypeError(f"out must be a tuple (q, s), got {shown(out)}")
     q, s = out
-    contiguous = scales.scale_strides(q_shape, scales.scale_format())
+    compiling = torch.compiler.is_compiling()
     expected = (
-        ("out[0]", q, q_dtype, q_shape, contiguous),
-        ("out[1]", s, scale_format.dtype, shape, scales.scale_strides(shape, scale_format)),
+        ("out[0]", q, q_dtype, q_shape, strides_of(q_shape, _CONTIGUOUS)),
+        ("out[1]", s, scale_format.dtype, shape, strides_of(shape, scale_format)),
     )
     for name, tensor, dtype, size, strides in expected:
         check_tensor(name, tensor, (dtype,))
         if tensor.shape != size:
             raise ValueError(f"{name} must have shape {size}, got {tuple(tensor.shape)}")
         # A size of compiled code may be data; there the ops check strides.
-        if not torch.compiler.is_compiling() and not scales.has_strides(tensor, strides):
+        if not compiling and not strides_match(tensor, strides):
             raise ValueError(f"{name} must have strides {strides}, got {tensor.stride()}")
         if tensor.device != x.device:
             raise ValueError(f"{name} must be on x's device {x.device}, got {tensor.device}")
         if tensor.requires_grad:
             raise ValueError(f"{name} must not require gradients, got requires_grad=True")
-        if _has_address(tensor) and tensor.is_neg():
+        if not _has_address(tensor):
+            continue
+        if tensor.is_neg():
             raise ValueError(f"{name} must not be a negated view, got is_neg()=True")
-        if _has_address(tensor) and not torch.is_inference_mode_enabled() and tensor.is_inference():
+        if tensor.is_inference() and not torch.is_inference_mode_enabled():
             raise RuntimeError(
                 "Inplace update to inference tensor outside InferenceMode is not allowed: "
                 f"{name} is one"
             )
         check_aligned(name, tensor)
     memory = s
-    if scale_format.tma_aligned and not torch.compiler.is_compiling():
+    if scale_format.tma_aligned and not compiling:
         scales.check_memory(s, scale_format, "out[1]")
         memory = scales.memory_of(s, scale_format)
-    for name, tensor, other_name, other in (
-        ("out[0]", q, "x", x),
-        ("out[1]", memory, "x", x),
-        ("out[1]", memory, "out[0]", q),
+    x_span, q_span, s_span = _span(x), _span(q), _span(memory)
+    for name, span, other_name, other in (
+        ("out[0]", q_span, "x", x_span),
+        ("out[1]", s_span, "x", x_span),
+        ("out[1]", s_span, "out[0]", q_span),
     ):
-        if _overlap(tensor, other):
+        if span and other and span[0] < other[1] and other[0] < span[1]:
             raise ValueError(f"{name} must not overlap {other_name} in memory, got the same memory")
     return q, s
 
@@ -101,13 +107,10 @@ def check_aligned(name: str, tensor: torch.Tensor) -> None:
         )
 
 
-def _overlap(a: torch.Tensor, b: torch.Tensor) -> bool:
-    """Whether the address ranges of two tensors meet (False where there are none)."""
-    if not (_has_address(a) and _has_address(b)):
-        return False
-
-    def end(t: torch.Tensor) -> int:
-        last = sum((n - 1) * step for n, step in zip(t.shape, t.stride(), strict=True))
-        return t.data_ptr() + (last + 1) * t.element_size()
-
-    return a.data_ptr() < end(b) and b.data_ptr() < end(a)
+def _span(tensor: torch.Tensor) -> tuple[int, int] | None:
+    """Return the addresses where a tensor begins and ends, None if it has none."""
+    if not _has_address(tensor):
+        return None
+    begin = tensor.data_ptr()
+    last = sum((n - 1) * step for n, step in zip(tensor.shape, tensor.stride(), strict=True))
+    return begin, begin + (last + 1) * tensor.element_size()

@@ -69,10 +69,11 @@ def _column_lengths(shape: tuple[int, ...], scale_format: ScaleFormat) -> tuple[
 def scale_strides(shape: Sequence[SupportsIndex], scale_format: ScaleFormat) -> tuple[int, ...]:
     """Return the strides, in elements, of scales of `shape`, see :func:`scale_shape`."""
     check_format("scale_format", scale_format)
-    return _strides(as_sizes("shape", shape), scale_format)
+    return strides_of(as_sizes("shape", shape), scale_format)
 
 
-def _strides(shape: tuple[int, ...], scale_format: ScaleFormat) -> tuple[int, ...]:
+def strides_of(shape: tuple[int, ...], scale_format: ScaleFormat) -> tuple[int, ...]:
+    """The same of arguments that are checked."""
     _, length = _column_lengths(shape, scale_format)
     strides = [length if scale_format.column_major else 1]
     stride = 1 if scale_format.column_major else shape[-1]
@@ -109,7 +110,7 @@ def allocate(
     """The same of arguments that are checked."""
     if not scale_format.column_major:
         return torch.empty(shape, dtype=scale_format.dtype, device=device)
-    strides = _strides(shape, scale_format)
+    strides = strides_of(shape, scale_format)
     if not scale_format.tma_aligned:
         return torch.empty_strided(shape, strides, dtype=scale_format.dtype, device=device)
     # Not empty_strided: its memory would end with the last token of the last column.
@@ -135,6 +136,11 @@ def has_strides(tensor: torch.Tensor, strides: Sequence[SupportsIndex]) -> bool:
     strides = as_ints("strides", strides)
     if len(strides) != tensor.dim():
         raise ValueError(f"strides must be as many as tensor's {tensor.dim()} sizes, got {strides}")
+    return strides_match(tensor, strides)
+
+
+def strides_match(tensor: torch.Tensor, strides: tuple[int, ...]) -> bool:
+    """The same of arguments that are checked."""
     return tensor.numel() == 0 or all(
         size == 1 or have == want
         for size, have, want in zip(tensor.shape, tensor.stride(), strides, strict=True)
