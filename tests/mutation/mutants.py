@@ -164,7 +164,7 @@ PYTHON = {
         "tests/test_scales.py",
     ),
     "scales: short memory is accepted": Mutant(
-        "ptgq/scales/layouts.py", "if end > s.untyped_storage().nbytes():", "if end < 0:",
+        "ptgq/scales/layouts.py", "return end <= s.untyped_storage().nbytes()", "return end >= 0",
         f"{SCALES} -k refused",
     ),
     "silu: the exponent's bound": Mutant(
@@ -197,7 +197,7 @@ RECORD = {
         "tests/test_site_build.py tests/test_verdict.py",
     ),
     "tracking: commits of a side branch": Mutant(
-        "tracking/commits.py", '"rev-list", "--first-parent", revisions', '"rev-list", revisions',
+        "tracking/commits.py", '"rev-list", "--first-parent", "--end', '"rev-list", "--end',
         "tests/test_tracking.py",
     ),
     "tracking: the base measured twice": Mutant(
