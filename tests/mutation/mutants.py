@@ -172,7 +172,7 @@ PYTHON = {
     ),
     "api: overlapping out": Mutant(
         "ptgq/arguments.py", "a.data_ptr() < end(b) and b.data_ptr() < end(a)",
-        "a.data_ptr() == b.data_ptr()", "tests/test_bad_input.py tests/test_direct.py",
+        "a.data_ptr() == b.data_ptr()", "tests/test_errors.py",
     ),
     "api: a forced backend stays": Mutant(
         "ptgq/backends/__init__.py", "        _forced.reset(token)", "        pass",
