@@ -20,7 +20,6 @@ TORCH = os.environ.get("PTGQ_TORCH", "torch==2.13.0")
 # CUDA builds of torch bring the release that they need.
 TRITON = "triton>=3.6"
 
-
 # What a build reads besides sources and tools.
 VARIABLES = ("PTGQ_CUDA", "TORCH_CUDA_ARCH_LIST", "CUDA_HOME", "CUDA_PATH", "CUDA_VISIBLE_DEVICES")
 VARIABLES += ("CC", "CXX", "CFLAGS", "CXXFLAGS", "CPPFLAGS", "LDFLAGS")
@@ -292,3 +291,9 @@ def compare(session):
 def bisect(session):
     """Find the commit in RANGE that made BENCH slower: RANGE BENCH."""
     tracking(session, ("tracking.bisect", *session.posargs))
+
+
+@nox.session
+def merge(session):
+    """Check results that others measured, and merge them: FOLDER [FOLDER ...] [--replace]."""
+    tracking(session, ("tracking.merge", *session.posargs))

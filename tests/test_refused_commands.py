@@ -10,12 +10,12 @@ pytest.importorskip("asv", reason="asv is not installed")
 
 
 from asv_plugins import environment, lock, publish
-from tracking import bisect, compare, track
+from tracking import bisect, compare, merge, track
 
 # Their history, and what stands in for asv.
 pytest_plugins = ("tracked_history",)
 
-COMMANDS = {"track": track, "compare": compare, "bisect": bisect, "site": publish}
+COMMANDS = {"track": track, "compare": compare, "bisect": bisect, "merge": merge, "site": publish}
 ONE = "footprint.TritonKernels.track_instructions"
 REFUSED = [
     (["track", "nowhere"], "git: fatal: bad revision 'nowhere'"),
@@ -55,6 +55,10 @@ REFUSED = [
     (["site", "--port", "-1"], "argument --port: must be 0 to 65535, got -1"),
     (["site", "--port", "65536"], "argument --port: must be 0 to 65535, got 65536"),
     (["site", "--port", "http"], "must be a whole number, 0 to 65535, got 'http'"),
+    (["merge"], "the following arguments are required: FOLDER"),
+    (["merge", ""], "argument FOLDER: must be a folder of results, got ''"),
+    (["merge", "nowhere"], "argument FOLDER: must be a folder of results, got 'nowhere'"),
+    (["merge", "csrc"], "benchmarks.json missing!"),
     (["site", "elsewhere"], "unrecognized arguments: elsewhere"),
 ]
 

@@ -10,7 +10,10 @@ import pytest
 
 pytest.importorskip("asv", reason="asv is not installed")
 
+from asv.config import Config
+
 from asv_plugins import storage
+from tracking import checks
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = sorted(
@@ -25,21 +28,23 @@ FILES = sorted(
 )
 
 
-def first_parents():
-    """What asv publishes: the first-parent line of main, or of HEAD where there is no main."""
-    for name in ("main", "origin/main", "HEAD"):
-        command = ["git", "rev-list", "--first-parent", name, "--"]
-        run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-        if run.returncode == 0:
-            return set(run.stdout.split())
-    return set()
+def branch():
+    """What asv publishes the first-parent line of: main, or HEAD where there is no main."""
+    known = (name for name in ("main", "origin/main", "HEAD") if first_parents(name))
+    return next(known, None)
+
+
+def first_parents(name):
+    command = ["git", "rev-list", "--first-parent", name, "--"]
+    return set(subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout.split())
 
 
 @pytest.mark.skipif(not FILES, reason="results/ holds no results yet")
 def test_stored_results():
-    commits = first_parents()
-    if not commits:
+    name = branch()
+    if name is None:
         pytest.skip("this is no git checkout: ancestry can't be checked")
+    commits = first_parents(name)
     stray = [path.name for path in FILES if storage.read(path)["commit_hash"] not in commits]
     assert not stray, "of no first-parent ancestor of main"
 
@@ -51,3 +56,16 @@ def test_machines_state_what_they_are():
         missing = {"machine", "gpu", "driver", "cuda", "torch", "triton"} - set(machine)
         assert not missing, f"{folder.name}/machine.json lacks {missing}"
         assert machine["machine"] == folder.name
+
+
+@pytest.mark.skipif(not FILES, reason="results/ holds no results yet")
+def test_what_is_stored_passes_the_checks_of_what_is_merged(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    conf = Config.load("asv.conf.json")
+    conf.branches = [branch()]
+    if conf.branches == [None]:
+        pytest.skip("this is no git checkout: ancestry can't be checked")
+    record = checks.Record(conf)
+    for path in FILES:
+        facts = checks.read_machine(path.with_name("machine.json"), record)
+        checks.check_rows(checks.read_results(path, facts, record), record)

@@ -61,7 +61,11 @@ def register(found: dict[str, str]) -> None:
 
 def problems(found: dict[str, str]) -> list[str]:
     """Return what the results of the machine's name were measured on, if not on this machine."""
-    before = stored(found["machine"])
+    return differences(found, stored(found["machine"]))
+
+
+def differences(found: dict[str, str], before: dict[str, str]) -> list[str]:
+    """Return what tells a machine from the one whose results have its name."""
     # A GPU's machine is named after that alone: asv tells its processors' series apart.
     keys = ("gpu", "cpu") if found["gpu"] == "none" else ("gpu",)
     return [
