@@ -80,6 +80,16 @@ def test_two_commits_from_their_sources_to_the_browser(clone, chromium):
     found = stored(clone)
     newest, before = (found[commit] for commit in git(clone, "rev-list", "-n2", "main").split())
     assert 90_000 < newest[BYTES]["result"][0] - before[BYTES]["result"][0] < 110_000
+    counts = [row and len(row) for row in newest[CALL]["samples"]]
+    assert any(counts)
+    assert counts == newest[CALL]["stats_repeat"]
+    # As somebody else would send them.
+    measured = clone / "results/here"
+    sent = shutil.move(measured, clone.parent / "here")
+    assert run(clone, "tracking.merge", str(sent))[0] == 0
+    assert [path.read_bytes() for path in sorted(measured.iterdir())] == [
+        path.read_bytes() for path in sorted(Path(sent).iterdir())
+    ]
 
     for base, head, status, word in (
         ("main~1", "main", 1, "slower"),

@@ -79,6 +79,10 @@ def test_quick_never_saves():
     assert not {"--quick", "--dry-run"} & set(call())
 
 
+def test_single_samples_are_kept():
+    assert "--record-samples" in call()
+
+
 def test_benchmarks_are_chosen():
     assert call("--bench", "a", "--bench", "b")[-5:-1] == ["--bench", "a", "--bench", "b"]
     assert "--bench" not in call()

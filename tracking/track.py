@@ -52,7 +52,8 @@ def command(options: argparse.Namespace, name: str, has_gpu: bool, hashes: Path)
     """Return the call of asv."""
     call = [sys.executable, "-m", "asv", "run", f"HASHFILE:{hashes}", "--machine", name]
     # asv's --quick overwrites saved results, but for --dry-run.
-    call += ["--quick", "--dry-run"] if options.quick else ["--skip-existing-successful"]
+    kept = ["--skip-existing-successful", "--record-samples"]
+    call += ["--quick", "--dry-run"] if options.quick else kept
     # What is stored has three samples of one process: eight processes take as many minutes.
     call += [] if options.quick else ["--attribute", "rounds=1", "--attribute", "repeat=3"]
     for expression in options.bench or ([] if has_gpu else [WITHOUT_GPU]):
