@@ -283,7 +283,7 @@ def track(session):
 
 @nox.session
 def compare(session):
-    """Compare two commits, alternating: BASE HEAD. Status 0: fine, 1: slower, 2: failed."""
+    """Compare two commits, alternating: BASE HEAD. Status 1: slower, 2: failed, 3: undecided."""
     tracking(session, ("tracking.compare", *session.posargs))
 
 

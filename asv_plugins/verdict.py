@@ -33,7 +33,13 @@ def drift_of(pairs: Iterable[tuple[object, object]]) -> float:
     return math.expm1(statistics.quantiles(changes, n=10)[-1]) if len(changes) >= 10 else 0.0
 
 
-def verdict(before: Measurement, after: Measurement, threshold: float, drift: float = 0.0) -> str:
+def verdict(
+    before: Measurement,
+    after: Measurement,
+    threshold: float,
+    drift: float = 0.0,
+    within: float | None = None,
+) -> str:
     """
     Compare two measurements where less is better.
 
@@ -42,22 +48,35 @@ def verdict(before: Measurement, after: Measurement, threshold: float, drift: fl
     before, after : Measurement
         Of the same series.
     threshold : float
-        The relative change that matters.
+        The least relative change that is called.
     drift : float
         What the machine itself changed by between the two.
+    within : float, optional
+        The relative change that is none; by default the threshold.
 
     Returns
     -------
     str
         ``worse`` or ``better``: the intervals lie apart, the medians by more than the threshold
         and the drift. ``same``: whatever the two true medians are in their intervals, they differ
-        by no more than the threshold. ``undecided``: the noise or the drift allows neither.
+        by no more than `within`. ``undecided``: the noise or the drift allows neither.
     """
+    within = threshold if within is None else within
     if after.low > before.high and after.value > before.value * (1 + max(threshold, drift)):
         return "worse"
     least = min(1 - threshold, 1 / (1 + drift))
     if after.high < before.low and after.value < before.value * least:
         return "better"
-    if after.high <= before.low * (1 + threshold) and after.low >= before.high * (1 - threshold):
+    if after.high <= before.low * (1 + within) and after.low >= before.high * (1 - within):
         return "same"
     return "undecided"
+
+
+def smallest_change(
+    before: Measurement, after: Measurement, threshold: float, drift: float = 0.0
+) -> float:
+    """Return the smallest relative slow-down that would have been called, by intervals as wide."""
+    if before.value == 0:
+        return 0.0
+    apart = (before.high - before.value + after.value - after.low) / abs(before.value)
+    return max(apart, threshold, drift)

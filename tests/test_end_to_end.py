@@ -97,7 +97,7 @@ def test_two_commits_from_their_sources_to_the_browser(clone, chromium):
     ):
         compared, output = run(clone, "tracking.compare", base, head, "--bench", BYTES)
         assert compared == status
-        assert re.search(rf"^{BYTES} .* {word}$", output, re.MULTILINE)
+        assert re.search(rf"^{BYTES}, bytes\n +\d.* {word}$", output, re.MULTILINE)
 
     status, output = run(clone, "asv_plugins.publish")
     assert status == 0

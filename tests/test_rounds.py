@@ -58,9 +58,10 @@ def test_the_defaults_match_rows_of_both_kinds_of_machine(suite_of):
     on_gpu = suite_of(*compare.WITH_GPU)
     assert not on_gpu.counted
     assert {name: len(indices) for name, indices in on_gpu.timed.items()} == {
-        "call_latency.RelativeToAbs.track_default_shapes": 120,
-        "kernel_time.KernelTime.track_default_shapes": 120,
-        "kernel_time.KernelTime.track_serving_shapes": 4,
+        "call_latency.RelativeToAbs.track_default_shapes": 20,
+        "call_latency.RelativeToAbs.track_functions": 27,
+        "kernel_time.KernelTime.track_default_shapes": 60,
+        "kernel_time.KernelTime.track_serving_shapes": 12,
         "kernel_time.KernelTime.track_variants": 36,
     }
     without = suite_of(*compare.WITHOUT_GPU)
@@ -129,18 +130,30 @@ def test_rounds_alternate_so_that_a_drift_falls_on_both(suite_of, monkeypatch):
             turns.append("end")
 
     monkeypatch.setattr(rounds, "Process", Fake)
-    suite = suite_of("CallLatency.track_default", "footprint.Kernels.track_stack_bytes")
+    monkeypatch.setattr(rounds.os, "cpu_count", lambda: 8)
+    suite = suite_of(
+        "CallLatency.track_default", "cpu_time.*track_call", "footprint.Kernels.track_stack_bytes"
+    )
     comparison = rounds.Comparison(suite, "python", ["A", "B"])
     comparison.run(3)
     counted, timed = turns[:6], turns[6:]
     assert counted == ["start", "start", "A", "B", "end", "end"]
-    assert timed == ["start"] * 6 + list("ABBAAB") + ["end"] * 6
+    # As many at once as there are cores.
+    lot = ["start"] * 8 + list("ABBAABBA") + ["end"] * 8
+    assert timed == lot * 3
     base, head = comparison.sides()
     assert base == head
     assert {name: len(found) for name, found in base.items()} == {
         "footprint.Kernels.track_stack_bytes": 1,
-        "call_latency.CallLatency.track_default_shapes": 3,
+        # A process has a speed of its own at calls.
+        "call_latency.CallLatency.track_default_shapes": 12,
+        "cpu_time.CpuTime.track_call": 3,
     }
+
+
+def test_what_calls_nothing_takes_one_process_a_round(suite_of):
+    timed = suite_of("cpu_time").timed
+    assert rounds.turns(timed, 3) == [(side, timed) for side in (0, 1, 1, 0, 0, 1)]
 
 
 @pytest.mark.parametrize(

@@ -148,7 +148,7 @@ def test_a_kernel_with_the_same_code_is_never_slower():
     assert [found[name].word for name in names] == [
         "same code", "slower", "slower", "same code", "other code", "failed"
     ]  # fmt: skip
-    assert found[names[0]].change == pytest.approx(1)
+    assert found[names[0]].change == pytest.approx(1, rel=0.01)
     found = decide_table(base, head, lambda row: 0.05)
     assert found[names[0]].word == "slower"
 
@@ -203,10 +203,10 @@ def test_compare_asks_for_the_code_of_kernels(history, asv_calls, monkeypatch, c
     monkeypatch.setenv("PTGQ_MEASURED_DEVICE", "")
     # A page is between these, and code between those.
     assert compare.main(["main~1", "main"]) == 0
-    assert "1 same code" in capsys.readouterr().out.splitlines()[-2]
+    assert "1 same code" in capsys.readouterr().out.splitlines()[-1]
     assert compare.main([history["code"], "main"]) == 1
     lines = capsys.readouterr().out.splitlines()
-    assert lines[-2] == "1 slower, 0 faster, 0 same, 0 undecided, 0 failed"
+    assert lines[-1].startswith("1 slower, 0 faster, 0 same, 0 undecided, 0 failed; ")
     # Nor is code asked for where no kernel is timed.
     compare.main(["main~1", "main", "--bench", "call_latency"])
     assert asked == [[CUDA, TRITON], [], []]

@@ -12,9 +12,7 @@ pytest.importorskip("asv", reason="asv is not installed")
 
 from synthetic_results import stored_results
 
-from asv_plugins import environment
-from tracking import commits, compare, machine, track
-from tracking.verdict import Verdict
+from tracking import commits, machine, track
 
 # Their history, and what stands in for asv.
 pytest_plugins = ("tracked_history",)
@@ -123,68 +121,6 @@ def test_machines_are_named_after_what_they_measure_with():
     facts = {"gpu": "NVIDIA H200", "cpu": "AMD EPYC"}
     assert machine.default_name(facts) == "nvidia-h200"
     assert machine.default_name({**facts, "gpu": "none"}) == "amd-epyc"
-
-
-def test_the_table_is_sorted_by_change_and_counts_verdicts():
-    verdicts = {
-        "b": Verdict("same", 1.0, 1.0),
-        "a": Verdict("faster", 2.0, 1.0),
-        "c": Verdict("slower", 1.0, 3.0),
-        "d": Verdict("failed", float("nan"), float("nan")),
-    }
-    lines = compare.table(verdicts).splitlines()
-    assert [line[0] for line in lines[1:5]] == ["d", "c", "b", "a"]
-    assert lines[2].split()[3:] == ["+200.0%", "0.0%", "slower"]
-    assert lines[-1] == "1 slower, 1 faster, 1 same, 0 undecided, 1 failed"
-
-
-def run_compare(monkeypatch, base, head):
-    """Run compare on what measuring is to give: the rounds of each row, for both commits."""
-
-    class Measured:
-        def __init__(self, suite):
-            pass
-
-        def run(self, rounds):
-            pass
-
-        def sides(self):
-            return base, head
-
-    monkeypatch.setattr(compare, "unpacked", lambda *arguments: ())
-    monkeypatch.setattr(compare, "Comparison", Measured)
-    # It sets what its processes inherit.
-    monkeypatch.setenv("PTGQ_MEASURED_DEVICE", "")
-    monkeypatch.setattr(environment.Host, "reserve", lambda self: None)
-    return compare.main(["main~1", "main"])
-
-
-FAILED_ROUNDS = {"call_latency.a": [None] * 3}
-
-
-@pytest.mark.parametrize(
-    ("base", "head", "reason"),
-    [
-        ({}, {}, "no row is available in both commits here"),
-        ({}, {"call_latency.a": [[1.0]] * 3}, "no row is available in both commits here"),
-        (FAILED_ROUNDS, FAILED_ROUNDS, "all rows failed"),
-        (FAILED_ROUNDS, {"call_latency.a": [[1.0]] * 3}, "all rows failed"),
-    ],
-)
-def test_a_comparison_of_nothing_has_failed(
-    history, asv_calls, monkeypatch, capsys, base, head, reason
-):
-    assert run_compare(monkeypatch, base, head) == 2
-    assert capsys.readouterr().err == f"compare: error: nothing was compared: {reason}\n"
-
-
-def test_rows_that_one_commit_lacks_are_named(history, asv_calls, monkeypatch, capsys):
-    rounds = [[1.0]] * 3
-    base = {"call_latency.a": rounds, "call_latency.b": rounds, "call_latency.c": rounds}
-    assert run_compare(monkeypatch, base, {"call_latency.a": rounds}) == 0
-    out = capsys.readouterr().out
-    assert "not compared, n/a in head: 2 rows, such as call_latency.b\n" in out
-    assert "n/a in base" not in out
 
 
 def test_environment_of_asv_is_left_alone(history, asv_calls):

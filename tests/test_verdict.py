@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from tracking.verdict import decide, decide_table, noise_between
+from tracking.verdict import decide, decide_table, deviation, resolution
 
 ROUNDS = 5
 
@@ -21,15 +21,15 @@ def rounds(centre, *, count=ROUNDS, within=0.01, between=0.01, seed=0):
     return result
 
 
-def word(base, head, threshold=0.05):
-    return decide(base, head, threshold).word
+def word(base, head, threshold=0.05, usual=0.0):
+    return decide(base, head, threshold, threshold, usual).word
 
 
 def test_a_clear_change_has_its_direction():
     base, slow = rounds(1.0, seed=1), rounds(1.3, seed=2)
     assert word(base, slow) == "slower"
     assert word(slow, base) == "faster"
-    assert decide(base, slow, 0.05).change == pytest.approx(0.3, abs=0.05)
+    assert decide(base, slow, 0.05, 0.05).change == pytest.approx(0.3, abs=0.05)
 
 
 def test_no_change_within_the_noise_is_the_same():
@@ -45,7 +45,33 @@ def test_noise_between_rounds_allows_no_verdict():
     base = [[1.0] * 5, [1.5] * 5, [1.0] * 5]
     # 1.7 exceeds 1.5, and 70 % the threshold, but the base alone moves by 50 %.
     assert word(base, [[1.6] * 5, [1.7] * 5, [1.8] * 5]) == "undecided"
-    assert word(base, [[2.6] * 5, [2.7] * 5, [2.8] * 5]) == "slower"
+    assert word(base, [[7.6] * 5, [7.7] * 5, [7.8] * 5]) == "slower"
+
+
+def test_a_change_is_called_from_a_part_of_what_is_the_same():
+    row = "kernel_time.KernelTime.track_default_shapes('cuda', 'cold', 16, 64, 'int8')"
+    assert resolution(row, 0.05) == (0.005, 0.02)
+    assert resolution("footprint.Kernels.track_registers", 0.0) == (0.0, 0.0)
+    base = rounds(1.0, between=0.001, within=0.001, seed=1)
+    for change, expected in ((0.003, "same"), (0.01, "slower"), (-0.01, "faster")):
+        head = rounds(1 + change, between=0.001, within=0.001, seed=2)
+        assert decide(base, head, 0.005, 0.02).word == expected
+
+
+@pytest.mark.parametrize("between", [0.002, 0.01, 0.05])
+def test_the_smallest_change_is_the_least_that_is_called(between):
+    base, head = rounds(1.0, between=between, seed=1), rounds(1.0, between=between, seed=2)
+    found = decide(base, head, 0.005, 0.02)
+    assert found.word != "slower"
+    centre = found.base / found.head
+
+    def moved(change):
+        moved = [[value * centre * (1 + change) for value in samples] for samples in head]
+        return decide(base, moved, 0.005, 0.02).word
+
+    # The interval of what is slower is as much wider.
+    assert moved(found.smallest * 1.1 + found.smallest**2) == "slower"
+    assert moved(found.smallest * 0.9) != "slower"
 
 
 def test_samples_of_one_process_prove_nothing():
@@ -70,11 +96,20 @@ def test_a_failed_round_fails_the_row():
 
 
 def test_rounds_that_agree_by_chance_have_the_noise_of_rows_alike():
-    base = {f"k({row})": rounds(1.0, between=0.05, seed=row) for row in range(20)}
-    head = {f"k({row})": rounds(1.0, between=0.05, seed=row + 50) for row in range(20)}
-    base["k(lucky)"], head["k(lucky)"] = [[1.0]] * ROUNDS, [[1.12]] * ROUNDS
-    assert decide(base["k(lucky)"], head["k(lucky)"], 0.05).word == "slower"
-    assert decide_table(base, head, lambda row: 0.05)["k(lucky)"].word == "undecided"
+    base = {f"k('cuda', {row})": rounds(1.0, between=0.05, seed=row) for row in range(20)}
+    head = {f"k('cuda', {row})": rounds(1.0, between=0.05, seed=row + 50) for row in range(20)}
+    base |= {f"k('triton', {row})": [[1.0]] * ROUNDS for row in range(20)}
+    head |= {f"k('triton', {row})": [[1.0]] * ROUNDS for row in range(20)}
+    for backend in ("cuda", "triton"):
+        base[f"k('{backend}', 99)"], head[f"k('{backend}', 99)"] = (
+            [[1.0]] * ROUNDS,
+            [[1.1]] * ROUNDS,
+        )
+    assert word([[1.0]] * ROUNDS, [[1.1]] * ROUNDS) == "slower"
+    found = decide_table(base, head, lambda row: 0.05)
+    assert found["k('cuda', 99)"].word == "undecided"
+    # Another backend's rows are not alike.
+    assert found["k('triton', 99)"].word == "slower"
 
 
 def simulated(seed, *, slower=1.0, rows=220, shared=0.02, own=0.02, drift=0.03):
@@ -123,9 +158,10 @@ def test_rows_of_one_commit_are_left_out():
     assert decide_table({"gone": [[1.0]]}, {"new": [[1.0]]}, lambda row: 0.05) == {}
 
 
-def test_noise_is_relative():
-    assert noise_between([[1.0], [2.0], [4.0]]) == 1.5
-    assert noise_between([7]) == noise_between([0, 0]) == 0
+def test_the_deviation_is_relative_and_of_both_sides():
+    assert deviation([[1.0], [3.0]]) == deviation([[10.0], [30.0]]) == pytest.approx(2**0.5 / 2)
+    assert deviation([[1.0], [3.0]], [[5.0], [5.0]]) == pytest.approx(0.5)
+    assert deviation([7], [9]) == deviation([0, 0], [0, 0]) == 0
 
 
 def test_a_machine_that_slows_down_meanwhile_makes_no_commit_slower():

@@ -1,6 +1,6 @@
 """Compare two commits on this machine, measured in alternating rounds.
 
-Status 0: nothing is slower, 1: something is, 2: something failed.
+Status 0: nothing is slower, 1: something is, 2: something failed, 3: nothing is decided.
 """
 
 from __future__ import annotations
@@ -19,44 +19,26 @@ from asv_plugins import same_code
 from asv_plugins.arguments import Parser, pattern, whole_number
 from asv_plugins.environment import the_environment
 from asv_plugins.verdict import threshold_for
-from tracking import commits, machine
+from tracking import commits, machine, table
 from tracking.rounds import SIDES, Comparison, Suite, unpacked
-from tracking.verdict import FAILED, FASTER, SAME, SLOWER, UNDECIDED, Verdict, decide_table
+from tracking.verdict import FAILED, SLOWER, UNDECIDED, decide_table
 
 # Rounds of each commit.
 ROUNDS = 5
 # What tells whether a commit is slower. On a GPU time alone: faster code may be longer. Without one
 # the kernels' code is all that is known of them.
 WITH_GPU = (
-    r"^kernel_time\.KernelTime\.track_default_shapes\(.*'(produced|cold)'",
-    r"^kernel_time\.KernelTime\.track_serving_shapes\(.*'(produced|cold)', 8192, 7168\)",
+    r"^kernel_time\.KernelTime\.track_default_shapes\(.*'cold'",
+    r"^kernel_time\.KernelTime\.track_serving_shapes\(.*'(produced|cold)', (128|1024|8192), 7168\)",
     r"^kernel_time\.KernelTime\.track_variants\(.*'(produced|cold)', 8192,",
-    r"^call_latency\.RelativeToAbs\.track_default_shapes\(",
+    r"^call_latency\.RelativeToAbs\.track_default_shapes\('(cuda|triton)', 16,",
+    r"^call_latency\.RelativeToAbs\.track_functions\('cuda', .*, False\)",
 )
 WITHOUT_GPU = (
     r"^call_latency\.RelativeToAbs\.track_default_shapes\(",
     r"^cpu_time\..*track_call\(",
     r"^footprint\.(Triton)?Kernels\.",
 )
-
-
-def table(verdicts: dict[str, Verdict]) -> str:
-    """Return the rows sorted by change, the worst first, and a line that counts the verdicts."""
-    order = sorted(verdicts, key=lambda row: (verdicts[row].word != FAILED, -verdicts[row].change))
-    width = max(map(len, order), default=0)
-    lines = [f"{'benchmark':{width}}  {'base':>10}  {'head':>10}  {'change':>8}  noise   verdict"]
-    for row in order:
-        v = verdicts[row]
-        lines.append(
-            f"{row:{width}}  {v.base:10.4g}  {v.head:10.4g}  {v.change:+8.1%}  {v.noise:5.1%}  "
-            f"{v.word}"
-        )
-    words = [v.word for v in verdicts.values()]
-    known = (SLOWER, FASTER, SAME, UNDECIDED, FAILED)
-    # These two only where there are any.
-    known += tuple(word for word in (same_code.SAME_CODE, same_code.OTHER_CODE) if word in words)
-    counts = (f"{words.count(word)} {word}" for word in known)
-    return "\n".join([*lines, ", ".join(counts)])
 
 
 def uncompared(base: Mapping[str, object], head: Mapping[str, object]) -> list[str]:
@@ -86,8 +68,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--rounds",
         type=whole_number(3),
         default=ROUNDS,
-        help="rounds of each commit (%(default)s)",
+        help="rounds of each commit, with four of each for calls (%(default)s)",
     )
+    add(
+        "--no-same-code",
+        dest="same_code",
+        action="store_false",
+        help="judge kernels by their time also where their code is the same",
+    )
+    add("--export", type=Path, metavar="FILE", help="write the raw samples as JSON")
     options = parser.parse_args(arguments)
     begin = time.monotonic()
     try:
@@ -97,10 +86,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 f"{options.base!r} and {options.head!r} are one commit, {hashes[0][:10]}"
             )
         conf = Config.load("asv.conf.json")
-        has_gpu = machine.facts()["gpu"] != "none"
+        facts = machine.facts()
+        has_gpu = facts["gpu"] != "none"
         suite = Suite(conf, options.bench or (WITH_GPU if has_gpu else WITHOUT_GPU))
         suite.check(options.bench or ())
-        kernels = has_gpu and any(map(same_code.backends_of, suite.wanted))
+        kernels = options.same_code and has_gpu and any(map(same_code.backends_of, suite.wanted))
         equal_launches = kernels and same_code.equal_launches(*hashes)
         environment = the_environment(conf)
         environment.reserve()
@@ -117,6 +107,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             suite.count(same_code.HASHES.values())
         comparison.run(options.rounds)
     sides = comparison.sides()
+    if options.export:
+        table.export(options.export, hashes, facts, sides)
     same = same_code.equal_backends(*sides) if equal_launches else ()
     if not options.bench:
         sides = tuple(
@@ -125,13 +117,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     thresholds = conf.regressions_thresholds
     verdicts = decide_table(*sides, lambda row: threshold_for(row, thresholds), same)
-    print(table(verdicts), *uncompared(*sides), sep="\n")
-    print(f"{time.monotonic() - begin:.0f} s")
+    units = {name: benchmark.unit for name, benchmark in suite.benchmarks.items()}
+    print(*table.lines(verdicts, units), *uncompared(*sides), sep="\n")
+    print(f"{table.counts(verdicts)}; {time.monotonic() - begin:.0f} s")
     words = {v.word for v in verdicts.values()}
     if words <= {FAILED}:
         what = "all rows failed" if words else "no row is available in both commits here"
         print(f"compare: error: nothing was compared: {what}", file=sys.stderr)
         return 2
+    if words == {UNDECIDED}:
+        print(
+            "compare: nothing is decided: the noise hides it; take more --rounds", file=sys.stderr
+        )
+        return 3
     if FAILED in words:
         return 2
     return 1 if SLOWER in words else 0

@@ -26,6 +26,10 @@ from asv_plugins.environment import Host
 from asv_plugins.verdict import threshold_for
 
 SCRIPT = Path("benchmarks/in_one_process.py")
+# A process has a speed of its own at calls, by some percent, and at kernels by a tenth of that: so
+# calls are measured in this many processes a round, and kernels in one of them.
+CALLS = "call_latency."
+CALL_PROCESSES = 4
 # Seconds: for the imports, all processes at once; and for measuring, besides the setup_caches'.
 START_TIMEOUT = 300
 TURN_TIMEOUT = 120
@@ -176,6 +180,18 @@ def unpacked(
     return environment.find_executable("python"), folders
 
 
+def turns(timed: Request, rounds: int) -> list[tuple[int, Request]]:
+    """Return which commit measures what, one after the other: A B B A A B ..., calls more often."""
+    calls = {name: indices for name, indices in timed.items() if name.startswith(CALLS)}
+    requests = [timed, *[calls] * (CALL_PROCESSES - 1)] if calls else [timed]
+    order = itertools.cycle(((0, 1), (1, 0)))
+    return [
+        (side, request)
+        for request, pair in zip(requests * rounds, order, strict=False)
+        for side in pair
+    ]
+
+
 class Comparison:
     """Two built commits and the rounds of each."""
 
@@ -183,17 +199,24 @@ class Comparison:
         self.suite, self.python, self.folders = suite, python, folders
         self.rounds: tuple[list[Rows], list[Rows]] = ([], [])
 
-    def measure(self, sides: Sequence[int], request: Request) -> None:
-        """Start a process for each entry of `sides`, and measure with them in this order."""
+    def measure(self, turns: Sequence[tuple[int, Request]]) -> None:
+        """Start a process for each turn, as many together as there are cores."""
+        # An even number, so that each pair shares its lot.
+        lot = max(4, (os.cpu_count() or 1) // 2 * 2)
+        for first in range(0, len(turns), lot):
+            self.measure_at_once(turns[first : first + lot])
+
+    def measure_at_once(self, turns: Sequence[tuple[int, Request]]) -> None:
+        """Start all processes together, and measure with one after the other."""
         begin = time.monotonic()
         processes = []
         try:
-            for side in sides:
+            for side, request in turns:
                 processes.append(Process(self.suite, self.python, self.folders[side], request))
             for process in processes:
                 process.wait(begin + START_TIMEOUT)
-            print(f"{len(sides)} processes started: {time.monotonic() - begin:.1f} s", flush=True)
-            for side, process in zip(sides, processes, strict=True):
+            print(f"{len(turns)} processes started: {time.monotonic() - begin:.1f} s", flush=True)
+            for (side, _), process in zip(turns, processes, strict=True):
                 begin = time.monotonic()
                 rows = process.measure()
                 self.rounds[side].append(rows)
@@ -206,10 +229,9 @@ class Comparison:
     def run(self, rounds: int) -> None:
         """Measure what is timed in the order A B B A A B ..., and what is counted once."""
         for request in self.suite.counted:
-            self.measure((0, 1), request)
+            self.measure([(0, request), (1, request)])
         if self.suite.timed:
-            order = [(0, 1) if index % 2 == 0 else (1, 0) for index in range(rounds)]
-            self.measure([*itertools.chain(*order)], self.suite.timed)
+            self.measure(turns(self.suite.timed, rounds))
 
     def sides(self) -> tuple[dict[str, list], dict[str, list]]:
         """Return the rounds of each row, for both commits."""
