@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections import defaultdict
 from collections.abc import Callable
 
 from asv.results import iter_results
 
 from asv_plugins.same_code import HASHES, SAME_CODE, equal_hashes, is_same
-from asv_plugins.verdict import Measurement, drift_of, threshold_for, verdict
+from asv_plugins.verdict import Measurement, drift_of, smallest_change, threshold_for, verdict
 
 # Where a history has no number.
 NOTHING = Measurement(None, None, None)
@@ -18,6 +19,11 @@ NOT_APPLICABLE = "n/a"
 FAILED = "failed"
 # The backend whose code hardly changes: what it differs by in two runs is mostly the machine's.
 CONTROL = "'reference'"
+# Ratios of two things that both move, and calls, whose time differs between processes by half:
+# shown, but never slower.
+NOT_JUDGED = re.compile(
+    r"cuda_vs_triton|copy_distance|\w+\.\w+\.track_copy_ratio|\w+\.Call(s|Latency)\."
+)
 
 
 def finite(number: float) -> float | None:
@@ -134,20 +140,33 @@ def load(results_dir: str, order: dict[str, int], benchmarks: dict) -> list[Seri
 
 
 def cell(
-    now: Measurement | str | None, before, threshold: float, drift: float, same_code: bool = False
+    now: Measurement | str | None,
+    before,
+    threshold: float | None,
+    drift: float,
+    same_code: bool = False,
 ) -> object:
     """
     Encode one series at the newest commit for the page.
 
-    A list is ``[value]`` or ``[value, low, high]``, then the same of the previous measured commit
-    and the verdict, if there is one: short, as there are thousands.
+    A list is ``[value]`` or ``[value, low, high]``, then the same of the previous measured commit,
+    the verdict and the smallest change that would have been called, if there is one; without a
+    threshold no verdict: short, as there are thousands.
     """
     if not isinstance(now, Measurement):
         return [now, encode(before)] if isinstance(before, Measurement) and now == FAILED else now
     if not isinstance(before, Measurement):
         return [encode(now), before] if before == FAILED else [encode(now)]
+    if threshold is None:
+        return [encode(now), encode(before)]
     word = SAME_CODE if same_code else verdict(before, now, threshold, drift)
-    return [encode(now), encode(before), word]
+    smallest = smallest_change(before, now, threshold, drift)
+    return [encode(now), encode(before), word, finite(float(f"{smallest:.2g}"))]
+
+
+def is_judged(row: str) -> bool:
+    """Whether a row gets a verdict."""
+    return not NOT_JUDGED.match(row) and CONTROL not in row
 
 
 def encode(measurement: Measurement) -> object:
@@ -206,7 +225,13 @@ def snapshot(
         rows = list(zip(itertools.product(*benchmark["params"]), now, before, strict=True))
         drift = drift_of([(old, new) for values, new, old in rows if CONTROL in values])
         shown["cells"][name] = [
-            cell(new, old, threshold_for(row, thresholds), drift, is_same(row, same))
+            cell(
+                new,
+                old,
+                threshold_for(row, thresholds) if is_judged(row) else None,
+                drift,
+                is_same(row, same),
+            )
             for row, new, old in ((entry_name(name, v), new, old) for v, new, old in rows)
         ]
     return shown

@@ -99,7 +99,12 @@ def test_snapshot_compares_with_the_last_commit_that_has_the_benchmark(store, tm
         "commit": 2,
         "previous": {"file.Class.track_it": 0},
         "cells": {
-            "file.Class.track_it": [[1, 1, "same"], [2, 1, "worse"], [1, "failed"], ["failed", 1]]
+            "file.Class.track_it": [
+                [1, 1, "same", 0.05],
+                [2, 1, "worse", 0.05],
+                [1, "failed"],
+                ["failed", 1],
+            ]
         },
     }
 

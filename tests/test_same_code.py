@@ -171,12 +171,13 @@ def test_the_record_says_same_code(monkeypatch):
     benchmarks = {name: {"params": values} for name, values in params.items()}
     given = (series, {"old": 0, "new": 1}, benchmarks, {})
     cells = record.snapshot(*given, lambda one, other: (one, other) == ("old", "new"))["cells"]
-    assert cells[kernel] == [[2, 1, "same code"], [2, 1, "worse"]]
-    assert cells[call] == [[2, 1, "worse"]] * 2
+    assert cells[kernel] == [[2, 1, "same code", 0.05], [2, 1, "worse", 0.05]]
+    # Calls' times are not judged.
+    assert cells[call] == [[2, 1]] * 2
     # A hash is neither better nor worse.
     assert (cells[CUDA], cells[TRITON]) == ([[5]], [[7]])
     cells = record.snapshot(*given, lambda one, other: False)["cells"]
-    assert cells[kernel] == [[2, 1, "worse"]] * 2
+    assert cells[kernel] == [[2, 1, "worse", 0.05]] * 2
 
 
 def test_compare_asks_for_the_code_of_kernels(history, asv_calls, monkeypatch, capsys):

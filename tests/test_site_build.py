@@ -19,8 +19,14 @@ from asv.util import UserError
 # Last, so that the installed ptgq is found before the folder.
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-from asv_plugins import site, vendor
-from asv_plugins.verdict import Measurement, drift_of, threshold_for, verdict
+from asv_plugins import record, site, vendor
+from asv_plugins.verdict import (
+    Measurement,
+    drift_of,
+    smallest_change,
+    threshold_for,
+    verdict,
+)
 
 
 @pytest.fixture
@@ -146,6 +152,37 @@ def test_verdict(before, after, threshold, expected):
 def test_less_than_the_machine_changed_by_is_undecided(before, after, expected):
     exact = (Measurement(value, value, value) for value in (before, after))
     assert verdict(*exact, threshold=0.1, drift=0.5) == expected
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "threshold", "drift", "expected"),
+    [
+        ((10, 9.9, 10.1), (10, 9.8, 10.2), 0.01, 0.0, 0.03),
+        ((10, 9.9, 10.1), (10, 9.8, 10.2), 0.05, 0.0, 0.05),
+        ((10, 9.9, 10.1), (10, 9.8, 10.2), 0.05, 0.5, 0.5),
+        ((40, 40, 40), (40, 40, 40), 0.0, 0.0, 0.0),
+        ((0, 0, 0), (0, 0, 0), 0.0, 0.0, 0.0),
+        ((10, -math.inf, math.inf), (20, 19, 21), 0.05, 0.0, math.inf),
+    ],
+)
+def test_the_smallest_change_that_is_called(before, after, threshold, drift, expected):
+    found = smallest_change(Measurement(*before), Measurement(*after), threshold, drift)
+    assert found == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("row", "judged"),
+    [
+        ("kernel_time.KernelTime.track_variants('cuda', 'cold', 128, 'int8')", True),
+        ("call_latency.RelativeToAbs.track_functions('cuda', 'int8', True)", True),
+        ("call_latency.CallLatency.track_functions('cuda', 'int8', True)", False),
+        ("call_latency.RelativeToAbs.track_default_shapes('reference', 16, 64, 'int8')", False),
+        ("cuda_vs_triton.KernelRatio.track_variants('cold', 128, 'int8')", False),
+        ("copy_distance.DistanceToCopy.track_variants('cuda', 'cold', 128, 'int8')", False),
+    ],
+)
+def test_ratios_calls_and_the_reference_are_not_judged(row, judged):
+    assert record.is_judged(row) is judged
 
 
 def test_drift_is_what_most_equal_code_differs_by():

@@ -31,11 +31,10 @@ ptgq.seriesTitle = function (read) {
   return values ? `${ptgq.title(read.name)}: ${values}` : ptgq.title(read.name);
 };
 
-ptgq.noiseText = function (read) {
-  const both = [ptgq.noise(read), ptgq.noise(read.before)];
-  if (both.includes(null)) return "open";
-  const largest = Math.max(...both);
-  return largest === 0 ? "0" : `± ${(100 * largest).toFixed(1)} %`;
+// The smallest slow-down that the intervals would have let be called.
+ptgq.smallestText = function (read) {
+  if (read.smallest === null) return "none";
+  return read.smallest === 0 ? "any" : `${(100 * read.smallest).toPrecision(2)} %`;
 };
 
 ptgq.changes = function (machine) {
@@ -58,14 +57,14 @@ ptgq.changes = function (machine) {
       el("td", {}, read.before ? number(read.before) : "failed"),
       el("td", {}, ptgq.show(read, () => number(read))),
       el("td", {}, change),
-      el("td", {}, read.before && read.state === "value" ? ptgq.noiseText(read) : "–"),
+      el("td", {}, read.before && read.state === "value" ? ptgq.smallestText(read) : "–"),
       el("td", { class: `text ${style}` }, ptgq.verdictWord(verdict, unit)),
       ptgq.more(title, [{ label: ptgq.title(read.name), read }]));
   }
 
   function draw() {
     const rows = all.filter((row) => chosen.has(row.verdict));
-    const head = ptgq.heads(["Series", "before", "after", "change", "noise", "verdict"]);
+    const head = ptgq.heads(["Series", "before", "after", "change", "smallest", "verdict"]);
     head.lastChild.className = "text";
     head.append(el("th", { scope: "col" }, el("span", { class: "hidden-text" }, "Details")));
     const more = rows.length > shown
@@ -103,8 +102,9 @@ ptgq.changes = function (machine) {
       "threshold. Same: even the ends of the intervals differ by no more. Undecided: the noise allows " +
       "neither, or it is no more than nine in ten of the reference's series stay within, whose code " +
       "hardly changes: the machine did. Same code: a kernel whose machine code and launch are unchanged, so " +
-      "what its time did is the machine's doing. Noise is half an interval, relative. Each commit was measured " +
-      "once, in a process of its " +
-      "own: nox -s compare alternates the two and settles a doubt."),
+      "what its time did is the machine's doing. Smallest is the slow-down from which the series' own noise " +
+      "would have let one be called. Ratios, calls' times, which differ between processes by half, and the " +
+      "reference have no verdict. Each commit was measured once, in a process of its own: nox -s compare " +
+      "alternates the two and settles a doubt."),
     el("div", { class: "controls", role: "group", "aria-label": "Verdicts shown" }, ...filters), body);
 };

@@ -89,10 +89,10 @@ const ptgq = {
     const index = typeof wanted === "number" ? wanted : ptgq.index(name, wanted);
     const cells = ptgq.front.machines[machine].cells[name];
     const stored = index < 0 || !cells ? null : cells[index];
-    const read = { machine, name, index, state: "missing", before: null, verdict: null };
+    const read = { machine, name, index, state: "missing", before: null, verdict: null, smallest: null };
     if (stored === null || stored === undefined) return read;
     if (stored === "n/a" || stored === "failed") return { ...read, state: stored };
-    const [now, before, verdict] = stored;
+    const [now, before, verdict, smallest] = stored;
     if (now === "failed") return { ...read, state: "failed", before: ptgq.measurement(before) };
     return {
       ...read,
@@ -101,6 +101,7 @@ const ptgq = {
       before: before === undefined || before === "failed" ? null : ptgq.measurement(before),
       fixed: before === "failed",
       verdict: verdict || null,
+      smallest: smallest === undefined ? null : smallest,
     };
   },
 

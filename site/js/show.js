@@ -70,13 +70,6 @@ const format = {
   hash: (commit) => commit.slice(0, ptgq.front.hash_length),
 };
 
-// Half the 99 % interval, relative to the median; null if it is open, 0 if counted.
-ptgq.noise = function (measured) {
-  if (measured.low === null || measured.high === null) return null;
-  if (measured.low === measured.high) return 0;
-  return (measured.high - measured.low) / 2 / measured.value;
-};
-
 ptgq.interval = function (measured, unit) {
   if (measured.low === null || measured.high === null) return "too few samples for an interval";
   if (measured.low === measured.high) return "counted, no spread";

@@ -94,8 +94,8 @@ def test_accuracy_is_shown_in_decibel_too(page, address, published):
 @pytest.mark.parametrize(
     ("series", "verdict"),
     [
-        ("Call latency: cuda, 64, 128, int8", "slower"),
-        ("Call latency: cuda, 64, 64, int8", "faster"),
+        ("Kernel time, default shapes: cuda, cold, 64, 128, int8", "slower"),
+        ("Kernel time, default shapes: cuda, cold, 64, 64, int8", "faster"),
         ("Kernel time, default shapes: triton, cold, 32, 64, int8", "undecided"),
         ("Kernel time, default shapes: triton, cold, 16, 64, int8", "same"),
         ("footprint.Kernels.track_registers: quantize<128, row>", "worse"),
@@ -111,6 +111,24 @@ def test_changes_have_a_verdict(page, address, series, verdict):
             more.click()
     shown = cells(row(page, "changes", series))
     assert shown[5] == verdict
+    smallest = {"worse": "any", "failed": "–"}.get(verdict) or shown[4].removesuffix(" %")
+    # Of what is timed at least the threshold, and more where the noise is larger.
+    assert shown[4] == smallest or float(smallest) >= 5
+    assert verdict != "undecided" or float(smallest) > 20
+
+
+def test_ratios_calls_and_the_reference_have_no_verdict(page, address):
+    open_front(page, address)
+    for button in page.locator("#changes button[aria-pressed=false]").all():
+        button.click()
+    while (more := page.get_by_text("Show more")).count():
+        more.click()
+    shown = {text.partition(":")[0] for text in page.locator("#changes tbody th").all_inner_texts()}
+    assert "Kernel time, default shapes" in shown
+    assert not [name for name in shown if "/" in name or "copy" in name.lower()]
+    # But one that failed is said.
+    calls = page.locator("#changes tbody th", has_text="Call latency:").all_inner_texts()
+    assert {text.partition(", ")[2] for text in calls} == {"16, 64, int8"}
 
 
 def test_failed_and_not_applicable_say_so(page, address):
