@@ -277,7 +277,7 @@ def record(session):
 
 @nox.session
 def track(session):
-    """Measure commits here: [RANGE] [--all] [--bench RE] [--machine NAME] [--quick]."""
+    """Measure commits here: [RANGE ...] [--shard I/N] [--bench RE], and more: [--help]."""
     tracking(session, ("tracking.track", *session.posargs))
 
 

@@ -43,6 +43,15 @@ def pattern(text: str) -> str:
     return text
 
 
+def shard(text: str) -> tuple[int, int]:
+    """Read which of how many shards, such as ``2/4``."""
+    found = re.fullmatch(r"([1-9]\d{0,5})/([1-9]\d{0,5})", text, re.ASCII)
+    number, count = map(int, found.groups()) if found else (1, 0)
+    if number > count:
+        raise argparse.ArgumentTypeError(f"must be 1/N to N/N, such as 2/4, got {text!r}")
+    return number, count
+
+
 def machine_name(text: str) -> str:
     """Read the name of a machine."""
     if not MACHINE.fullmatch(text):

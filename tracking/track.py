@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from asv.config import Config
 from asv.util import UserError
 
 from asv_plugins import storage
-from asv_plugins.arguments import Parser, machine_name, pattern, whole_number
+from asv_plugins.arguments import Parser, machine_name, pattern, shard, whole_number
 from asv_plugins.environment import the_environment
 from tracking import commits, machine
 from tracking.rounds import Suite
@@ -29,8 +30,9 @@ def parser() -> Parser:
     parser = Parser(prog="track", description=__doc__)
     add = parser.add_argument
     add(
-        "range",
-        nargs="?",
+        "ranges",
+        nargs="*",
+        metavar="RANGE",
         help="commits that touch code in this range, or all up to this revision; by default "
         "those since the last measured one",
     )
@@ -44,8 +46,22 @@ def parser() -> Parser:
     )
     add("--machine", type=machine_name, metavar="NAME", help="the machine's name in the results")
     add("--newest", type=whole_number(1), metavar="N", help="only the N newest of these commits")
+    add(
+        "--shard",
+        type=shard,
+        metavar="I/N",
+        help="only each Nth of these commits, from the Ith on: N machines of one kind measure all",
+    )
     add("--quick", action="store_true", help="run everything once and save nothing")
     return parser
+
+
+def shard_of(selected: Sequence[str], number: int, count: int) -> Sequence[str]:
+    """Return a shard's commits, `number` from 1 on: they depend on the list of commits alone.
+
+    Neighbours go to different shards, so that each measures old and new commits.
+    """
+    return selected[number - 1 :: count]
 
 
 def command(options: argparse.Namespace, name: str, has_gpu: bool, hashes: Path) -> list[str]:
@@ -62,13 +78,15 @@ def command(options: argparse.Namespace, name: str, has_gpu: bool, hashes: Path)
 
 
 def prepare(options: argparse.Namespace) -> tuple[dict[str, str], list[str]]:
-    """Return the machine's facts and the commits to measure.
+    """Return the machine's facts and the commits to choose from.
 
     Raises
     ------
     ValueError, asv.util.UserError
         With all that asv would stop at, or leave out, hours later.
     """
+    if options.shard and not options.ranges:
+        raise ValueError("--shard takes a RANGE: the last measured commit may differ by machine")
     conf = Config.load("asv.conf.json")
     if not options.quick:
         if wrong := storage.problems(RESULTS):
@@ -76,8 +94,9 @@ def prepare(options: argparse.Namespace) -> tuple[dict[str, str], list[str]]:
         if missing := storage.missing_branch(conf.branches[0], conf.repo):
             raise ValueError(missing)
     code_only = not options.all
-    if options.range is not None:
-        selected = commits.first_parents(options.range, code_only=code_only)
+    if options.ranges:
+        found = (commits.first_parents(one, code_only=code_only) for one in options.ranges)
+        selected = list(dict.fromkeys(itertools.chain(*found)))
     if options.bench:
         Suite(conf, options.bench).check(options.bench)
     the_environment(conf).check()
@@ -85,7 +104,7 @@ def prepare(options: argparse.Namespace) -> tuple[dict[str, str], list[str]]:
     others = machine.problems(facts)
     if others and not options.quick:
         raise ValueError(" ".join(others))
-    if options.range is None:
+    if not options.ranges:
         name = facts["machine"]
         selected = commits.since_last_measured(RESULTS, name, code_only=code_only)
     machine.register(facts)
@@ -111,6 +130,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.newest and len(selected) > options.newest:
         print(f"{len(selected) - options.newest} older commits are left to nox -s track")
         selected = selected[: options.newest]
+    if options.shard:
+        number, count = options.shard
+        print(f"shard {number} of {count}, of {len(selected)} commits")
+        selected = shard_of(selected, number, count)
+        if not selected:
+            print("no commit to measure")
+            return 0
     print(f"{len(selected)} commits, newest first: {' '.join(commit[:10] for commit in selected)}")
     # A GPU that disappears is then a failure on the record, not n/a.
     env = {**os.environ, "PTGQ_MEASURED_DEVICE": "cuda" if has_gpu else "cpu"}

@@ -1,0 +1,89 @@
+"""Shards of a range: every commit is in one of them, and their results are merged by copying."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("asv", reason="asv is not installed")
+
+from hypothesis import given
+from hypothesis import strategies as st
+from synthetic_results import stored_results
+
+from asv_plugins import storage
+from tracking import commits, track
+
+# Their history, and what stands in for asv.
+pytest_plugins = ("tracked_history",)
+
+
+@given(st.lists(st.text("0123456789abcdef", min_size=8), unique=True), st.integers(1, 40))
+def test_each_commit_is_in_one_shard(selected, count):
+    shards = [track.shard_of(selected, number, count) for number in range(1, count + 1)]
+    assert sorted(itertools.chain(*shards)) == sorted(selected)
+    assert max(map(len, shards)) - min(map(len, shards)) <= 1
+    assert all(shard == sorted(shard, key=selected.index) for shard in shards)
+
+
+def run_shard(asv_calls, *arguments):
+    """Run track; return the commits that asv was given."""
+    asv_calls.clear()
+    assert track.main(arguments) == 0
+    return [commit for _, given in asv_calls for commit in given]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5])
+def test_shards_share_what_one_machine_would_measure(history, asv_calls, count):
+    everything = run_shard(asv_calls, "main", "--all")
+    shards = [
+        run_shard(asv_calls, "main", "--all", "--shard", f"{number}/{count}")
+        for number in range(1, count + 1)
+    ]
+    assert len(everything) == 5
+    assert sorted(itertools.chain(*shards)) == sorted(everything)
+
+
+def test_shards_do_not_depend_on_what_is_measured_meanwhile(history, asv_calls):
+    shard = ("main", "--shard", "2/2")
+    before = run_shard(asv_calls, *shard)
+    Path("results/here").mkdir(parents=True)
+    Path("results/here/machine.json").write_text('{"machine": "here"}')
+    for commit in run_shard(asv_calls, "main", "--shard", "1/2"):
+        path = Path("results/here", f"{commit[:8]}-env.json")
+        path.write_text(json.dumps(stored_results(commit, machine="here")))
+    assert before == run_shard(asv_calls, *shard) == [history["merge"]]
+
+
+def test_the_newest_are_shared(history, asv_calls, capsys):
+    assert run_shard(asv_calls, "main", "--newest", "2", "--shard", "2/2") == [history["merge"]]
+    assert "shard 2 of 2, of 2 commits" in capsys.readouterr().out
+    assert run_shard(asv_calls, "main", "--newest", "2", "--shard", "3/3") == []
+    assert "no commit to measure" in capsys.readouterr().out
+
+
+def test_several_ranges_are_measured_once_each(history, asv_calls):
+    ranges = (f"{history['code']}^0", "main~1", "main")
+    assert run_shard(asv_calls, *ranges) == [history["code"], history["setup"], history["merge"]]
+
+
+def test_results_of_shards_are_merged_by_copying(history, asv_calls, monkeypatch, tmp_path):
+    checkout, merged = Path.cwd(), tmp_path / "merged"
+    for number in (1, 2):
+        machine = shutil.copytree(checkout, tmp_path / f"machine{number}", symlinks=True)
+        monkeypatch.chdir(machine)
+        folder = machine / "results/here"
+        folder.mkdir(parents=True)
+        (folder / "machine.json").write_text('{"machine": "here"}')
+        for commit in run_shard(asv_calls, "main", "--shard", f"{number}/2"):
+            path = folder / f"{commit[:8]}-env.json"
+            path.write_text(json.dumps(stored_results(commit, machine="here")))
+            # Nothing that another shard has written is lost.
+            assert not (merged / "here" / path.name).exists()
+        shutil.copytree(machine / "results", merged, dirs_exist_ok=True)
+    assert storage.problems(merged) == []
+    assert commits.measured(merged, "here") == set(commits.first_parents("main", code_only=True))
