@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -21,7 +22,7 @@ from asv.config import Config
 from asv.console import log
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
-from asv_plugins import lock, toolchain
+from asv_plugins import lock, storage, toolchain, wheels
 
 
 def host_packages(path: list[str] | None = None) -> list[str]:
@@ -63,25 +64,56 @@ def host_version(name: str, wanted: str) -> str:
 
 
 class WheelCache(build_cache.BuildCache):
-    """asv's cache of wheels, by commit, without those that another toolchain has built."""
+    """asv's cache of wheels, by commit, without those that another toolchain has built.
+
+    A wheel that is given (:mod:`asv_plugins.wheels`) is its commit's, whatever has built it.
+    """
 
     NAME = "toolchain.json"
     SOURCES = "sources.txt"
 
-    @classmethod
-    def _other_toolchain(cls, folder: str | Path) -> str:
+    def __init__(self, conf, root):
+        super().__init__(conf, root)
         try:
-            before = json.loads(Path(folder, cls.NAME).read_text())
+            self.given = wheels.Wheels(os.environ.get(wheels.VARIABLE), conf.project)
+        except ValueError as error:
+            raise util.UserError(str(error)) from None
+
+    def toolchain(self, commit_hash) -> dict[str, str | None] | None:
+        """Return what a commit's wheel was built with, None where that is not known."""
+        folder, _ = self._get_cache_dir(commit_hash)
+        try:
+            return json.loads(Path(folder, self.NAME).read_text())
         except (OSError, ValueError):
-            return "not known which"
-        return toolchain.difference(before)
+            return None
+
+    def _take(self, wheel: wheels.Wheel, commit_hash) -> None:
+        """Keep a given wheel as the commit's."""
+        folder, _ = self._get_cache_dir(commit_hash)
+        kept = Path(folder, wheel.path.name)
+        known = self.toolchain(commit_hash) == wheel.toolchain and super().get_cache_dir(
+            commit_hash
+        )
+        if known and kept.is_file() and wheels.digest(kept) == wheel.sha256:
+            return
+        # What is installed may be another wheel of this commit.
+        Path(self._root, "asv-install-status.json").unlink(missing_ok=True)
+        shutil.copy(wheel.path, self.create_cache_dir(commit_hash))
+        self.finalize_cache_dir(commit_hash)
+
+    def _other_toolchain(self, commit_hash) -> str:
+        before = self.toolchain(commit_hash)
+        return "not known which" if before is None else toolchain.difference(before)
 
     def get_cache_dir(self, commit_hash):
         """Return the folder of a commit's wheel, None if it is to be built."""
+        if wheel := self.given.of(commit_hash):
+            self._take(wheel, commit_hash)
+            return super().get_cache_dir(commit_hash)
         folder = super().get_cache_dir(commit_hash)
         if folder is None:
             return None
-        if changed := self._other_toolchain(folder):
+        if changed := self._other_toolchain(commit_hash):
             log.warning(f"The wheel of {commit_hash[:8]} is of another toolchain: {changed}")
             self._remove_cache_dir(commit_hash)
             return None
@@ -90,7 +122,9 @@ class WheelCache(build_cache.BuildCache):
     def finalize_cache_dir(self, commit_hash):
         """Say what the wheel was built with, and that it is whole."""
         folder, _ = self._get_cache_dir(commit_hash)
-        util.write_json(Path(folder, self.NAME), toolchain.description())
+        wheel = self.given.of(commit_hash)
+        built_with = wheel.toolchain if wheel else toolchain.description()
+        util.write_json(Path(folder, self.NAME), built_with)
         super().finalize_cache_dir(commit_hash)
 
     def wheel_of(self, sources: str) -> Path | None:
@@ -99,7 +133,7 @@ class WheelCache(build_cache.BuildCache):
             folder = stamp.with_suffix("")
             known = folder / self.SOURCES
             same = known.is_file() and known.read_text() == sources
-            if same and not self._other_toolchain(folder):
+            if same and not self._other_toolchain(folder.name):
                 return next(folder.glob("*.whl"), None)
         return None
 
@@ -132,6 +166,7 @@ class Host(environment.Environment):
         self._requirements = found
         super().__init__(conf, python, found, tagged_env_vars)
         self._cache = WheelCache(conf, self._path)
+        storage.toolchain_of = self._cache.toolchain
         self._lock = Path(self._path).with_suffix(".lock")
 
     @classmethod
@@ -151,22 +186,25 @@ class Host(environment.Environment):
             super().check_presence() and self._pth.is_file() and (self._pth.read_text() == expected)
         )
 
-    def reserve(self):
+    def reserve(self, builds=True):
         """Keep the environment for this process, once nothing is known to keep it from building.
+
+        `builds` is whether anything is to be built.
 
         Raises
         ------
         asv.util.UserError
             If another process uses it, or a tool is missing: in one line.
         """
-        if missing := toolchain.problem():
+        # Where wheels are given, a build that is tried nevertheless says it.
+        if builds and not self._cache.given and (missing := toolchain.problem()):
             raise util.UserError(missing)
         if lock.take(self._lock):
             lock.end_leftovers(self._path)
 
-    def check(self):
+    def check(self, builds=True):
         """Raise as :meth:`reserve` does, and leave the environment to an asv that is run next."""
-        self.reserve()
+        self.reserve(builds)
         lock.release(self._lock)
 
     def create(self):
@@ -190,6 +228,9 @@ class Host(environment.Environment):
 
     def _build_project(self, repo, commit_hash, build_dir):
         """Build a commit's wheel, with the library of an earlier one if it has the same sources."""
+        # Without a compiler the build would leave the library out.
+        if missing := toolchain.problem():
+            raise util.UserError(missing)
         sources = compiled_sources(build_dir)
         wheel = self._cache.wheel_of(sources) if sources else None
         # The user's own would serve all commits.

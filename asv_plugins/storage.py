@@ -12,7 +12,7 @@ import json
 import math
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from asv import util
@@ -23,9 +23,19 @@ KEYS = (
 )  # fmt: skip
 
 
+# What a commit's wheel was built with: asv_plugins/environment.py says it.
+toolchain_of: Callable[[str], dict | None] | None = None
+
+
 def write_json(path, data, api_version=None, compact=False) -> None:
-    """Write as asv does, but leave the file as it was unless all of it could be written."""
+    """Write as asv does, but leave the file as it was unless all of it could be written.
+
+    Results get a key of their own, which asv ignores: what the wheel was built with.
+    """
     path = Path(path).absolute()
+    if toolchain_of and isinstance(data, dict) and {"commit_hash", "results"} <= data.keys():
+        built = toolchain_of(data["commit_hash"])
+        data = {**data, "toolchain": built} if built else data
     if api_version is not None:
         data = {**data, "version": api_version}
     # No .json at the end: what a kill leaves behind is read by nobody.

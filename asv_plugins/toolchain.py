@@ -58,6 +58,11 @@ def find_nvcc() -> str | None:
     return _find("nvcc", home and f"{home}/bin") or _find("nvcc", "/usr/local/cuda/bin")
 
 
+def capabilities() -> list[str]:
+    """Return the compute capabilities of the visible GPUs, such as ``9.0``."""
+    return (_answer(sys.executable, "-c", CAPABILITIES) or "").split()
+
+
 def problem() -> str | None:
     """Return what keeps commits from being built as a whole, in one line, None if nothing does."""
     named = os.environ.get("CXX", "c++")
@@ -82,7 +87,7 @@ def description() -> dict[str, str | None]:
     """Return what wheels are built with here and now; what is not there is None."""
     nvcc = find_nvcc()
     listed = os.environ.get("TORCH_CUDA_ARCH_LIST")
-    visible = None if listed or nvcc is None else _answer(sys.executable, "-c", CAPABILITIES)
+    visible = None if listed or nvcc is None else " ".join(capabilities())
     found = {
         "python": sysconfig.get_config_var("SOABI"),
         "torch": _version("torch"),

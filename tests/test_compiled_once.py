@@ -16,6 +16,7 @@ pytest.importorskip("virtualenv", reason="virtualenv is not installed")
 
 from asv.config import Config
 from asv.repo import get_repo
+from tiny_library import MODULE, commit, git
 
 from asv_plugins import lock
 from asv_plugins.environment import the_environment
@@ -23,34 +24,11 @@ from asv_plugins.environment import the_environment
 pytest_plugins = ("build_environment",)
 
 ROOT = Path(__file__).resolve().parents[1]
-MODULE = """
-#include <Python.h>
-static PyModuleDef module = {PyModuleDef_HEAD_INIT, "ptgq._C"};
-PyMODINIT_FUNC PyInit__C() { return PyModule_Create(&module); }
-"""
 # The stand-in of the compiler: it writes down what it is started for, but for its version.
 COMPILER = """#!/bin/sh
 case "$*" in *-version|-v|-dump*) ;; *) echo "$*" >> {log} ;; esac
 exec {compiler} "$@"
 """
-
-
-def git(*arguments):
-    identity = ("-c", "user.name=t", "-c", "user.email=t@example.org")
-    done = subprocess.run(
-        ["git", *identity, *arguments], capture_output=True, text=True, check=True
-    )
-    return done.stdout.strip()
-
-
-def commit(path, text):
-    """Commit a change of one file; return the commit."""
-    Path(path).parent.mkdir(exist_ok=True)
-    with Path(path).open("a") as file:
-        file.write(text)
-    git("add", "-A")
-    git("commit", "-qm", path)
-    return git("rev-parse", "HEAD")
 
 
 @pytest.fixture

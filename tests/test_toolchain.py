@@ -17,7 +17,7 @@ pytest_plugins = ("build_environment",)
 
 
 def test_a_wheel_of_another_toolchain_is_not_used(tmp_path, built_with, caplog):
-    cache = WheelCache(SimpleNamespace(build_cache_size=9), str(tmp_path))
+    cache = WheelCache(SimpleNamespace(build_cache_size=9, project="toy"), str(tmp_path))
 
     def store():
         Path(cache.create_cache_dir("a" * 40), "toy.whl").touch()

@@ -72,7 +72,8 @@ def asv_calls(monkeypatch):
         given = [Path(part.removeprefix("HASHFILE:")).read_text().split() for part in hashes]
         calls.append((command, *given))
         if given:
-            assert options["env"]["PTGQ_MEASURED_DEVICE"] == "cpu"
+            calls.env = options["env"]
+            assert calls.env["PTGQ_MEASURED_DEVICE"] == "cpu"
         return SimpleNamespace(returncode=calls.status)
 
     class Calls(list):

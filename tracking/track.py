@@ -17,7 +17,8 @@ from asv.util import UserError
 from asv_plugins import storage
 from asv_plugins.arguments import Parser, machine_name, pattern, shard, whole_number
 from asv_plugins.environment import the_environment
-from tracking import commits, machine
+from asv_plugins.wheels import VARIABLE, Wheels
+from tracking import commits, machine, wheels
 from tracking.rounds import Suite
 
 RESULTS = Path("results")
@@ -52,6 +53,17 @@ def parser() -> Parser:
         metavar="I/N",
         help="only each Nth of these commits, from the Ith on: N machines of one kind measure all",
     )
+    add(
+        "--wheels",
+        type=Path,
+        metavar="FOLDER",
+        help="take the commits' wheels from there, whatever has built them",
+    )
+    add(
+        "--build-only",
+        action="store_true",
+        help="measure nothing, build the commits' wheels into --wheels FOLDER",
+    )
     add("--quick", action="store_true", help="run everything once and save nothing")
     return parser
 
@@ -77,8 +89,26 @@ def command(options: argparse.Namespace, name: str, has_gpu: bool, hashes: Path)
     return [*call, "--show-stderr"]
 
 
-def prepare(options: argparse.Namespace) -> tuple[dict[str, str], list[str]]:
-    """Return the machine's facts and the commits to choose from.
+def chosen(options: argparse.Namespace, name: str) -> tuple[list[str], list[str]]:
+    """Return the commits to measure on machine `name`, and what to say of those left out."""
+    code_only, notes = not options.all, []
+    if options.ranges:
+        found = (commits.first_parents(one, code_only=code_only) for one in options.ranges)
+        selected = list(dict.fromkeys(itertools.chain(*found)))
+    else:
+        selected = commits.since_last_measured(RESULTS, name, code_only=code_only)
+    if options.newest and len(selected) > options.newest:
+        notes.append(f"{len(selected) - options.newest} older commits are left to nox -s track")
+        selected = selected[: options.newest]
+    if options.shard:
+        number, count = options.shard
+        notes.append(f"shard {number} of {count}, of {len(selected)} commits")
+        selected = shard_of(selected, number, count)
+    return selected, notes
+
+
+def prepare(options: argparse.Namespace) -> tuple[dict[str, str], list[str], list[str]]:
+    """Return the machine's facts, the commits to measure, and what to say of those left out.
 
     Raises
     ------
@@ -87,35 +117,39 @@ def prepare(options: argparse.Namespace) -> tuple[dict[str, str], list[str]]:
     """
     if options.shard and not options.ranges:
         raise ValueError("--shard takes a RANGE: the last measured commit may differ by machine")
+    if options.build_only and not options.wheels:
+        raise ValueError("--build-only takes --wheels FOLDER: where to")
     conf = Config.load("asv.conf.json")
     if not options.quick:
         if wrong := storage.problems(RESULTS):
             raise ValueError("\n".join(["repair these, or move them away:", *wrong]))
         if missing := storage.missing_branch(conf.branches[0], conf.repo):
             raise ValueError(missing)
-    code_only = not options.all
-    if options.ranges:
-        found = (commits.first_parents(one, code_only=code_only) for one in options.ranges)
-        selected = list(dict.fromkeys(itertools.chain(*found)))
     if options.bench:
         Suite(conf, options.bench).check(options.bench)
-    the_environment(conf).check()
+    given = None
+    if options.wheels and not options.build_only:
+        given = Wheels(options.wheels, conf.project)
+        if not given:
+            raise ValueError(f"--wheels: there is none of {conf.project} in {options.wheels}")
     facts = machine.identify(options.machine)
-    others = machine.problems(facts)
-    if others and not options.quick:
-        raise ValueError(" ".join(others))
-    if not options.ranges:
-        name = facts["machine"]
-        selected = commits.since_last_measured(RESULTS, name, code_only=code_only)
-    machine.register(facts)
-    return facts, selected
+    selected, notes = chosen(options, facts["machine"])
+    if given:
+        wheels.check(given, selected, facts["gpu"] != "none")
+    the_environment(conf).check(builds=given is None)
+    if not options.build_only:
+        others = machine.problems(facts)
+        if others and not options.quick:
+            raise ValueError(" ".join(others))
+        machine.register(facts)
+    return facts, selected, notes
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run asv over the commits; 0: fine, 1: nothing asv could select, 2: something failed."""
     options = parser().parse_args(arguments)
     try:
-        facts, selected = prepare(options)
+        facts, selected, notes = prepare(options)
     except (ValueError, UserError) as error:
         print(f"track: error: {error}", file=sys.stderr)
         return 2
@@ -124,22 +158,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"machine {name}: {facts['gpu'] if has_gpu else facts['cpu']}, torch {facts['torch']}")
     if not has_gpu:
         print("no CUDA device is visible: what needs one is n/a or left out")
+    for note in notes:
+        print(note)
     if not selected:
         print("no commit to measure")
         return 0
-    if options.newest and len(selected) > options.newest:
-        print(f"{len(selected) - options.newest} older commits are left to nox -s track")
-        selected = selected[: options.newest]
-    if options.shard:
-        number, count = options.shard
-        print(f"shard {number} of {count}, of {len(selected)} commits")
-        selected = shard_of(selected, number, count)
-        if not selected:
-            print("no commit to measure")
-            return 0
     print(f"{len(selected)} commits, newest first: {' '.join(commit[:10] for commit in selected)}")
+    sys.stdout.flush()
+    if options.build_only:
+        return wheels.build(Config.load("asv.conf.json"), selected, options.wheels)
     # A GPU that disappears is then a failure on the record, not n/a.
     env = {**os.environ, "PTGQ_MEASURED_DEVICE": "cuda" if has_gpu else "cpu"}
+    if options.wheels:
+        env[VARIABLE] = str(options.wheels.resolve())
     with tempfile.TemporaryDirectory() as folder:
         hashes = Path(folder, "commits")
         hashes.write_text("\n".join(selected) + "\n")
