@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
+import re
+import shlex
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -18,6 +22,17 @@ from synthetic_results import stored_results
 from asv_plugins import storage
 from tracking import commits, track
 
+PAGE = Path(__file__).resolve().parents[1] / "docs/shards.md"
+# The stand-in of nox: it writes what asv does, a file a commit, here a shard.
+NOX = """#!/bin/bash
+test "$2" = site && exit 0
+test -f "${@: -1}/x.whl" || exit 3
+mkdir -p results/here
+echo '{"machine": "here"}' > results/here/machine.json
+shard=${@: -3:1}
+echo "$HOME" > "results/here/${shard/\\//-}.json"
+exit 2
+"""
 # Their history, and what stands in for asv.
 pytest_plugins = ("tracked_history",)
 
@@ -87,3 +102,50 @@ def test_results_of_shards_are_merged_by_copying(history, asv_calls, monkeypatch
         shutil.copytree(machine / "results", merged, dirs_exist_ok=True)
     assert storage.problems(merged) == []
     assert commits.measured(merged, "here") == set(commits.first_parents("main", code_only=True))
+
+
+def blocks(language):
+    """Return the page's blocks of code."""
+    return re.findall(rf"^```{language}\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def test_the_page_calls_track_as_it_is():
+    calls = re.findall(r"^.*nox .*-s track -- (.*v0.*)$", PAGE.read_text(), re.MULTILINE)
+    assert len(calls) == 3
+    for call in calls:
+        call = re.sub(r'"\$shard"|\$\{\{ matrix.shard \}\}/4', "1/4", call)
+        assert track.parser().parse_args(shlex.split(call)).ranges == ["v0.1..v0.2"]
+
+
+def test_the_pages_jobs_of_slurm_are_merged(history, monkeypatch, tmp_path):
+    checkout = Path.cwd()
+    (tmp_path / "bin").mkdir()
+    nox = tmp_path / "bin/nox"
+    nox.write_text(NOX)
+    nox.chmod(0o755)
+    (checkout / "wheels").mkdir()
+    (checkout / "wheels/x.whl").touch()
+    monkeypatch.setenv("PATH", f"{nox.parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("SLURM_SUBMIT_DIR", str(checkout))
+    _, job, merge = blocks("bash")
+    (count,) = map(int, re.findall(r"--array=1-(\d+)", job))
+    monkeypatch.setenv("SLURM_ARRAY_TASK_COUNT", str(count))
+    for number in range(1, count + 1):
+        monkeypatch.setenv("SLURM_ARRAY_TASK_ID", str(number))
+        # The status is track's.
+        assert subprocess.run(["bash", "-c", job]).returncode == 2
+    assert subprocess.run(["bash", "-euc", merge]).returncode == 0
+    merged = {path.stem: path.read_text() for path in (checkout / "results/here").glob("*-*.json")}
+    assert set(merged) == {f"{number}-{count}" for number in range(1, count + 1)}
+    # No two had one home folder.
+    assert len(set(merged.values())) == count
+
+
+def test_the_pages_matrix_has_every_shard():
+    yaml = pytest.importorskip("yaml", reason="PyYAML is not installed")
+    (text,) = blocks("yaml")
+    jobs = yaml.safe_load(text)["jobs"]
+    shards = jobs["track"]["strategy"]["matrix"]["shard"]
+    assert shards == list(range(1, len(shards) + 1))
+    (command,) = (step["run"] for step in jobs["track"]["steps"] if "run" in step)
+    assert command.endswith(f"--shard ${{{{ matrix.shard }}}}/{len(shards)}")
