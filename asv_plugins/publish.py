@@ -14,7 +14,7 @@ from pathlib import Path
 
 from asv.config import Config
 
-from asv_plugins import storage
+from asv_plugins import canary, storage
 from asv_plugins.arguments import Parser, whole_number
 
 CONFIGURATION = "asv.conf.json"
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"no {CONFIGURATION} here: run it from the repository's root")
     conf = Config.load(CONFIGURATION)
     results = Path(conf.results_dir)
-    if wrong := storage.problems(results):
+    if wrong := storage.problems(results) + storage.problems(canary.folder_of(results)):
         print("site: these would be left out; repair them, or move them away:", file=sys.stderr)
         print("\n".join(wrong), file=sys.stderr)
         return 2

@@ -22,7 +22,7 @@ from asv.graph import Graph
 from asv.publishing import OutputPublisher
 from asv.util import UserError
 
-from asv_plugins import record, same_code, vendor
+from asv_plugins import canary, record, same_code, vendor
 
 SITE = vendor.VENDOR.parent
 # Nothing from elsewhere, no inline script. asv's page styles elements inline.
@@ -187,7 +187,8 @@ def write_data(
             for index, column in enumerate(columns):
                 path = folder / "history" / str(number) / str(position) / f"{index}.js"
                 write(path, f"{number}/{position}/{index}", column)
-        machines.append({"params": series.params, **shown, "histories": drawn})
+        runs = canary.series(canary.folder_of(conf.results_dir), series.params["machine"])
+        machines.append({"params": series.params, **shown, "histories": drawn, "canary": runs})
     return write(
         folder / "front.js",
         "front",

@@ -64,6 +64,20 @@ def stored_results(commit: str, machine: str = "box", values: object = (1.5,)) -
     }
 
 
+def write_canary(folder: Path, day: int, factor: float = 1.0, toolchain=None, **facts) -> Path:
+    """Write a run of the canary on GPU_MACHINE, of two rows; `factor` is how slow it was."""
+    stored = stored_results("c" * 40, facts.get("machine", "h200"))
+    stored["params"] = {**GPU_MACHINE, **facts}
+    stored["toolchain"] = toolchain or {"nvcc": "13.0"}
+    stored["result_columns"] = ["result", "params", "version", "started_at"]
+    row = [factor * 1e-6, math.nan, factor * 3e-6], [["'a'", "'b'", "'c'"]], "1"
+    stored["results"] = {"timed.Kernels.time": [*row, 86_400_000 * day]}
+    path = folder / stored["params"]["machine"] / f"cccccccc-env-{day}.json"
+    write_json(str(path.with_name("machine.json")), stored["params"], 1)
+    write_json(str(path), stored, 2)
+    return path
+
+
 def machines(count: int) -> list[dict[str, str]]:
     """One with a GPU, one without, one whose facts are markup; then more like the first."""
     plain = {**GPU_MACHINE, "gpu": "none", "driver": "none", "cuda": "none"}

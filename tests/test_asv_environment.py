@@ -24,6 +24,7 @@ from asv.util import ProcessError
 
 from asv_plugins import lock, storage
 from asv_plugins.environment import Host, host_packages, host_version, the_environment
+from tracking import canary
 
 pytest_plugins = ("build_environment",)
 
@@ -224,6 +225,29 @@ def test_wheels_are_built_once_and_kept(inside, built_with, caplog):
     assert not wheel.exists()
     with pytest.raises(ProcessError, match="pip"):
         environment.wheel(conf, repo, hashes[1])
+
+
+def test_the_canary_is_built_once_and_each_run_is_kept(inside, monkeypatch, capfd):
+    folder, hashes = Path.cwd(), inside
+    monkeypatch.setattr(canary, "COMMIT", hashes[0])
+    monkeypatch.setattr(canary, "WITHOUT_GPU", ("track_value",))
+    assert asv(folder, "machine", "--yes", "--machine", "here").returncode == 0
+    before = {path: path.read_bytes() for path in folder.glob("results/**/*.json")}
+    environment = call(folder)["env"]
+    paths = [canary.measure("here", False, environment) for _ in range(2)]
+    assert capfd.readouterr().out.count(f"Building {hashes[0][:8]}") <= 1
+    assert storage.problems(folder / "canary") == []
+    assert sorted(paths) == storage.result_files(folder / "canary")
+    for path in paths:
+        stored = json.loads(path.read_text())
+        assert stored["results"]["value.Value.track_value"][0] == [1]
+        assert stored["toolchain"]["python"]
+    # asv's own results are as they were.
+    assert {path: path.read_bytes() for path in folder.glob("results/**/*.json")} == before
+    # The broken commit: asv stores that it failed, which is no run.
+    monkeypatch.setattr(canary, "COMMIT", hashes[1])
+    assert canary.measure("here", False, environment) is None
+    assert sorted(paths) == storage.result_files(folder / "canary")
 
 
 def test_a_run_beside_another_is_refused_in_one_line(inside):

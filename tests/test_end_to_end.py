@@ -76,6 +76,7 @@ def test_two_commits_from_their_sources_to_the_browser(clone, chromium):
     # As nox -s record does, with a few cheap rows.
     rows = rf"{CALL}\('(cpu|reference)', 16|{BYTES}"
     track = ("tracking.track", "--all", "--newest", "2", "--machine", "here", "--bench", rows)
+    track += ("--no-canary",)
     assert run(clone, *track)[0] == 0
     found = stored(clone)
     newest, before = (found[commit] for commit in git(clone, "rev-list", "-n2", "main").split())

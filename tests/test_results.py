@@ -18,7 +18,7 @@ from tracking import checks
 ROOT = Path(__file__).resolve().parents[1]
 FILES = sorted(
     path
-    for path in ROOT.glob("results/*/*.json")
+    for path in (*ROOT.glob("results/*/*.json"), *ROOT.glob("canary/*/*.json"))
     if path.name != "machine.json"
     # Not what somebody measured here and did not store.
     and subprocess.run(

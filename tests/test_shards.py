@@ -27,10 +27,11 @@ PAGE = Path(__file__).resolve().parents[1] / "docs/shards.md"
 NOX = """#!/bin/bash
 test "$2" = site && exit 0
 test -f "${@: -1}/x.whl" || exit 3
-mkdir -p results/here
+mkdir -p results/here canary/here
 echo '{"machine": "here"}' > results/here/machine.json
 shard=${@: -3:1}
 echo "$HOME" > "results/here/${shard/\\//-}.json"
+cp results/here/*-* canary/here/
 exit 2
 """
 # Their history, and what stands in for asv.
@@ -137,6 +138,8 @@ def test_the_pages_jobs_of_slurm_are_merged(history, monkeypatch, tmp_path):
     assert subprocess.run(["bash", "-euc", merge]).returncode == 0
     merged = {path.stem: path.read_text() for path in (checkout / "results/here").glob("*-*.json")}
     assert set(merged) == {f"{number}-{count}" for number in range(1, count + 1)}
+    canaries = [path.stem for path in (checkout / "canary/here").glob("*.json")]
+    assert sorted(canaries) == sorted(merged)
     # No two had one home folder.
     assert len(set(merged.values())) == count
 
@@ -147,5 +150,7 @@ def test_the_pages_matrix_has_every_shard():
     jobs = yaml.safe_load(text)["jobs"]
     shards = jobs["track"]["strategy"]["matrix"]["shard"]
     assert shards == list(range(1, len(shards) + 1))
+    uploaded = [step["with"]["path"] for step in jobs["track"]["steps"] if "if" in step]
+    assert uploaded == ["results\ncanary\n"]
     (command,) = (step["run"] for step in jobs["track"]["steps"] if "run" in step)
     assert command.endswith(f"--shard ${{{{ matrix.shard }}}}/{len(shards)}")

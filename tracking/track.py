@@ -16,9 +16,10 @@ from asv.util import UserError
 
 from asv_plugins import storage
 from asv_plugins.arguments import Parser, machine_name, pattern, shard, whole_number
+from asv_plugins.canary import folder_of
 from asv_plugins.environment import the_environment
 from asv_plugins.wheels import VARIABLE, Wheels
-from tracking import commits, machine, wheels
+from tracking import canary, commits, machine, wheels
 from tracking.rounds import Suite
 
 RESULTS = Path("results")
@@ -64,6 +65,11 @@ def parser() -> Parser:
         action="store_true",
         help="measure nothing, build the commits' wheels into --wheels FOLDER",
     )
+    add(
+        "--no-canary",
+        action="store_true",
+        help="do not measure the one old commit that tells a machine's drift from code's",
+    )
     add("--quick", action="store_true", help="run everything once and save nothing")
     return parser
 
@@ -108,7 +114,9 @@ def chosen(options: argparse.Namespace, name: str) -> tuple[list[str], list[str]
 
 
 def prepare(options: argparse.Namespace) -> tuple[dict[str, str], list[str], list[str]]:
-    """Return the machine's facts, the commits to measure, and what to say of those left out.
+    """Return the machine's facts, the commits to measure, and what to say before.
+
+    The canary is left out of the options if it can't be measured here.
 
     Raises
     ------
@@ -121,7 +129,7 @@ def prepare(options: argparse.Namespace) -> tuple[dict[str, str], list[str], lis
         raise ValueError("--build-only takes --wheels FOLDER: where to")
     conf = Config.load("asv.conf.json")
     if not options.quick:
-        if wrong := storage.problems(RESULTS):
+        if wrong := storage.problems(RESULTS) + storage.problems(folder_of(RESULTS)):
             raise ValueError("\n".join(["repair these, or move them away:", *wrong]))
         if missing := storage.missing_branch(conf.branches[0], conf.repo):
             raise ValueError(missing)
@@ -142,6 +150,11 @@ def prepare(options: argparse.Namespace) -> tuple[dict[str, str], list[str], lis
         if others and not options.quick:
             raise ValueError(" ".join(others))
         machine.register(facts)
+    if options.quick:
+        options.no_canary = True
+    elif not options.no_canary and (missing := canary.problem(given, facts["gpu"] != "none")):
+        options.no_canary = True
+        notes.append(missing)
     return facts, selected, notes
 
 
@@ -166,15 +179,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"{len(selected)} commits, newest first: {' '.join(commit[:10] for commit in selected)}")
     sys.stdout.flush()
     if options.build_only:
-        return wheels.build(Config.load("asv.conf.json"), selected, options.wheels)
+        selected = selected if options.no_canary else dict.fromkeys([*selected, canary.COMMIT])
+        return wheels.build(Config.load("asv.conf.json"), [*selected], options.wheels)
     # A GPU that disappears is then a failure on the record, not n/a.
     env = {**os.environ, "PTGQ_MEASURED_DEVICE": "cuda" if has_gpu else "cpu"}
     if options.wheels:
         env[VARIABLE] = str(options.wheels.resolve())
+    # First: a run that is ended early has it, too.
+    moved, failed = ("", 0) if options.no_canary else canary.run(name, has_gpu, env)
     with tempfile.TemporaryDirectory() as folder:
         hashes = Path(folder, "commits")
         hashes.write_text("\n".join(selected) + "\n")
-        return subprocess.run(command(options, name, has_gpu, hashes), env=env).returncode
+        status = subprocess.run(command(options, name, has_gpu, hashes), env=env).returncode
+    if moved:
+        print(moved)
+    return status or failed
 
 
 if __name__ == "__main__":

@@ -40,8 +40,23 @@
         el("strong", {}, subject), el("span", { class: "hidden-text" }, ` (${hash})`)),
       el("dl", { class: "facts" }, ...keys.filter((key) => ptgq.fact(machine, key)).map((key) =>
         el("div", {}, el("dt", {}, key), el("dd", {}, params[key])))),
+      ...canary(machine),
       tiles(machine),
     ];
+  }
+
+  // What moved code that can't change: the machine, the driver, torch or the compiler.
+  function canary(machine) {
+    const found = front.machines[machine].canary;
+    if (!found) return [];
+    const moved = Object.entries(found.runs.at(-1).moved).map(([name, change]) =>
+      `${name} ${change < 0 ? "−" : "+"}${format.percent(Math.abs(change))}`);
+    const since = `${format.date(found.runs[0].date)}, ${found.runs.length} runs`;
+    const differs = found.runs.filter((run) => run.differs.length)
+      .map((run) => `${format.date(run.date)}: ${run.differs.join(", ")}`);
+    return [el("p", { class: "canary" }, `The canary, ${format.hash(found.commit)} measured in every run, `,
+      moved.length ? `moved ${moved.join(", ")} since ${since}.` : `ran once, on ${since.slice(0, 10)}.`,
+      differs.length ? ` What changed: ${differs.join("; ")}.` : "")];
   }
 
   function tiles(machine) {

@@ -15,6 +15,9 @@ import synthetic_results
 def published(tmp_path_factory):
     folder = tmp_path_factory.mktemp("site") / "record"
     synthetic_results.write_results(folder, pages.COMMITS, len(pages.MACHINES), None)
+    for day, factor in enumerate((1.0, 0.9, 1.05)):
+        driver = "590.1" if factor > 1 else "580.95"
+        synthetic_results.write_canary(folder / "canary", 20_000 + day, factor, driver=driver)
     pages.publish(folder)
     return folder
 

@@ -193,3 +193,13 @@ def test_history_paints_an_interval_band(page, address):
         return count;
     }""")
     assert tinted > 5000
+
+
+def test_the_canary_says_what_moved(page, address):
+    open_front(page, address)
+    assert page.locator(".canary").inner_text() == (
+        "The canary, cccccccc measured in every run, moved timed.Kernels +5.0 % since 2024-10-04, "
+        "3 runs. What changed: 2024-10-06: driver was 580.95, is 590.1."
+    )
+    open_front(page, address, TWO_CORE)
+    assert page.locator(".canary").count() == 0
