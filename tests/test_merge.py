@@ -48,6 +48,15 @@ def newest(folder):
     )  # fmt: skip
 
 
+def test_what_a_wheel_was_built_with_is_kept(theirs):
+    path = newest(theirs)
+    told = {**json.loads(path.read_text()), "toolchain": {"nvcc": "13.0", "CXX": None}}
+    path.write_text(json.dumps(told))
+    assert merge.main([str(theirs)]) == 0
+    assert json.loads(Path("results", "h200", path.name).read_text()) == told
+    assert sum("toolchain" in text.decode() for text in content("results").values()) == 1
+
+
 @pytest.mark.parametrize("given", [".", "h200"])
 def test_what_is_sound_is_merged_as_it_came_and_once(theirs, capsys, given):
     assert merge.main([str(theirs / given)]) == 0
@@ -76,6 +85,7 @@ CHANGES = [
     (("version",), 3, "in a format that is newer"),
     (("version",), LOST, "lacks version"),
     (("remark",), "mine", "asv would not write it so"),
+    (("toolchain",), {"nvcc": 13}, "toolchain is {'nvcc': 13}, not names and texts"),
     (("result_columns", 0), "value", "unknown data key value"),
     (("params",), [], "not in asv's form"),
     (("results", KERNELS), {}, "asv would not write it so"),

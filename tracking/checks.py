@@ -96,6 +96,7 @@ def regular(path: Path) -> Path:
 def read_results(path: Path, facts: dict[str, str], record: Record) -> Results:
     """Read one file; ValueError if it is not what asv has written of what its name says."""
     stored = storage.read(regular(path))
+    toolchain_in(stored)
     results = Results.load(str(path))
     if content(results) != json.dumps(stored, sort_keys=True):
         raise ValueError("asv would not write it so: changed by hand, or of another asv")
@@ -107,6 +108,17 @@ def read_results(path: Path, facts: dict[str, str], record: Record) -> Results:
     check_environment(path, stored, facts, record)
     check_dates(results, record)
     return results
+
+
+def toolchain_in(stored: dict) -> dict | None:
+    """Take out and return what a commit's wheel was built with, which asv does not write."""
+    toolchain = stored.pop("toolchain", None)
+    if toolchain is not None and not (
+        isinstance(toolchain, dict)
+        and all(value is None or isinstance(value, str) for value in toolchain.values())
+    ):
+        raise ValueError(f"toolchain is {toolchain!r}, not names and texts")
+    return toolchain
 
 
 def check_environment(path: Path, stored: dict, facts: dict[str, str], record: Record) -> None:

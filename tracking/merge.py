@@ -103,7 +103,10 @@ def save(files: Sequence[Checked]) -> None:
         path = RESULTS / name / "machine.json"
         if not path.is_file():
             util.write_json(str(path), checked.machine, Machine.api_version)
+        toolchain = checks.toolchain_in(storage.read(checked.path))
+        storage.toolchain_of = {checked.results.commit_hash: toolchain}.get
         checked.results.save(str(RESULTS))
+    storage.toolchain_of = None
 
 
 def report(files: Sequence[Checked]) -> Iterator[str]:
