@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -60,7 +60,7 @@ class Workload:
     def _width(self) -> int:
         return 2 * self.hidden if self.silu_and_mul else self.hidden
 
-    @property
+    @cached_property
     def scale_options(self) -> tuple[Any, ...]:
         """The arguments of the scales, by position."""
         # The last two only where they are used: commits of before they existed are measured, too.
@@ -101,10 +101,8 @@ class Workload:
         rows = (self.tokens, self.row_stride or self._width)
         shape = rows if copies is None else (copies, *rows)
         x = torch.empty(shape, dtype=self.input_dtype, device=device)
-        # Drawn part by part: no float32 copy of a rotation of several gigabytes.
-        for part in x.unsqueeze(0) if copies is None else x:
-            part.normal_(generator=generator).mul_(8)
-        return x[..., : self._width]
+        # In place: no float32 copy of a rotation of several gigabytes.
+        return x.normal_(generator=generator).mul_(8)[..., : self._width]
 
     def make_output(self, device: str) -> tuple[torch.Tensor, torch.Tensor]:
         """Return uninitialized ``(q, s)``."""
@@ -134,21 +132,19 @@ class Workload:
         out: tuple[torch.Tensor, torch.Tensor] | None = None,
     ) -> Callable[[], tuple[torch.Tensor, torch.Tensor]]:
         """Return what :meth:`call` calls, bound to its arguments: nothing else is timed."""
-        if self.dtype == "int8":
-            bound = partial(ptgq.per_token_group_quant_int8, x, self.group_size, backend=backend)
-        else:
-            # By position, as most callers do: keywords take longer.
-            layout = self.column_major_scales, self.use_ue8m0
-            others = dict(list(self.scale_keywords.items())[2:])
-            bound = partial(
-                self._function,
-                x,
-                self.group_size,
-                *layout,
-                backend=backend,
-                **others,
-            )
+        function, arguments, keywords = self._called
+        bound = partial(function, x, *arguments, backend=backend, **keywords)
         return bound if out is None else partial(bound, out=out)
+
+    @cached_property
+    def _called(self) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
+        """The public function, and what it is given by position and by name."""
+        if self.dtype == "int8":
+            return ptgq.per_token_group_quant_int8, (self.group_size,), {}
+        # By position, as most callers do: keywords take longer.
+        layout = self.column_major_scales, self.use_ue8m0
+        others = dict(list(self.scale_keywords.items())[2:])
+        return self._function, (self.group_size, *layout), others
 
 
 # FP8's, by the names of the table. The first four are those of the default configurations.
