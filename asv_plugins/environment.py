@@ -222,8 +222,8 @@ class Host(environment.Environment):
 
     def _setup(self):
         log.info(f"Creating a virtual environment for {self.name}")
-        command = [sys.executable, "-m", "virtualenv", "--no-download", "--no-setuptools"]
-        util.check_call([*command, "-p", sys.executable, self._path])
+        command = [sys.executable, "-m", "virtualenv", "--no-download", "--no-periodic-update"]
+        util.check_call([*command, "--no-setuptools", "-p", sys.executable, self._path])
         self._pth.write_text("\n".join(host_packages()) + "\n")
 
     def _build_project(self, repo, commit_hash, build_dir):
