@@ -156,10 +156,11 @@ def test_a_range_is_built_and_measured_and_failures_are_on_the_record(project):
 
     # Again: the wheels are kept, so nothing is built.
     assert f"Building {hashes[0][:8]}" in run.stdout
-    again = asv(folder, "run", "HASHFILE:commits", "--machine", "here", "--bench", "track_value")
+    one = ("run", f"{hashes[0]}^!", "--machine", "here", "--bench", "track_value")
+    again = asv(folder, *one)
     assert f"Installing {hashes[0][:8]}" in again.stdout
     assert f"Building {hashes[0][:8]}" not in again.stdout
-    assert stored(folder, hashes[2])["track_value"] == [3]
+    assert stored(folder, hashes[0])["track_value"] == [1]
 
 
 def test_a_run_that_is_killed_loses_nothing_and_the_next_one_goes_on(project):
@@ -167,6 +168,7 @@ def test_a_run_that_is_killed_loses_nothing_and_the_next_one_goes_on(project):
     shutil.rmtree(folder / "results")
     (folder / "commits").write_text("\n".join((hashes[0], hashes[2])))
     command = ("run", "HASHFILE:commits", "--machine", "here", "--skip-existing-successful")
+    command += ("--bench", "track_(value|crash)")
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     run = subprocess.Popen(**call(folder, *command), **quiet, start_new_session=True)
     end = time.monotonic() + 200

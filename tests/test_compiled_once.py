@@ -31,11 +31,22 @@ exec {compiler} "$@"
 """
 
 
+# The stand-in of a build: it writes down that it would start the compiler, and copies a wheel.
+BUILD = """
+import os, shutil, sys
+log, wheel, folder = sys.argv[1:]
+if "PTGQ_LIBRARY" not in os.environ:
+    open(log, "a").write("compiles")
+shutil.copy(wheel, folder)
+"""
+
+
 @pytest.fixture
 def building(tmp_path, monkeypatch, built_with):
     """Build commits as asv does: the project's build, and a library of a few lines.
 
-    What it returns builds one: to its wheel, and to what the compiler was started for.
+    What it returns builds one: to its wheel, and to what the compiler was started for. Given a
+    wheel, it goes as far as the call of pip.
     """
     compiler = shutil.which(os.environ.get("CXX", "c++")) or shutil.which("g++")
     if compiler is None:
@@ -50,10 +61,16 @@ def building(tmp_path, monkeypatch, built_with):
     for name in ("setup.py", "build_backend.py", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, folder)
     conf = Config.load(str(ROOT / "asv.conf.json"))
+    conf.install_command = []
     git("init", "-qb", "main")
+    script = tmp_path / "build.py"
+    script.write_text(BUILD)
 
-    def build(commit):
+    def build(commit, wheel=None):
         log.write_text("")
+        if wheel:
+            command = f"python {script} {log} {wheel} {{build_cache_dir}}"
+            conf.build_command = [command]
         conf.repo, conf.env_dir, conf.plugins = str(folder), str(tmp_path / "env"), []
         environment = the_environment(conf)
         environment.create()
@@ -80,11 +97,13 @@ def test_only_what_is_compiled_starts_a_compiler(building, built_with):
     assert again.read("ptgq/commit.txt").decode() == python[:10]
     assert Path(again.filename).name == Path(wheel.filename).name
 
-    # Each of these may change the library.
+    # Each of these may change the library, and what pip is called for is then the same.
+    kept = wheel.filename
+    assert building(commit("README.md", "\n"), kept)[1] == []
     for path in ("csrc/module.cpp", "setup.py"):
-        assert building(commit(path, "\n"))[1]
+        assert building(commit(path, "\n"), kept)[1]
     built_with(CXXFLAGS="-g")
-    assert building(python)[1]
+    assert building(python, kept)[1]
 
 
 def test_a_library_that_is_not_there_is_named(tmp_path):

@@ -21,6 +21,7 @@ import torch
 from asv_runner.benchmarks.mark import SkipNotImplemented
 from asv_runner.benchmarks.time import TimeBenchmark
 
+import ptgq
 from benchmarks.suite import common, timed
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -85,36 +86,76 @@ def project(tmp_path_factory):
 def asv(folder, *arguments):
     """Run asv as on a machine without a GPU; return its status and what it printed."""
     env = {**os.environ, "HOME": str(folder), "PIP_NO_INDEX": "1", "CUDA_VISIBLE_DEVICES": ""}
+    # Nothing is compiled: no process need ask for GPUs.
+    env["PTGQ_CUDA"] = "0"
     command = [sys.executable, "-m", "asv", *arguments]
     done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=300)
     print(done.stdout, done.stderr)
     return done.returncode, done.stdout + done.stderr
 
 
-def test_a_sleep_in_the_op_moves_every_row(project):
-    here = r"timed\..*'(cpu|reference)'"
+# Each is a process a round: all rows are in test_every_row_calls_the_op.
+ROWS = [(16, 64, "fp8_row_float32"), (32, 128, "int8"), (64, 64, "fp8_column_ue8m0")]
+
+
+def test_a_sleep_in_the_op_moves_its_rows(project):
+    rows = {f"{CALLS}{(backend, *row)}" for backend in ("cpu", "reference") for row in ROWS}
+    pattern = "|".join(f"^{re.escape(row)}$" for row in rows)
     # Medians, as a busy machine's samples have no distribution.
     few = [f"-a{value}" for value in ("rounds=2", "repeat=3", "number=1", "warmup_time=0.001")]
-    call = ("continuous", "main~1", "main", "--machine", "here", "--bench", here, "--no-stats")
+    call = ("continuous", "main~1", "main", "--machine", "here", "--bench", pattern, "--no-stats")
     status, output = asv(project, *call, *few)
     assert status == 1
     assert "PERFORMANCE DECREASED" in output
-    moved = set(re.findall(r"^\| \+ .*\| (timed\S+\(.*?\)) *\|", output, re.MULTILINE))
-    shapes = itertools.product(("cpu", "reference"), *common.DEFAULT_PARAMS)
-    assert moved == {f"{CALLS}{key}" for key in shapes}
+    moved = re.findall(r"^\| \+ .*\| (timed\S+\(.*?\)) *\|", output, re.MULTILINE)
+    assert sorted(moved) == sorted(rows)
     # Both rounds are in what was stored.
     for name, least in (("main~1", 0), ("main", SLEEP)):
         (path,) = project.glob(f"results/here/{git(project, 'rev-parse', name)[:8]}-*.json")
         content = json.loads(path.read_text())
         row = dict(zip(content["result_columns"], content["results"][CALLS], strict=False))
         assert row["version"] == "1"
-        assert sum(number > least for number in row["result"] if isinstance(number, float)) >= 60
+        found = [number for number in row["result"] if isinstance(number, float)]
+        assert sum(number > least for number in found) >= len(rows)
         assert {number for number in row["stats_repeat"] if number} == {6}
 
     # Compared again, without measuring.
     status, output = asv(project, "compare", "main~1", "main", "--machine", "here", "--no-stats")
     assert status == 0
-    assert len(re.findall(r"^\| \+ ", output, re.MULTILINE)) == 60
+    assert len(re.findall(r"^\| \+ ", output, re.MULTILINE)) == len(rows)
+
+
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+def test_every_row_calls_the_op(monkeypatch, backend):
+    calls = []
+    for name in ("fp8", "int8"):
+        function = getattr(ptgq, f"per_token_group_quant_{name}")
+
+        def counted(x, *arguments, name=name, function=function, **options):
+            calls.append((name, x.shape, arguments, options["backend"]))
+            return function(x, *arguments, **options)
+
+        monkeypatch.setattr(ptgq, f"per_token_group_quant_{name}", counted)
+    monkeypatch.setattr(common, "no_device", lambda: common.NotAvailable("no device"))
+    timed.prepared.cache_clear()
+    kinds = set()
+    for tokens, group, scale_format in itertools.product(*common.DEFAULT_PARAMS):
+        row = timed.Calls()
+        row.time_default_shapes(backend, tokens, group, scale_format)
+        # Prepared, and timed.
+        first, second = calls
+        assert first == second
+        calls.clear()
+        name, shape, arguments, on = first
+        assert (name == "int8", on) == (scale_format == "int8", backend)
+        assert shape == (tokens, common.DEFAULT_HIDDEN[tokens])
+        assert arguments[0] == group
+        row.time_default_shapes(backend, tokens, group, scale_format)
+        assert calls == [first]
+        calls.clear()
+        kinds.add(first)
+    assert len(kinds) == 30
+    timed.prepared.cache_clear()
 
 
 def test_find_names_the_commit_that_made_it_slower(project):
@@ -130,7 +171,8 @@ def test_profile_shows_the_op(project):
         "--launch-method",
         "forkserver",
         rf"{CALLS}\('cpu', 16, 64, 'int8'\)",
-        "main",
+        # Not the one that sleeps, 500 times a sample.
+        "main~1",
     )
     status, output = asv(project, *call)
     assert status == 0
