@@ -85,7 +85,10 @@ def session_folder(tmp_path_factory):
 
 @pytest.fixture
 def cached_compiler(session_folder, monkeypatch):
-    """Let builds compile equal code once a session; without a compiler nothing is changed."""
+    """Let builds compile equal code once a session, and not optimize it: what is tested is built.
+
+    Without a compiler nothing is changed.
+    """
     compiler = shutil.which(os.environ.get("CXX", "c++"))
     if compiler is None:
         return
@@ -94,7 +97,7 @@ def cached_compiler(session_folder, monkeypatch):
     program = folder / f"c++-{os.getpid()}"
     script = Path(__file__).with_name("compiler_cache.py")
     call = shlex.join([sys.executable, str(script), str(folder), compiler])
-    program.write_text(f'#!/bin/sh\nexec {call} "$@"\n')
+    program.write_text(f'#!/bin/sh\nexec {call} "$@" -O0\n')
     program.chmod(0o755)
     monkeypatch.setenv("CXX", str(program))
 

@@ -21,6 +21,7 @@ import browser as browsers
 ROOT = Path(__file__).resolve().parents[1]
 CALL = "call_latency.CallLatency.track_default_shapes"
 BYTES = "footprint.Library.track_bytes"
+SAMPLE = "SAMPLE_SECONDS = 2e-3"
 
 
 def git(folder, *arguments):
@@ -40,6 +41,10 @@ def clone(tmp_path, cached_compiler):
     # Only what is measured here is published: a shallow clone lacks the stored results' commits.
     for results in (folder / "results").glob("*/"):
         shutil.rmtree(results)
+    # What is measured is of no interest here: short samples.
+    common = folder / "benchmarks/suite/common.py"
+    assert common.read_text().count(SAMPLE) == 1
+    common.write_text(common.read_text().replace(SAMPLE, f"{SAMPLE} / 100"))
     with (folder / "csrc/check.cpp").open("a") as file:
         file.write('extern "C" __attribute__((used)) const char planted[100000] = {1};\n')
     git(folder, "commit", "-qam", "Planted: 100 kB more")
@@ -92,13 +97,9 @@ def test_two_commits_from_their_sources_to_the_browser(clone, chromium):
         path.read_bytes() for path in sorted(Path(sent).iterdir())
     ]
 
-    for base, head, status, word in (
-        ("main~1", "main", 1, "slower"),
-        ("main", "main~1", 0, "faster"),
-    ):
-        compared, output = run(clone, "tracking.compare", base, head, "--bench", BYTES)
-        assert compared == status
-        assert re.search(rf"^{BYTES}, bytes\n +\d.* {word}$", output, re.MULTILINE)
+    compared, output = run(clone, "tracking.compare", "main~1", "main", "--bench", BYTES)
+    assert compared == 1
+    assert re.search(rf"^{BYTES}, bytes\n +\d.* slower$", output, re.MULTILINE)
 
     status, output = run(clone, "asv_plugins.publish")
     assert status == 0
