@@ -111,23 +111,27 @@ def test_free_threaded_python_stays_so(tmp_path):
     assert done.stdout.strip() == "False", done.stderr
 
 
-def in_process(queue, method, device, shape, expected):
+def in_process(queue, method, device, shapes, expected):
     if method == "fork":
         # GNU OpenMP's threads do not survive a fork: without this torch's own operations hang,
         # too. torch's DataLoader does it in its workers.
         torch.set_num_threads(1)
-    x = random_input(shape, torch.bfloat16).to(device)
-    for backend in BACKENDS[device]:
-        assert_same(variants(x, backend), expected)
+    for shape, results in zip(shapes, expected, strict=True):
+        x = random_input(shape, torch.bfloat16).to(device)
+        for backend in BACKENDS[device]:
+            assert_same(variants(x, backend), results)
     queue.put("the same")
 
 
-def run_in_process(method, device, shape):
+def run_in_process(method, device, *shapes):
     """What a child says that is made after this process has quantized with several threads."""
-    expected = [t.cpu() for t in variants(random_input(shape, torch.bfloat16).to(device), None)]
+    expected = [
+        [t.cpu() for t in variants(random_input(shape, torch.bfloat16).to(device), None)]
+        for shape in shapes
+    ]
     context = multiprocessing.get_context(method)
     queue = context.Queue()
-    child = context.Process(target=in_process, args=(queue, method, device, shape, expected))
+    child = context.Process(target=in_process, args=(queue, method, device, shapes, expected))
     child.start()
     child.join(SECONDS)
     alive = child.is_alive()
@@ -143,10 +147,9 @@ FORKS = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 
 
 @FORKS
-@pytest.mark.parametrize("shape", [(4, 128), (512, 4096)])
 @pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_child_processes(method, shape):
-    assert run_in_process(method, "cpu", shape) == (0, "the same")
+def test_child_processes(method):
+    assert run_in_process(method, "cpu", (4, 128), (512, 4096)) == (0, "the same")
 
 
 @FORKS
