@@ -42,14 +42,13 @@ def assert_same(actual, expected):
         assert_same_bytes(a, b, f"result {at}")
 
 
-def check(function, x, device="cpu", backend="eager"):
-    """Compile once; compare with eager calls for every choice of tokens."""
-    counter = CompileCounterWithBackend(backend)
+def check(function, x, device="cpu", compiler="eager", **expected):
+    """Compile once; compare with eager calls, with other arguments, for every choice of tokens."""
+    counter = CompileCounterWithBackend(compiler)
     compiled = torch.compile(function, fullgraph=True, backend=counter)
-    for routed in ROUTED:
-        assert_same(
-            compiled(x.to(device), routed.to(device)), function(x.to(device), routed.to(device))
-        )
+    x = x.to(device)
+    for routed in (chosen.to(device) for chosen in ROUTED):
+        assert_same(compiled(x, routed), function(x, routed, **expected))
     assert counter.frame_count == 1
 
 
@@ -57,7 +56,7 @@ def check(function, x, device="cpu", backend="eager"):
 def test_every_function_and_format(backend_on, f):
     backend, device = backend_on
 
-    def expert(x, routed):
+    def expert(x, routed, backend=backend):
         x = tokens_of(x, routed)
         q, s = FP8(x, 16, scale_format=f, backend=backend)
         out = torch.empty_like(q), scales.empty_scales(s.shape, f, x.device)
@@ -66,17 +65,17 @@ def test_every_function_and_format(backend_on, f):
         back = ptgq.dequantize(q, s, 16), scales.to_float32(s, 10)
         return q, s, *out, *fused, *back
 
-    check(expert, random_input((5, 160), torch.bfloat16), device)
+    check(expert, random_input((5, 160), torch.bfloat16), device, backend="reference")
 
 
 def test_int8(backend_on):
     backend, device = backend_on
 
-    def expert(x, routed):
+    def expert(x, routed, backend=backend):
         q, s = ptgq.per_token_group_quant_int8(tokens_of(x, routed), 32, backend=backend)
         return q, s, ptgq.dequantize(q, s, 32)
 
-    check(expert, random_input((5, 160), torch.bfloat16), device)
+    check(expert, random_input((5, 160), torch.bfloat16), device, backend="reference")
 
 
 @pytest.mark.parametrize(
@@ -96,7 +95,7 @@ def test_rows_of_any_stride(backend_on, view, name):
     backend, device = backend_on
     f = FORMATS[name]
 
-    def expert(x, routed):
+    def expert(x, routed, backend=backend):
         x = view(x, routed)
         q, s = FP8(x, 32, scale_format=f, backend=backend)
         out = (
@@ -105,7 +104,7 @@ def test_rows_of_any_stride(backend_on, view, name):
         )
         return q, s, *FP8(x, 32, scale_format=f, backend=backend, out=out)
 
-    check(expert, random_input((3, 5, 256), torch.bfloat16), device)
+    check(expert, random_input((3, 5, 256), torch.bfloat16), device, backend="reference")
 
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
