@@ -48,7 +48,7 @@ def pinned(session, name):
 def pip_install(session, *arguments, env=None):
     """Install with pip, or with uv where nox uses it: its environments may hold no pip."""
     if session.venv_backend == "none":
-        session.run("python", "-m", "pip", "install", "--quiet", *arguments, env=env)
+        session.run_install("python", "-m", "pip", "install", "--quiet", *arguments, env=env)
     else:
         session.install("--quiet", *arguments, env=env)
 
@@ -101,13 +101,21 @@ def build(session):
 
     def state():
         options = {"silent": True, "log": False, "success_codes": [0, 1]}
-        return inputs + session.run("python", "-I", "-c", INSTALLED, **options)
+        installed = session.run_install("python", "-I", "-c", INSTALLED, **options)
+        # None with nox --no-install.
+        return installed and inputs + installed
 
-    if stamp.is_file() and stamp.read_text() == state():
+    before = state()
+    if before is None or (stamp.is_file() and stamp.read_text() == before):
         return
     # Its dependencies are here; an isolated build would fetch another torch.
     pip_install(session, "--no-deps", "--no-build-isolation", "--force-reinstall", ".")
     stamp.write_text(state())
+
+
+def only_installs(session):
+    """Whether nox was told --install-only: then session.run does nothing."""
+    return session.run("python", "-c", "", silent=True, log=False) is None
 
 
 @nox.session
@@ -183,6 +191,8 @@ def sanitize(session):
     build = {"CFLAGS": flags, "LDFLAGS": checks, "PTGQ_CUDA": "0"}
     options = ("--no-deps", "--no-build-isolation", "--target", str(folder))
     pip_install(session, *options, ".", env=build)
+    if only_installs(session):
+        return
     compiler = os.environ.get("CXX", "c++")
     find = [(compiler, f"-print-file-name={name}") for name in ("libasan.so", "libstdc++.so")]
     paths = [session.run(*command, external=True, silent=True, log=False) for command in find]
@@ -205,6 +215,8 @@ def sanitize(session):
 def bench(session):
     """Print the benchmark table of this machine, on its GPU if it has one: [SCRIPT ARGUMENTS]."""
     install(session)
+    if only_installs(session):
+        return
     probe = "import torch; print('cuda' if torch.cuda.is_available() else 'cpu')"
     # The last line: warnings may come before it.
     device = session.run("python", "-c", probe, silent=True, log=False).splitlines()[-1]
@@ -245,6 +257,8 @@ def compile_all(session):
 def wheel(session):
     """Build one wheel for all GPUs from 8.0 on into dist/, without a GPU; say its size."""
     install(session, project=False)
+    if only_installs(session):
+        return
     folder = Path(session.create_tmp(), "wheel")
     shutil.rmtree(folder, ignore_errors=True)
     environment = {"TORCH_CUDA_ARCH_LIST": ";".join(machine_code()["WHEEL"]), **WITH_CUDA}
@@ -261,6 +275,8 @@ def wheel(session):
 def tracking(session, *commands):
     """Run modules one after the other; exit with the first failure's status, not a session's 1."""
     install(session, project=False)
+    if only_installs(session):
+        return
     python = sys.executable if session.venv_backend == "none" else f"{session.bin}/python"
     statuses = [subprocess.run([python, "-m", *command]).returncode for command in commands]
     if any(statuses):
