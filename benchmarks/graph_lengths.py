@@ -17,7 +17,7 @@ from measure.kernels import COPY, STATES, Kernels
 from measure.workloads import SCALE_FORMATS, Workload
 
 PAIRS = ((500, 1000), (1000, 2000), (500, 2000), None)
-SAMPLES = 7
+SAMPLES = 21
 LARGEST = 0.01
 FAMILIES = {
     "64 x 256": Workload(64, 256, 128),
