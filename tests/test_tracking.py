@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -69,7 +70,7 @@ def test_a_truncated_result_stops_before_measuring(history, asv_calls, capsys):
 
 def call(*arguments, has_gpu=True):
     options = track.parser().parse_args(arguments)
-    return track.command(options, "here", has_gpu, Path("commits"))
+    return track.command(options, "here", has_gpu, Path("commits"), options.bench)
 
 
 def test_quick_never_saves():
@@ -109,6 +110,26 @@ def test_only_the_newest_are_measured_on_request(history, asv_calls, capsys):
     assert run_main(asv_calls, "main", "--newest", "2") == (0, newest)
     assert "1 older commits are left" in capsys.readouterr().out
     assert run_main(asv_calls, "main", "--newest", "9")[1][-1] == history["code"]
+
+
+def test_all_but_the_newest_are_measured_on_fewer_rows(history, asv_calls):
+    older = ("--older", "accuracy", "--older", "cpu_time")
+    assert run_main(asv_calls, "main", *older)[0] == 0
+    (newest, of_newest), (before, of_older) = asv_calls
+    assert of_newest == [history["setup"]]
+    assert of_older == [history["merge"], history["code"]]
+    assert [part for part in newest if "cpu_time" in part] == []
+    patterns = [before[at + 1] for at, part in enumerate(before) if part == "--bench"]
+    found = [
+        [name for name in ("accuracy.A.track_a", "timed.Kernels.cpu_time") if re.search(one, name)]
+        for one in patterns
+    ]
+    assert found == [["accuracy.A.track_a"], []]
+    asv_calls.clear()
+    assert run_main(asv_calls, "main", "--newest", "1", *older) == (0, [history["setup"]])
+    asv_calls.clear()
+    asv_calls.status = 2
+    assert run_main(asv_calls, "main", *older)[0] == 2
 
 
 def test_nothing_new_is_fine(history, asv_calls, capsys):

@@ -46,6 +46,13 @@ def parser() -> Parser:
         metavar="RE",
         help="only benchmarks that match; repeatable",
     )
+    add(
+        "--older",
+        action="append",
+        type=pattern,
+        metavar="RE",
+        help="only benchmarks that match of all but the newest of these commits; repeatable",
+    )
     add("--machine", type=machine_name, metavar="NAME", help="the machine's name in the results")
     add("--newest", type=whole_number(1), metavar="N", help="only the N newest of these commits")
     add(
@@ -82,15 +89,17 @@ def shard_of(selected: Sequence[str], number: int, count: int) -> Sequence[str]:
     return selected[number - 1 :: count]
 
 
-def command(options: argparse.Namespace, name: str, has_gpu: bool, hashes: Path) -> list[str]:
-    """Return the call of asv."""
+def command(
+    options: argparse.Namespace, name: str, has_gpu: bool, hashes: Path, bench: Sequence[str]
+) -> list[str]:
+    """Return the call of asv for some commits."""
     call = [sys.executable, "-m", "asv", "run", f"HASHFILE:{hashes}", "--machine", name]
     # asv's --quick overwrites saved results, but for --dry-run.
     kept = ["--skip-existing-successful", "--record-samples"]
     call += ["--quick", "--dry-run"] if options.quick else kept
     # What is stored has three samples of one process: eight processes take as many minutes.
     call += [] if options.quick else ["--attribute", "rounds=1", "--attribute", "repeat=3"]
-    for expression in options.bench or ([] if has_gpu else [WITHOUT_GPU]):
+    for expression in bench or ([] if has_gpu else [WITHOUT_GPU]):
         call += ["--bench", expression]
     return [*call, "--show-stderr"]
 
@@ -133,8 +142,8 @@ def prepare(options: argparse.Namespace) -> tuple[dict[str, str], list[str], lis
             raise ValueError("\n".join(["repair these, or move them away:", *wrong]))
         if missing := storage.missing_branch(conf.branches[0], conf.repo):
             raise ValueError(missing)
-    if options.bench:
-        Suite(conf, options.bench).check(options.bench)
+    if wanted := [*(options.bench or ()), *(options.older or ())]:
+        Suite(conf, wanted).check(wanted)
     given = None
     if options.wheels and not options.build_only:
         given = Wheels(options.wheels, conf.project)
@@ -187,13 +196,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         env[VARIABLE] = str(options.wheels.resolve())
     # First: a run that is ended early has it, too.
     moved, failed = ("", 0) if options.no_canary else canary.run(name, has_gpu, env)
+    parts = [(selected, options.bench)]
+    if options.older:
+        here = "" if has_gpu else WITHOUT_GPU + ".*"
+        older = [f"{here}(?:{expression})" for expression in options.older]
+        parts = [(selected[:1], options.bench), (selected[1:], older)]
+    statuses = []
     with tempfile.TemporaryDirectory() as folder:
         hashes = Path(folder, "commits")
-        hashes.write_text("\n".join(selected) + "\n")
-        status = subprocess.run(command(options, name, has_gpu, hashes), env=env).returncode
+        for some, bench in parts:
+            if some:
+                hashes.write_text("\n".join(some) + "\n")
+                call = command(options, name, has_gpu, hashes, bench)
+                statuses.append(subprocess.run(call, env=env).returncode)
     if moved:
         print(moved)
-    return status or failed
+    return max(statuses) or failed
 
 
 if __name__ == "__main__":
