@@ -1,4 +1,4 @@
-"""Backends under test, each with a device; GPU tests are skipped, with the reason, without one."""
+"""Backends under test, each with a device; without a GPU, what needs one is left out."""
 
 from __future__ import annotations
 
@@ -29,8 +29,14 @@ if not HAS_GPU:
     os.environ["TRITON_INTERPRET"] = "1"
 
 
+def pytest_report_header():
+    """Say what is left out."""
+    return None if HAS_GPU else "no CUDA device is visible: tests that need one are left out"
+
+
+@pytest.hookimpl(wrapper=True)
 def pytest_collection_modifyitems(config, items):
-    """Skip what needs a device where there is none, and what takes gigabytes unless asked for."""
+    """Leave out what needs a device where there is none; skip what takes gigabytes unless asked."""
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: [*LONGEST, item.path.name].index(item.path.name))
     if not HAS_GPU and not os.environ.get("PTGQ_EVERY_CASE"):
@@ -42,11 +48,15 @@ def pytest_collection_modifyitems(config, items):
         for item in items:
             if item.get_closest_marker("large"):
                 item.add_marker(skip)
+    # Of what was selected: nothing but such tests is skipped, one by one.
+    yield
     if not HAS_GPU:
-        skip = pytest.mark.skip(reason="needs a CUDA device")
-        for item in items:
-            if item.get_closest_marker("gpu"):
-                item.add_marker(skip)
+        dropped = [item for item in items if item.get_closest_marker("gpu")]
+        if len(dropped) < len(items):
+            config.hook.pytest_deselected(items=dropped)
+            items[:] = [item for item in items if not item.get_closest_marker("gpu")]
+        for item in dropped:
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
 
 
 @pytest.fixture(
