@@ -57,14 +57,15 @@ def test_python_m_ptgq_prints_each_backend_with_its_reason(tmp_path):
     assert re.fullmatch(r"none|[\d.;af+PTX]+", known["CUDA architectures"])
 
 
-@pytest.mark.parametrize("name", ["baseline", "sse9"])
-def test_python_m_ptgq_prints_the_instruction_set_that_is_used(tmp_path, name):
-    command = [sys.executable, "-m", "ptgq"]
-    environment = {**os.environ, "PTGQ_CPU_ISA": name}
+def test_an_unknown_instruction_set_is_said_and_refused(tmp_path):
+    code = "import ptgq.__main__, torch; ptgq.per_token_group_quant_int8(torch.ones(1, 4), 4)"
+    environment = {**os.environ, "PTGQ_CPU_ISA": "mmx"}
+    command = [sys.executable, "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
-    assert done.returncode == 0
-    said = name if name == "baseline" else "PTGQ_CPU_ISA must be .*, got sse9"
+    assert done.returncode == 1
+    said = "PTGQ_CPU_ISA must be avx512, avx2 or baseline.*got mmx"
     assert re.search(rf"^  instruction set +{said}$", done.stdout, re.MULTILINE)
+    assert re.search(said, done.stderr)
 
 
 def test_the_source_folder_says_that_it_hides_an_installed_ptgq(tmp_path):
