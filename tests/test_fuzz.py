@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 import ptgq
 
-SECONDS = float(os.environ.get("PTGQ_FUZZ_SECONDS", "5"))
+SECONDS = float(os.environ.get("PTGQ_FUZZ_SECONDS", "3"))
 DTYPES = [
     torch.bfloat16, torch.float16, torch.float32, torch.float64, torch.int8, torch.uint8,
     torch.int16, torch.float8_e4m3fn, torch.float8_e5m2, torch.float8_e8m0fnu, torch.complex64,
