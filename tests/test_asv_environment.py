@@ -117,6 +117,8 @@ def project(tmp_path_factory):
 
 def call(folder, *arguments):
     env = {**os.environ, "HOME": str(folder), "PIP_NO_INDEX": "1", "PTGQ_CUDA": "0"}
+    # In folders of this test: pip would be compiled at each call.
+    env.pop("PYTHONDONTWRITEBYTECODE", None)
     env["PYTHONPATH"] = os.pathsep.join([str(folder / "host"), os.environ.get("PYTHONPATH", "")])
     return {"args": [sys.executable, "-m", "asv", *arguments], "cwd": folder, "env": env}
 
@@ -193,6 +195,7 @@ def inside(project, monkeypatch):
     """The project's commits, with its folder as this process's; what that locks is released."""
     folder, hashes = project
     monkeypatch.chdir(folder)
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
     yield hashes
     for path in folder.glob(".asv/env/*.lock"):
         lock.release(path)

@@ -58,6 +58,8 @@ def building(tmp_path, monkeypatch, built_with):
     folder = tmp_path / "project"
     folder.mkdir()
     monkeypatch.chdir(folder)
+    # In folders of this test: pip would be compiled at each call.
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
     for name in ("setup.py", "build_backend.py", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, folder)
     conf = Config.load(str(ROOT / "asv.conf.json"))

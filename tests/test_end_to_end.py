@@ -56,6 +56,8 @@ def run(clone, *arguments):
     env = {**os.environ, "HOME": str(clone.parent), "PIP_NO_INDEX": "1"}
     env |= {"PTGQ_CUDA": "0", "CUDA_VISIBLE_DEVICES": ""}
     env.pop("TRITON_INTERPRET", None)
+    # In folders of this test: pip would be compiled at each call.
+    env.pop("PYTHONDONTWRITEBYTECODE", None)
     command = [sys.executable, "-m", *arguments]
     done = subprocess.run(command, cwd=clone, env=env, capture_output=True, text=True, timeout=400)
     print(done.stdout, done.stderr)

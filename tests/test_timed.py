@@ -88,6 +88,8 @@ def asv(folder, *arguments):
     env = {**os.environ, "HOME": str(folder), "PIP_NO_INDEX": "1", "CUDA_VISIBLE_DEVICES": ""}
     # Nothing is compiled: no process need ask for GPUs.
     env["PTGQ_CUDA"] = "0"
+    # In folders of this test: pip would be compiled at each call.
+    env.pop("PYTHONDONTWRITEBYTECODE", None)
     command = [sys.executable, "-m", "asv", *arguments]
     done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=300)
     print(done.stdout, done.stderr)
