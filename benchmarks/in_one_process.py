@@ -11,6 +11,7 @@ with the results: samples, a number, or null for a failure. What is n/a is left 
 
 from __future__ import annotations
 
+import gc
 import itertools
 import json
 import math
@@ -25,8 +26,10 @@ from pathlib import Path
 from asv_runner.benchmarks.mark import SkipNotImplemented
 from asv_runner.discovery import disc_benchmarks
 
-# Samples of one process. Its speed is its own, so rounds count for more than samples.
+# Samples of one process. Its speed is its own, so rounds count for more than samples; but calls in
+# many short ones, each beside PyTorch's, as the host's speed changes within a process, too.
 SAMPLES = 5
+CALL_SAMPLES, CALL_SECONDS = 15, 5e-4
 
 
 def start(folder: str) -> None:
@@ -45,10 +48,12 @@ def start(folder: str) -> None:
 
 def restrict(benchmarks: dict, wanted: dict[str, list[int]]) -> None:
     """Take few samples, and measure nothing that no wanted row has."""
-    common, call_time, device_time = (
-        import_module(f"suite.{name}") for name in ("common", "call_time", "device_time")
+    common, call_time, cpu_time, device_time = (
+        import_module(f"suite.{name}")
+        for name in ("common", "call_time", "cpu_time", "device_time")
     )
-    common.MOST_SAMPLES = SAMPLES
+    cpu_time.REPEAT = device_time.REPEAT = SAMPLES
+    call_time.REPEAT, common.SAMPLE_SECONDS = CALL_SAMPLES, CALL_SECONDS
     call_time.WANTED, device_time.WANTED = set(), set()
     for name, indices in wanted.items():
         file, kind, method = name.split(".")
@@ -108,6 +113,8 @@ def main(folder: str) -> None:
     suite = str(Path(__file__).with_name("suite"))
     benchmarks = {benchmark.name: benchmark for benchmark in disc_benchmarks(suite)}
     restrict(benchmarks, wanted)
+    # As timeit does.
+    gc.disable()
     print("ready", file=answers, flush=True)
     if sys.stdin.readline():
         caches: dict = {}

@@ -131,6 +131,8 @@ def test_discovery_finds_the_suite_without_starting_cuda():
         "call_latency.CallLatency.track_functions",
         "call_latency.RelativeToAbs.track_default_shapes",
         "call_latency.RelativeToAbs.track_functions",
+        "call_latency.RelativeToTorch.track_default_shapes",
+        "call_latency.RelativeToTorch.track_functions",
         "cuda_vs_triton.CallRatio.track_default_shapes",
         "code_hash.CudaKernels.track_hash",
         "code_hash.TritonKernels.track_hash",

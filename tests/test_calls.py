@@ -87,11 +87,15 @@ def sampled(monkeypatch):
     order = []
 
     def call_timer(call, clock):
-        name = call.args[0].name if call.func is torch.abs else call.args[0]
-        seconds = 2.0 if call.func is torch.abs else 3.0
+        if isinstance(call, partial):
+            is_abs = call.func is torch.abs
+            name = call.args[0].name if is_abs else call.args[0]
+            kind, seconds = ("abs", 2.0) if is_abs else ("call", 3.0)
+        else:
+            kind, name, seconds = "torch", call(), 6.0
 
         def take():
-            order.append((call.func is torch.abs, name))
+            order.append((kind, name))
             return seconds
 
         return take
@@ -101,10 +105,11 @@ def sampled(monkeypatch):
     monkeypatch.setattr(common, "measuring", modules.__getitem__)
     monkeypatch.setattr(common, "missing", lambda backend: None)
     monkeypatch.setattr(call_time, "REPEAT", 2)
+    monkeypatch.setattr(call_time, "_abs_and_allocations", lambda x: lambda: x.name)
     return order
 
 
-def test_each_call_is_sampled_beside_abs_of_its_x(sampled):
+def test_each_call_is_sampled_beside_torchs_of_its_x(sampled):
     def bind(name):
         if name == "broken":
             raise OSError("illegal memory access")
@@ -115,11 +120,21 @@ def test_each_call_is_sampled_beside_abs_of_its_x(sampled):
     for name in ("a", "b"):
         assert found["call", "family", "cpu", name] == [3.0, 3.0]
         assert found["to_abs", "family", "cpu", name] == [1.5, 1.5]
+        assert found["to_torch", "family", "cpu", name] == [0.5, 0.5]
     failed = common.Failed("OSError: illegal memory access")
     assert found["call", "family", "cpu", "broken"] == failed
     assert found["to_abs", "family", "cpu", "broken"] == failed
     # Twice round all, after each ran once to be prepared.
-    assert sampled[2:] == [(True, "a"), (False, "a"), (True, "b"), (False, "b")] * 2
+    once = [(kind, name) for name in ("a", "b") for kind in ("abs", "torch", "call")]
+    assert sampled[2:] == once * 2
+
+
+def test_the_yardstick_allocates_twice_and_launches_once(monkeypatch):
+    done = []
+    monkeypatch.setattr(torch, "empty_like", lambda x: done.append(("empty_like", x)))
+    monkeypatch.setattr(torch, "abs", lambda x: done.append(("abs", x)))
+    call_time._abs_and_allocations("x")()
+    assert done == [("empty_like", "x"), ("empty_like", "x"), ("abs", "x")]
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])

@@ -101,7 +101,7 @@ def test_rows_that_one_commit_lacks_are_named(history, asv_calls, monkeypatch, c
     ],
 )
 def test_the_status_says_slower_or_nothing_decided(history, asv_calls, monkeypatch, heads, status):
-    row = "call_latency.RelativeToAbs.track_default_shapes('cuda', 16, 64, 'int8')"
+    row = "call_latency.RelativeToTorch.track_default_shapes('cuda', 16, 64, 'int8')"
     head = {row: [[value] for value in heads]}
     assert run_compare(monkeypatch, {row: [[1.0]] * 3}, head) == status
     if status == 3:

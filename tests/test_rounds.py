@@ -58,15 +58,15 @@ def test_the_defaults_match_rows_of_both_kinds_of_machine(suite_of):
     on_gpu = suite_of(*compare.WITH_GPU)
     assert not on_gpu.counted
     assert {name: len(indices) for name, indices in on_gpu.timed.items()} == {
-        "call_latency.RelativeToAbs.track_default_shapes": 20,
-        "call_latency.RelativeToAbs.track_functions": 27,
+        "call_latency.RelativeToTorch.track_default_shapes": 20,
+        "call_latency.RelativeToTorch.track_functions": 27,
         "kernel_time.KernelTime.track_default_shapes": 60,
         "kernel_time.KernelTime.track_serving_shapes": 12,
         "kernel_time.KernelTime.track_variants": 36,
     }
     without = suite_of(*compare.WITHOUT_GPU)
     assert set(without.timed) == {
-        "call_latency.RelativeToAbs.track_default_shapes",
+        "call_latency.RelativeToTorch.track_default_shapes",
         "cpu_time.CpuTime.track_call",
     }
     assert len(without.counted) == 2
@@ -90,7 +90,7 @@ def test_a_process_measures_what_it_is_asked(suite_of):
     found = measured(suite, INSTALLED)
     assert found.pop("footprint.Library.track_bytes") > 10_000
     assert set(found) == {CPU_CALL}
-    assert len(found[CPU_CALL]) == 5
+    assert len(found[CPU_CALL]) == 15
     assert all(0 < seconds < 0.1 for seconds in found[CPU_CALL])
 
 
@@ -194,8 +194,12 @@ def test_a_round_measures_what_its_rows_take(
     )
     for module in (call_time, device_time):
         monkeypatch.setattr(module, "WANTED", None)
-    monkeypatch.setattr(common, "MOST_SAMPLES", 9)
+    cpu_time = importlib.import_module("suite.cpu_time")
+    for module in (call_time, cpu_time, device_time):
+        monkeypatch.setattr(module, "REPEAT", 99)
+    monkeypatch.setattr(common, "SAMPLE_SECONDS", 1.0)
     script.restrict(suite.benchmarks, wanted)
     assert calls == call_time.WANTED
     assert kernels == device_time.WANTED
-    assert common.MOST_SAMPLES == script.SAMPLES
+    assert cpu_time.REPEAT == device_time.REPEAT == script.SAMPLES
+    assert (call_time.REPEAT, common.SAMPLE_SECONDS) == (script.CALL_SAMPLES, script.CALL_SECONDS)

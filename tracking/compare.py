@@ -31,11 +31,11 @@ WITH_GPU = (
     r"^kernel_time\.KernelTime\.track_default_shapes\(.*'cold'",
     r"^kernel_time\.KernelTime\.track_serving_shapes\(.*'(produced|cold)', (128|1024|8192), 7168\)",
     r"^kernel_time\.KernelTime\.track_variants\(.*'(produced|cold)', 8192,",
-    r"^call_latency\.RelativeToAbs\.track_default_shapes\('(cuda|triton)', 16,",
-    r"^call_latency\.RelativeToAbs\.track_functions\('cuda', .*, False\)",
+    r"^call_latency\.RelativeToTorch\.track_default_shapes\('(cuda|triton)', 16,",
+    r"^call_latency\.RelativeToTorch\.track_functions\('cuda', .*, False\)",
 )
 WITHOUT_GPU = (
-    r"^call_latency\.RelativeToAbs\.track_default_shapes\(",
+    r"^call_latency\.RelativeToTorch\.track_default_shapes\(",
     r"^cpu_time\..*track_call\(",
     r"^footprint\.(Triton)?Kernels\.",
 )

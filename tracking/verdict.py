@@ -23,7 +23,7 @@ WORDS = {"better": FASTER, "worse": SLOWER, "same": SAME, "undecided": UNDECIDED
 NORMAL = 3.29
 # What rounds resolve is finer than the record's thresholds, whose results are of one process each.
 # Within these a change is none; a quarter of it is called where the rounds show it.
-WITHIN = {r"kernel_time\.": 0.02, r"call_latency\.RelativeToAbs\.": 0.04}
+WITHIN = {r"kernel_time\.": 0.02, r"call_latency\.Relative": 0.04}
 CALLED = 0.25
 # Rows of a benchmark with these in common have the same usual noise.
 ALIKE = re.compile("'(?:cuda|triton|cpu|reference|produced|hot|cold)'")

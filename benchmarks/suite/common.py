@@ -50,8 +50,6 @@ STATES = ("produced", "hot", "cold")
 
 # Seconds that a sample of eager calls lasts at least.
 SAMPLE_SECONDS = 2e-3
-# nox -s compare takes fewer: it measures in many processes.
-MOST_SAMPLES = math.inf
 
 DEFAULT_PARAMS = (tuple(DEFAULT_HIDDEN), GROUPS, tuple(FORMATS))
 DEFAULT_PARAM_NAMES = ("tokens", "group", "format")
@@ -138,7 +136,6 @@ def call_timer(call: Callable[[], object], clock):
 def take_samples(timers: dict, repeat: int) -> dict:
     """Return each timer's samples, taken alternating; what is no timer is returned as it is."""
     runnable = {key: timer for key, timer in timers.items() if callable(timer)}
-    repeat = min(repeat, MOST_SAMPLES)
     # Each has run once, when it was prepared.
     rows = attempt(lambda: measuring("timers").sample([*runnable.values()], repeat, warmup=0))
     if not isinstance(rows, list):

@@ -5,6 +5,8 @@ ptgq.titles = {
   "call_latency.CallLatency.track_functions": "Call latency, functions and formats",
   "call_latency.RelativeToAbs.track_default_shapes": "Call / torch.abs",
   "call_latency.RelativeToAbs.track_functions": "Call / torch.abs, functions and formats",
+  "call_latency.RelativeToTorch.track_default_shapes": "Call / abs and two allocations",
+  "call_latency.RelativeToTorch.track_functions": "Call / abs and two allocations, functions and formats",
   "kernel_time.KernelTime.track_default_shapes": "Kernel time, default shapes",
   "kernel_time.KernelTime.track_serving_shapes": "Kernel time, serving shapes",
   "kernel_time.KernelTime.track_variants": "Kernel time, formats and functions",
