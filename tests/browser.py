@@ -71,21 +71,30 @@ def wait_until(page, expression: str, seconds: float = 10) -> None:
 class Watch:
     """What went wrong on a page."""
 
-    def __init__(self, context: object, address: str):
+    def __init__(self, page: object, address: str):
         self.wrong: list[str] = []
 
         def seen(request):
             if not request.url.startswith((address, "file:", "data:")):
                 self.wrong.append(f"left the page: {request.url}")
 
-        self.page = context.new_page()
-        # Chromium finds no other host: see ARGUMENTS.
-        self.page.on("request", seen)
+        self.page = page
         self.page.set_default_timeout(15_000)
-        self.page.on("console", self._console)
-        self.page.on("pageerror", lambda error: self.wrong.append(f"exception: {error}"))
-        self.page.on("requestfailed", self._failed)
-        self.page.on("response", self._response)
+        self.listeners = {
+            # Chromium finds no other host: see ARGUMENTS.
+            "request": seen,
+            "console": self._console,
+            "pageerror": lambda error: self.wrong.append(f"exception: {error}"),
+            "requestfailed": self._failed,
+            "response": self._response,
+        }
+        for event, listener in self.listeners.items():
+            page.on(event, listener)
+
+    def end(self) -> None:
+        """Leave the page to others."""
+        for event, listener in self.listeners.items():
+            self.page.remove_listener(event, listener)
 
     def _console(self, message) -> None:
         if message.type in ("error", "warning"):

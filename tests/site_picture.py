@@ -15,7 +15,7 @@ def main(picture: str) -> None:
     """Open the front page and write what a screen of 1280 x 900 shows."""
     with browsers.serve(ROOT / ".asv/html") as address, browsers.launch() as browser:
         context = browser.new_context(viewport={"width": 1280, "height": 900})
-        watch = browsers.Watch(context, address)
+        watch = browsers.Watch(context.new_page(), address)
         watch.page.goto(address)
         watch.page.wait_for_selector("html[data-ready]", state="attached")
         watch.page.wait_for_selector("#history canvas")

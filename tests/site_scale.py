@@ -37,7 +37,7 @@ def measure(folder: Path) -> dict[str, float]:
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     found["publish, CPU s"] = used.ru_utime + used.ru_stime - before
     with browsers.serve(folder / "html") as address, browsers.launch() as browser:
-        watch = browsers.Watch(browser.new_context(), address)
+        watch = browsers.Watch(browser.new_page(), address)
         sizes = []
         watch.page.on("response", lambda response: sizes.append(len(response.body())))
         watch.page.goto(address)

@@ -108,7 +108,7 @@ def test_two_commits_from_their_sources_to_the_browser(clone, chromium):
     page = Path(re.search(r"^site: (.*)$", output, re.MULTILINE)[1])
     context = chromium.new_context()
     with browsers.serve(page.parent) as address:
-        watch = browsers.Watch(context, address)
+        watch = browsers.Watch(context.new_page(), address)
         watch.page.goto(address)
         browsers.wait_until(watch.page, browsers.READY)
         lines = watch.page.locator("#speedup tbody tr", has_text="16 × 512")

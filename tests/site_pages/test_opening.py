@@ -100,7 +100,7 @@ def test_what_was_not_measured_is_said_not_tabulated(context, published, tmp_pat
         path.write_text(json.dumps(content))
     publish(folder)
     with browsers.serve(folder / "html") as address:
-        watch = browsers.Watch(context, address)
+        watch = browsers.Watch(context.new_page(), address)
         open_front(watch.page, address)
         assert "not measured" in watch.page.locator("#speedup .na").first.inner_text()
         assert watch.page.locator("#speedup table").count() == (KERNEL in kept)
@@ -119,14 +119,14 @@ def test_without_results_the_page_says_so(context, published, tmp_path):
         path.unlink()
     publish(folder)
     with browsers.serve(folder / "html") as address:
-        watch = browsers.Watch(context, address)
+        watch = browsers.Watch(context.new_page(), address)
         open_front(watch.page, address)
         assert "No results of main's commits" in watch.page.locator("#sections").inner_text()
         assert watch.wrong == []
 
 
 def test_markup_in_results_and_commits_is_inert(context, address):
-    watch = browsers.Watch(context, address)
+    watch = browsers.Watch(context.new_page(), address)
     page = watch.page
     open_front(page, address, HOSTILE)
     page.wait_for_load_state("networkidle")
@@ -152,7 +152,7 @@ def test_policy_allows_nothing_from_elsewhere(page, address):
 
 
 def test_leaving_a_page_that_still_loads_is_no_fault(context, address):
-    watch = browsers.Watch(context, address)
+    watch = browsers.Watch(context.new_page(), address)
     page = watch.page
     add = "name => { document.body.append(Object.assign(new Image(), { src: name })) }"
     asked = []
