@@ -51,6 +51,13 @@ def test_asv_treats_samples_of_a_track_function_as_those_of_a_time_function():
     assert results.get_result_samples("k", []) == [samples]
 
 
+def test_asv_checks_the_number_of_arguments_of_every_benchmark():
+    # What asv check does, in this process.
+    found = list(disc_benchmarks(str(SUITE)))
+    assert len(found) > 20
+    assert [benchmark.name for benchmark in found if not benchmark.check(str(SUITE))] == []
+
+
 def test_results_are_samples_numbers_or_na_and_failures_raise(capsys):
     assert common.result_of([1.0]) == {"samples": [1.0], "number": 1}
     assert common.result_of(7) == 7

@@ -33,13 +33,12 @@ def copy_source(folder: Path) -> Path:
 
 
 def build(source: Path, environment: dict[str, str]) -> Path:
-    """Build a wheel of a folder or an sdist, beside it."""
-    folder = source.parent
-    options = ["--no-deps", "--no-build-isolation", "--no-index", "--quiet"]
-    options += ["--wheel-dir", str(folder)]
-    command = [sys.executable, "-m", "pip", "wheel", *options, str(source)]
-    subprocess.run(command, check=True, env={**os.environ, **environment})
-    (wheel,) = folder.glob("*.whl")
+    """Build a wheel of a folder, beside it, as pip does: three processes of pip's less."""
+    code = f"import build_backend; build_backend.build_wheel({str(source.parent)!r})"
+    command = [sys.executable, "-c", code]
+    environment = {**os.environ, **environment}
+    subprocess.run(command, check=True, cwd=source, env=environment, stdout=subprocess.DEVNULL)
+    (wheel,) = source.parent.glob("*.whl")
     return wheel
 
 
@@ -95,10 +94,12 @@ def test_wheel_of_an_sdist_with_cuda(tmp_path):
     sdist = build_sdist(copy_source(tmp_path))
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
+        archive.extractall(tmp_path / "unpacked", filter="data")
     assert {f"csrc/{path.name}" for path in (ROOT / "csrc").iterdir()} <= names
     assert "build_backend.py" in names
     assert not [name for name in names if name.startswith("tests/")]
-    wheel = build(sdist, for_cuda())
+    (unpacked,) = (tmp_path / "unpacked").iterdir()
+    wheel = build(unpacked, for_cuda())
     assert wheel.name.endswith(f"-{TAG}-linux_{platform.machine()}.whl")
     statuses = literal_eval(run_installed(wheel, tmp_path, QUANTIZE))
     assert statuses["cpu"] == (True, "serves cpu")
