@@ -48,8 +48,8 @@ def run_compare(monkeypatch, base, head, *options):
         def __init__(self, suite):
             pass
 
-        def run(self, rounds):
-            pass
+        def run(self, rounds, after):
+            after()
 
         def sides(self):
             return base, head

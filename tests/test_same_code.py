@@ -190,7 +190,7 @@ def test_compare_asks_for_the_code_of_kernels(history, asv_calls, monkeypatch, c
         def __init__(self, suite):
             self.suite = suite
 
-        def run(self, rounds):
+        def run(self, rounds, after):
             asked.append([name for request in self.suite.counted for name in request])
 
         def sides(self):

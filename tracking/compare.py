@@ -31,7 +31,8 @@ WITH_GPU = (
     r"^kernel_time\.KernelTime\.track_default_shapes\(.*'cold'",
     r"^kernel_time\.KernelTime\.track_serving_shapes\(.*'(produced|cold)', (128|1024|8192), 7168\)",
     r"^kernel_time\.KernelTime\.track_variants\(.*'(produced|cold)', 8192,",
-    r"^call_latency\.RelativeToTorch\.track_default_shapes\('(cuda|triton)', 16,",
+    r"^call_latency\.RelativeToTorch\.track_default_shapes\('cuda', 16,",
+    r"^call_latency\.RelativeToTorch\.track_default_shapes\('triton', 16, 128, '(fp8_row_f|int8)",
     r"^call_latency\.RelativeToTorch\.track_functions\('cuda', .*, False\)",
 )
 WITHOUT_GPU = (
@@ -105,10 +106,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 2
         if equal_launches:
             suite.count(same_code.HASHES.values())
-        comparison.run(options.rounds)
+
+        def export() -> None:
+            if options.export:
+                table.export(options.export, hashes, facts, comparison.sides())
+
+        comparison.run(options.rounds, export)
     sides = comparison.sides()
-    if options.export:
-        table.export(options.export, hashes, facts, sides)
     same = same_code.equal_backends(*sides) if equal_launches else ()
     if not options.bench:
         sides = tuple(

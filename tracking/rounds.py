@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from asv.config import Config
@@ -199,12 +199,13 @@ class Comparison:
         self.suite, self.python, self.folders = suite, python, folders
         self.rounds: tuple[list[Rows], list[Rows]] = ([], [])
 
-    def measure(self, turns: Sequence[tuple[int, Request]]) -> None:
+    def measure(self, turns: Sequence[tuple[int, Request]], after: Callable[[], None]) -> None:
         """Start a process for each turn, as many together as there are cores."""
         # An even number, so that each pair shares its lot.
         lot = max(4, (os.cpu_count() or 1) // 2 * 2)
         for first in range(0, len(turns), lot):
             self.measure_at_once(turns[first : first + lot])
+            after()
 
     def measure_at_once(self, turns: Sequence[tuple[int, Request]]) -> None:
         """Start all processes together, and measure with one after the other."""
@@ -226,12 +227,15 @@ class Comparison:
             for process in processes:
                 process.end()
 
-    def run(self, rounds: int) -> None:
-        """Measure what is timed in the order A B B A A B ..., and what is counted once."""
+    def run(self, rounds: int, after: Callable[[], None]) -> None:
+        """Measure what is timed in the order A B B A A B ..., and what is counted once.
+
+        `after` is called as often as processes have ended: a run may be ended early.
+        """
         for request in self.suite.counted:
-            self.measure([(0, request), (1, request)])
+            self.measure([(0, request), (1, request)], after)
         if self.suite.timed:
-            self.measure(turns(self.suite.timed, rounds))
+            self.measure(turns(self.suite.timed, rounds), after)
 
     def sides(self) -> tuple[dict[str, list], dict[str, list]]:
         """Return the rounds of each row, for both commits."""
