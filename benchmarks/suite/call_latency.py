@@ -13,64 +13,36 @@ class CallLatency:
     version = "1"
     unit = "seconds"
     setup_cache = staticmethod(call_time.measure)
+    # Of what call_time has measured.
+    which = "call"
 
     def track_default_shapes(self, measured, *params):
         """The 30 default configurations, outputs allocated by the call."""
-        return common.result_of(measured[("call", "default_shapes", *params)])
+        return common.result_of(measured[(self.which, "default_shapes", *params)])
 
     track_default_shapes.params = (common.BACKENDS, *common.DEFAULT_PARAMS)
     track_default_shapes.param_names = ("backend", *common.DEFAULT_PARAM_NAMES)
 
     def track_functions(self, measured, *params):
         """Every function and format, of 16 × 512, with and without ``out=``."""
-        return common.result_of(measured[("call", "functions", *params)])
+        return common.result_of(measured[(self.which, "functions", *params)])
 
     track_functions.params = call_time.FUNCTION_PARAMS
     track_functions.param_names = call_time.FUNCTION_PARAM_NAMES
 
 
-class RelativeToAbs:
+class RelativeToAbs(CallLatency):
     """Time over that of ``torch.abs(x)``, of the same process, sample by sample."""
 
-    version = "1"
     unit = "time / torch.abs time"
-    setup_cache = staticmethod(call_time.measure)
-
-    def track_default_shapes(self, measured, *params):
-        """The 30 default configurations, outputs allocated by the call."""
-        return common.result_of(measured[("to_abs", "default_shapes", *params)])
-
-    track_default_shapes.params = (common.BACKENDS, *common.DEFAULT_PARAMS)
-    track_default_shapes.param_names = ("backend", *common.DEFAULT_PARAM_NAMES)
-
-    def track_functions(self, measured, *params):
-        """Every function and format, of 16 × 512, with and without ``out=``."""
-        return common.result_of(measured[("to_abs", "functions", *params)])
-
-    track_functions.params = call_time.FUNCTION_PARAMS
-    track_functions.param_names = call_time.FUNCTION_PARAM_NAMES
+    which = "to_abs"
 
 
-class RelativeToTorch:
+class RelativeToTorch(CallLatency):
     """Time over that of ``torch.abs(x)`` and two ``torch.empty_like(x)``: what compare judges.
 
     Of the same process, sample by sample; a host that is slower for a while moves both alike.
     """
 
-    version = "1"
     unit = "time / torch time"
-    setup_cache = staticmethod(call_time.measure)
-
-    def track_default_shapes(self, measured, *params):
-        """The 30 default configurations, outputs allocated by the call."""
-        return common.result_of(measured[("to_torch", "default_shapes", *params)])
-
-    track_default_shapes.params = (common.BACKENDS, *common.DEFAULT_PARAMS)
-    track_default_shapes.param_names = ("backend", *common.DEFAULT_PARAM_NAMES)
-
-    def track_functions(self, measured, *params):
-        """Every function and format, of 16 × 512, with and without ``out=``."""
-        return common.result_of(measured[("to_torch", "functions", *params)])
-
-    track_functions.params = call_time.FUNCTION_PARAMS
-    track_functions.param_names = call_time.FUNCTION_PARAM_NAMES
+    which = "to_torch"
