@@ -89,6 +89,10 @@ CPU = {
         "csrc/numerics.h", "absmax > eps ? absmax : eps", "absmax > 0 ? absmax : eps",
         f"{BYTES} -k cpu-cpu",
     ),
+    "cpu: an instruction set nobody asked for": Mutant(
+        "csrc/cpu.cpp", "std::strcmp(wanted, set.name) == 0", "std::strlen(wanted) != 4",
+        f"{BYTES} -k instruction_set",
+    ),
     "op: any strides of scales": Mutant(
         "csrc/check.cpp", "  require(right,\n", "  require(true || right,\n",
         f"{SCALES} -k refuses",
@@ -151,6 +155,13 @@ PYTHON = {
         "ptgq/backends/reference.py", "codes.where(y.isfinite(), 0x7F)",
         "codes.where(~y.isinf(), 0x7F)", "tests/test_reference.py",
     ),
+    "reference: a tensor that threads share": Mutant(
+        "ptgq/backends/reference.py",
+        "scales[rows] = _scales_of(groups, QMAX[q.dtype], eps, scale_format.power_of_two)",
+        "_quantize.groups = groups\n        scales[rows] = _scales_of(\n            groups, "
+        "QMAX[q.dtype], eps, scale_format.power_of_two)\n        groups = _quantize.groups",
+        "tests/test_concurrency.py -k 'small_calls and reference'",
+    ),
     "reference: padding left": Mutant(
         "ptgq/scales/layouts.py", "        memory_of(s, scale_format).zero_()\n",
         "        memory_of(s, scale_format)\n", SCALES,
@@ -173,6 +184,10 @@ PYTHON = {
     "api: overlapping out": Mutant(
         "ptgq/arguments.py", "span[0] < other[1] and other[0] < span[1]",
         "span[0] == other[0]", "tests/test_errors.py",
+    ),
+    "api: a branch on a size that is data": Mutant(
+        "ptgq/api.py", "(is_eager(x) and x.numel() == 0)", "x.numel() == 0",
+        "tests/test_dynamic_sizes.py",
     ),
     "api: a forced backend stays": Mutant(
         "ptgq/backends/__init__.py", "        _forced.reset(token)", "        pass",
@@ -204,6 +219,24 @@ RECORD = {
         "tracking/rounds.py", "folders.append(folder / \"AB\"[side])\n",
         "folders.append(folder / \"AB\"[side])\n        commit = hashes[0]\n",
         "tests/test_end_to_end.py",
+    ),
+    "tracking: faster is status 1": Mutant(
+        "tracking/compare.py", "return 1 if SLOWER in words",
+        "return 1 if {SLOWER, FASTER} & words",
+        "tests/test_tracking.py",
+    ),
+    "tracking: setup.py is not of the library": Mutant(
+        "asv_plugins/environment.py", '("HEAD:csrc", "HEAD:setup.py")',
+        '("HEAD:csrc", "HEAD:csrc")',
+        "tests/test_compiled_once.py",
+    ),
+    "tracking: what is installed is kept": Mutant(
+        "asv.conf.json", "--no-index --force-reinstall", "--no-index",
+        "tests/test_asv_environment.py",
+    ),
+    "measure: always the reference": Mutant(
+        "benchmarks/suite/timed.py", "workload.bind(x, backend=backend, out=out)",
+        'workload.bind(x, backend="reference", out=out)', "tests/test_timed.py -k every_row",
     ),
     "build: another commit in the library": Mutant(
         "setup.py", '"--abbrev=10"', '"--abbrev=9"', "tests/test_wheel.py -k commit"
