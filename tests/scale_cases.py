@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 
 import pytest
 import torch
@@ -28,8 +29,23 @@ def name_of(f):
 
 FORMATS = {name_of(f): f for f in _formats()}
 every_format = pytest.mark.parametrize("f", FORMATS.values(), ids=FORMATS)
+# Each kind, type and layout.
+INTERPRETED = {
+    "float32 float32 row_major",
+    "power_of_two float8_e8m0fnu column_major",
+    "power_of_two float32 tma_aligned per_batch",
+    "power_of_two int32 tma_aligned",
+    "power_of_two int32 row_major",
+}
 PADDED = {name: f for name, f in FORMATS.items() if f.tma_aligned}
 every_padded_format = pytest.mark.parametrize("f", PADDED.values(), ids=PADDED)
+
+
+def interpret_few(backend_on, f):
+    """Skip most formats in Triton's interpreter, whose bytes of all are tested elsewhere."""
+    interpreted = backend_on == ("triton", "cpu")
+    if interpreted and name_of(f) not in INTERPRETED and not os.environ.get("PTGQ_EVERY_CASE"):
+        pytest.skip("every case in Triton's interpreter: PTGQ_EVERY_CASE=1")
 
 
 def memory(s, f):

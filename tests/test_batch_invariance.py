@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from numeric import assert_same_bytes
-from scale_cases import every_format
+from scale_cases import every_format, interpret_few
 from values import DTYPES, hard_input, random_input
 
 import ptgq
@@ -85,6 +85,7 @@ def counts_on(backend_on):
 @every_format
 @pytest.mark.parametrize("name", ["fp8", "silu"])
 def test_every_layout(backend_on, name, f):
+    interpret_few(backend_on, f)
     check(FUNCTIONS[name], torch.bfloat16, backend_on, {"scale_format": f}, counts_on(backend_on))
 
 

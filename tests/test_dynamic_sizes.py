@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 
 import pytest
 import torch
 from numeric import assert_same_bytes, assert_same_results
-from scale_cases import FORMATS, every_format, name_of
+from scale_cases import FORMATS, every_format, interpret_few
 from torch._dynamo.testing import CompileCounter, CompileCounterWithBackend
 from values import random_input
 
@@ -17,14 +16,6 @@ from ptgq import scales
 
 FP8 = ptgq.per_token_group_quant_fp8
 SILU = ptgq.silu_and_mul_per_token_group_quant_fp8
-# Each kind, type and layout: Triton's interpreter is slow, and its bytes are tested elsewhere.
-INTERPRETED = {
-    "float32 float32 row_major",
-    "power_of_two float8_e8m0fnu column_major",
-    "power_of_two float32 tma_aligned per_batch",
-    "power_of_two int32 tma_aligned",
-    "power_of_two int32 row_major",
-}
 # Which of five tokens an expert gets: some, none, one, all.
 ROUTED = [
     torch.tensor(chosen).bool()
@@ -64,9 +55,7 @@ def check(function, x, device="cpu", compiler="eager", **expected):
 @every_format
 def test_every_function_and_format(backend_on, f):
     backend, device = backend_on
-    few = backend_on == ("triton", "cpu") and not os.environ.get("PTGQ_EVERY_CASE")
-    if few and name_of(f) not in INTERPRETED:
-        pytest.skip("every case in Triton's interpreter: PTGQ_EVERY_CASE=1")
+    interpret_few(backend_on, f)
 
     def expert(x, routed, backend=backend):
         x = tokens_of(x, routed)

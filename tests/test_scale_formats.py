@@ -12,7 +12,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numeric import assert_same_results
-from scale_cases import FORMATS, every_format, every_padded_format, memory, name_of
+from scale_cases import FORMATS, every_format, every_padded_format, interpret_few, memory, name_of
 from values import hard_input, random_input
 
 import ptgq
@@ -180,6 +180,7 @@ def test_op_refuses_what_does_not_fit(flags, message):
 
 @every_format
 def test_compiled(backend_on, f):
+    interpret_few(backend_on, f)
     backend, device = backend_on
 
     def run(x):
