@@ -94,10 +94,12 @@ def test_a_process_measures_what_it_is_asked(suite_of):
     assert all(0 < seconds < 0.1 for seconds in found[CPU_CALL])
 
 
-def test_another_installation_than_the_commits_fails_all_rows(suite_of, tmp_path, capfd):
-    suite = suite_of(r"Latency\.track_default_shapes\('cpu', 16, 64, 'int8'")
-    assert set(measured(suite, tmp_path).values()) == {None}
-    assert "not the commit in" in capfd.readouterr().err
+def test_another_installation_than_the_commits_is_an_error(load_script, tmp_path):
+    # Its process ends, and all rows have failed: below.
+    script = load_script("in_one_process", "in_one_process.py")
+    with pytest.raises(RuntimeError, match="not the commit in"):
+        script.start(str(tmp_path))
+    script.start(str(INSTALLED))
 
 
 def test_a_crash_or_a_hang_fails_all_rows(suite_of, tmp_path, monkeypatch):
