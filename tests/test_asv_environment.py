@@ -257,6 +257,16 @@ def test_the_canary_is_built_once_and_each_run_is_kept(inside, monkeypatch, capf
     assert sorted(paths) == storage.result_files(folder / "canary")
 
 
+def test_what_is_installed_alternates_as_rounds_do(inside, built_with):
+    conf = Config.load("asv.conf.json")
+    environment = the_environment(conf)
+    environment.create()
+    code = "import toy; print(toy.VALUE)"
+    for commit, value in ((inside[0], 1), (inside[2], 3), (inside[2], 3), (inside[0], 1)):
+        environment.install_project(conf, get_repo(conf), commit)
+        assert environment.run(["-I", "-c", code]).split() == [str(value)]
+
+
 def test_a_run_beside_another_is_refused_in_one_line(inside):
     folder, hashes = Path.cwd(), inside
     environment = the_environment(Config.load("asv.conf.json"))

@@ -104,14 +104,14 @@ def test_a_sleep_in_the_op_moves_its_rows(project):
     rows = {f"{CALLS}{(backend, *row)}" for backend in ("cpu", "reference") for row in ROWS}
     pattern = "|".join(f"^{re.escape(row)}$" for row in rows)
     # Medians, as a busy machine's samples have no distribution.
-    few = [f"-a{value}" for value in ("rounds=2", "repeat=3", "number=1", "warmup_time=0.001")]
+    few = [f"-a{value}" for value in ("rounds=1", "repeat=3", "number=1", "warmup_time=0.001")]
     call = ("continuous", "main~1", "main", "--machine", "here", "--bench", pattern, "--no-stats")
     status, output = asv(project, *call, *few)
     assert status == 1
     assert "PERFORMANCE DECREASED" in output
     moved = re.findall(r"^\| \+ .*\| (timed\S+\(.*?\)) *\|", output, re.MULTILINE)
     assert sorted(moved) == sorted(rows)
-    # Both rounds are in what was stored.
+    # That rounds may alternate is in test_asv_environment.py, without torch.
     for name, least in (("main~1", 0), ("main", SLEEP)):
         (path,) = project.glob(f"results/here/{git(project, 'rev-parse', name)[:8]}-*.json")
         content = json.loads(path.read_text())
@@ -119,7 +119,7 @@ def test_a_sleep_in_the_op_moves_its_rows(project):
         assert row["version"] == "1"
         found = [number for number in row["result"] if isinstance(number, float)]
         assert sum(number > least for number in found) >= len(rows)
-        assert {number for number in row["stats_repeat"] if number} == {6}
+        assert {number for number in row["stats_repeat"] if number} == {3}
 
     # Compared again, without measuring.
     status, output = asv(project, "compare", "main~1", "main", "--machine", "here", "--no-stats")
