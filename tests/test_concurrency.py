@@ -235,7 +235,7 @@ def resident() -> int:
     ("backend", "device", "calls"),
     [
         ("cpu", "cpu", 100_000),
-        ("reference", "cpu", 5_000),
+        ("reference", "cpu", 2_000),
         pytest.param("cuda", "cuda", 100_000, marks=pytest.mark.gpu),
         pytest.param("triton", "cuda", 100_000, marks=pytest.mark.gpu),
     ],

@@ -131,7 +131,7 @@ def simulated(seed, *, slower=1.0, rows=220, shared=0.02, own=0.02, drift=0.03):
     return sides["A"], sides["B"]
 
 
-@pytest.mark.parametrize(("shared", "own"), [(0.01, 0.01), (0.03, 0.0), (0.0, 0.03), (0.02, 0.02)])
+@pytest.mark.parametrize(("shared", "own"), [(0.03, 0.0), (0.0, 0.03), (0.02, 0.02)])
 def test_unchanged_tables_stay_quiet(shared, own):
     # Less than 1 % of five tables in a row: at most one of 500 here.
     alarms = 0
