@@ -66,6 +66,7 @@ def test_what_is_stored_passes_the_checks_of_what_is_merged(monkeypatch):
     if conf.branches == [None]:
         pytest.skip("this is no git checkout: ancestry can't be checked")
     record = checks.Record(conf)
-    for path in FILES:
+    # A canary's run has a name of its own, and is not merged.
+    for path in (path for path in FILES if path.parts[-3] == "results"):
         facts = checks.read_machine(path.with_name("machine.json"), record)
         checks.check_rows(checks.read_results(path, facts, record), record)
