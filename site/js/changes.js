@@ -34,7 +34,8 @@ ptgq.seriesTitle = function (read) {
 // The smallest slow-down that the intervals would have let be called.
 ptgq.smallestText = function (read) {
   if (read.smallest === null) return "none";
-  return read.smallest === 0 ? "any" : `${(100 * read.smallest).toPrecision(2)} %`;
+  const percent = 100 * read.smallest;
+  return percent === 0 ? "any" : `${percent < 10 ? percent.toPrecision(2) : Math.round(percent)} %`;
 };
 
 ptgq.changes = function (machine) {

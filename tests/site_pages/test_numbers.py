@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import browser as browsers
 import pytest
@@ -111,6 +112,7 @@ def test_changes_have_a_verdict(page, address, series, verdict):
             more.click()
     shown = cells(row(page, "changes", series))
     assert shown[5] == verdict
+    assert re.fullmatch(r"any|–|\d(\.\d)? %|\d+ %", shown[4])
     smallest = {"worse": "any", "failed": "–"}.get(verdict) or shown[4].removesuffix(" %")
     # Of what is timed at least the threshold, and more where the noise is larger.
     assert shown[4] == smallest or float(smallest) >= 5
