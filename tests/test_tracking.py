@@ -132,6 +132,16 @@ def test_all_but_the_newest_are_measured_on_fewer_rows(history, asv_calls):
     assert run_main(asv_calls, "main", *older)[0] == 2
 
 
+def test_results_that_cannot_be_written_are_said_before(history, asv_calls, monkeypatch, capsys):
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)
+    assert run_main(asv_calls, "main") == (2, [])
+    folder = Path.cwd()
+    message = f"{folder} can't be written: there is no place for results"
+    assert capsys.readouterr().err == f"track: error: {message}\n"
+    # What saves nothing needs none.
+    assert run_main(asv_calls, "main", "--quick")[0] == 0
+
+
 def test_nothing_new_is_fine(history, asv_calls, capsys):
     store(history["last"])
     assert run_main(asv_calls) == (0, [])

@@ -138,6 +138,10 @@ def prepare(options: argparse.Namespace) -> tuple[dict[str, str], list[str], lis
         raise ValueError("--build-only takes --wheels FOLDER: where to")
     conf = Config.load("asv.conf.json")
     if not options.quick:
+        # Also of root: of a file system that is mounted to be read.
+        place = RESULTS if RESULTS.exists() else Path()
+        if not (options.build_only or os.access(place, os.W_OK)):
+            raise ValueError(f"{place.resolve()} can't be written: there is no place for results")
         if wrong := storage.problems(RESULTS) + storage.problems(folder_of(RESULTS)):
             raise ValueError("\n".join(["repair these, or move them away:", *wrong]))
         if missing := storage.missing_branch(conf.branches[0], conf.repo):
