@@ -203,8 +203,14 @@ def test_a_round_measures_what_its_rows_take(
     for module in (call_time, cpu_time, device_time):
         monkeypatch.setattr(module, "REPEAT", 99)
     monkeypatch.setattr(common, "SAMPLE_SECONDS", 1.0)
+    timers = common.measuring("timers")
+    monkeypatch.setattr(timers, "SHORT_SECONDS", 1.0)
+    monkeypatch.setattr(timers, "MOST", 10**6)
     script.restrict(suite.benchmarks, wanted)
     assert calls == call_time.WANTED
     assert kernels == device_time.WANTED
     assert cpu_time.REPEAT == device_time.REPEAT == script.SAMPLES
     assert (call_time.REPEAT, common.SAMPLE_SECONDS) == (script.CALL_SAMPLES, script.CALL_SECONDS)
+    longest = script.GRAPH_CALLS
+    assert timers.lengths_for(1e-9) == (longest, 3 * longest)
+    assert timers.lengths_for(script.GRAPH_SECONDS / 100) == (100, 300)

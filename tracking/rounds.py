@@ -30,6 +30,8 @@ SCRIPT = Path("benchmarks/in_one_process.py")
 # calls are measured in this many processes a round, and kernels in one of them.
 CALLS = "call_latency."
 CALL_PROCESSES = 4
+# Each process that waits holds a CUDA context: hundreds of megabytes of a GPU's memory.
+MOST_AT_ONCE = 16
 # Seconds: for the imports, all processes at once; and for measuring, besides the setup_caches'.
 START_TIMEOUT = 300
 TURN_TIMEOUT = 120
@@ -200,9 +202,9 @@ class Comparison:
         self.rounds: tuple[list[Rows], list[Rows]] = ([], [])
 
     def measure(self, turns: Sequence[tuple[int, Request]], after: Callable[[], None]) -> None:
-        """Start a process for each turn, as many together as there are cores."""
+        """Start a process for each turn, as many together as there are cores, at most 16."""
         # An even number, so that each pair shares its lot.
-        lot = max(4, (os.cpu_count() or 1) // 2 * 2)
+        lot = max(4, min(MOST_AT_ONCE, (os.cpu_count() or 1) // 2 * 2))
         for first in range(0, len(turns), lot):
             self.measure_at_once(turns[first : first + lot])
             after()

@@ -96,10 +96,9 @@ def slope_timer(
 
 # A launch of a graph takes 15 to 20 us and varies by some of them: little in what lies between a
 # graph of this and one of three times as long. And a chain of small kernels needs some hundreds
-# of them until it takes as long as it will. Longer graphs say the same (``graph_lengths.py``), and
-# capturing them is most of what a row costs.
-SHORT_SECONDS = 0.4e-3
-LEAST, MOST = 4, 500
+# of them until it takes as long as it will.
+SHORT_SECONDS = 0.8e-3
+LEAST, MOST = 4, 1000
 
 
 def lengths_for(seconds: float) -> tuple[int, int]:
