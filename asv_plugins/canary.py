@@ -41,7 +41,7 @@ def read(path: Path) -> Run:
         if not row.get("result"):
             continue
         begin = min(begin, row["started_at"] / 1000)
-        # Of another version it is another row.
+        # A row of another version is another one.
         entry = f"{name} {row['version']}"
         for values, value in zip(itertools.product(*row["params"]), row["result"], strict=True):
             if value is not None and not math.isnan(value):

@@ -196,7 +196,7 @@ class Host(environment.Environment):
         asv.util.UserError
             If another process uses it, or a tool is missing: in one line.
         """
-        # Where wheels are given, a build that is tried nevertheless says it.
+        # A build that is tried although wheels are given says it then.
         if builds and not self._cache.given and (missing := toolchain.problem()):
             raise util.UserError(missing)
         if lock.take(self._lock):

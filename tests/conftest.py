@@ -48,7 +48,7 @@ def pytest_collection_modifyitems(config, items):
         for item in items:
             if item.get_closest_marker("large"):
                 item.add_marker(skip)
-    # Of what was selected: nothing but such tests is skipped, one by one.
+    # The selection by -m and -k comes first: where such tests alone remain, each is skipped.
     yield
     if not HAS_GPU:
         dropped = [item for item in items if item.get_closest_marker("gpu")]

@@ -129,7 +129,7 @@ def test_each_kernel_is_counted_in_its_family_and_in_all(monkeypatch):
 def test_the_listed_families_are_those_of_the_library(tmp_path, monkeypatch):
     from ptgq import extension
 
-    # Where it is kept: it takes seconds to disassemble.
+    # The result is kept there: disassembling takes seconds.
     monkeypatch.setenv("ASV_ENV_DIR", str(tmp_path))
 
     if machine_code.cuobjdump() is None or extension.missing("cuda"):

@@ -218,8 +218,8 @@ def check_rows(results: Results, record: Record) -> tuple[int, list[str]]:
             continue
         benchmark = record.benchmarks[name]
         params, known = results.get_result_params(name), benchmark["params"]
-        fits = (set(values) <= set(of_suite) for values, of_suite in zip(params, known))  # noqa: B905
-        if len(params) != len(known) or not all(fits):
+        pairs = zip(params, known, strict=False)
+        if len(params) != len(known) or not all(set(own) <= set(suite) for own, suite in pairs):
             raise ValueError(f"{name}: has parameters that the suite's does not have")
         for row, is_timed, value in found:
             if value is None:

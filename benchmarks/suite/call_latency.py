@@ -13,7 +13,7 @@ class CallLatency:
     version = "1"
     unit = "seconds"
     setup_cache = staticmethod(call_time.measure)
-    # Of what call_time has measured.
+    # The part of call_time's results that a class reads.
     which = "call"
 
     def track_default_shapes(self, measured, *params):

@@ -114,7 +114,7 @@ def test_changes_have_a_verdict(page, address, series, verdict):
     assert shown[5] == verdict
     assert re.fullmatch(r"any|–|\d(\.\d)? %|\d+ %", shown[4])
     smallest = {"worse": "any", "failed": "–"}.get(verdict) or shown[4].removesuffix(" %")
-    # Of what is timed at least the threshold, and more where the noise is larger.
+    # The threshold is the least of what is timed; a larger noise makes it more.
     assert shown[4] == smallest or float(smallest) >= 5
     assert verdict != "undecided" or float(smallest) > 20
 
