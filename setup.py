@@ -173,13 +173,15 @@ def build_command(nvcc: str | None, architectures: list[str]):
         """Compile .cu files with nvcc alone: torch may have no CUDA, or another one, and refuse."""
 
         def compile_cuda(self) -> list[str]:
-            targets = []
-            for source in Path("csrc").glob("*.cu"):
-                target = Path(self.build_temp, source.stem + ".o")
-                target.parent.mkdir(parents=True, exist_ok=True)
-                self.spawn([nvcc, "-c", str(source), "-o", str(target), *flags])
-                targets.append(str(target))
-            return targets
+            Path(self.build_temp).mkdir(parents=True, exist_ok=True)
+
+            def compile_one(source: Path) -> str:
+                target = str(Path(self.build_temp, source.stem + ".o"))
+                self.spawn([nvcc, "-c", str(source), "-o", target, *flags])
+                return target
+
+            with ThreadPoolExecutor() as pool:
+                return list(pool.map(compile_one, sorted(Path("csrc").glob("*.cu"))))
 
         def build_extensions(self):
             link = self.compiler.link_shared_object

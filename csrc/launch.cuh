@@ -3,7 +3,6 @@
 
 #include <cuda_runtime.h>
 
-#include <atomic>
 #include <stdexcept>
 #include <string>
 
@@ -57,24 +56,8 @@ struct Device {
   bool waits;  // its kernels wait for the one before, as dependent launch demands: from 9.0 on
 };
 
-inline Device inspect(int device) {
-  cudaFuncAttributes attributes{};
-  int multiprocessors = 0;
-  int threads = 0;
-  check(cudaFuncGetAttributes(&attributes, per_token_group_quant_kernel<float, false, kWarpSize>));
-  check(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device));
-  check(cudaDeviceGetAttribute(&threads, cudaDevAttrMaxThreadsPerMultiProcessor, device));
-  return {static_cast<uint32_t>(multiprocessors * (threads / kBlock)), attributes.ptxVersion >= 90};
-}
-
-inline Device device_facts(int device) {
-  static std::atomic<uint32_t> known[64];  // 0: not yet, else twice the wave, and 1 if it waits
-  const uint32_t facts = device < 64 ? known[device].load() : 0;
-  if (facts != 0) return {facts / 2, facts % 2 == 1};
-  const Device found = inspect(device);
-  if (device < 64) known[device] = 2 * found.first_wave + found.waits;
-  return found;
-}
+// Found out once.
+Device device_facts(int device);
 
 // Dependent launch gains 0.3 us behind a kernel that lets the next one start, and costs as much
 // behind one that does not (H200). A graph's capture tells that ours is before.

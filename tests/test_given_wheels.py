@@ -120,7 +120,7 @@ def test_code_of_the_library_is_what_it_was_built_for():
         number = int(one.removesuffix("+PTX").replace(".", ""))
         expected.append(("sm", number, ""))
         expected += [("compute", number, "")] if one.endswith("+PTX") else []
-    assert sorted(wheels.device_code(str(library))) == sorted(expected)
+    assert set(wheels.device_code(str(library))) == set(expected)
 
 
 @pytest.fixture

@@ -1,4 +1,7 @@
-// The op on a CUDA device: choice of the kernel.
+// The op on a CUDA device: choice of the kernel. Each type of x includes it in a file of its own,
+// so that they compile side by side.
+#pragma once
+
 #include <cuda_runtime.h>
 
 #include <algorithm>
@@ -12,7 +15,6 @@
 #include "tile_kernel.cuh"
 
 namespace ptgq {
-namespace {
 
 constexpr int64_t kMaxIndex = 0x7FFFFFFF;
 constexpr int64_t kMaxWarpGroup = 2048;  // above, one warp would be long at a group
@@ -23,9 +25,9 @@ constexpr int64_t kTwofoldWaves = 3;
 constexpr int64_t kMaxNarrowGroup = kWarpSize * kChunk;
 constexpr int64_t kWord = 16;  // bytes of the widest access
 
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-Divisor divisor_of(uint32_t divisor) {
+inline Divisor divisor_of(uint32_t divisor) {
   uint32_t log2 = 0;
   while (uint64_t{1} << log2 < divisor) ++log2;
   const uint64_t multiplier = (uint64_t{1} << (31 + log2)) / divisor + 1;
@@ -47,7 +49,7 @@ bool has_whole_lanes(const Problem& p) {
 
 // Whether 31-bit indices reach every token, element of a token and group, and beyond in a tile, and
 // every byte of scales that are not plain.
-bool has_small_indices(const Problem& p) {
+inline bool has_small_indices(const Problem& p) {
   constexpr int64_t kLast = kMaxIndex - kTileSlots;
   return p.num_tokens <= kLast && p.num_groups * p.group_size <= kLast &&
          p.num_tokens * p.num_groups <= kLast && (p.plain || scale_elements(p) <= kLast / 4);
@@ -83,7 +85,7 @@ void launch_vector(const Problem& p, Launch how) {
 }
 
 // Row-major, contiguous rows are one: it ends but once.
-Problem with_one_row(Problem p) {
+inline Problem with_one_row(Problem p) {
   if (!p.column_major && p.plain && p.x_token_stride == p.num_groups * p.group_size) {
     p.num_groups *= p.num_tokens;
     p.num_tokens = 1;
@@ -210,25 +212,11 @@ void launch_silu_and_mul(const Problem& p, Launch how) {
   return launch_silu_lanes<T, 32>(p, how);
 }
 
-}  // namespace
-
-void quantize_cuda(const Problem& p, int device, void* stream) {
-  if (p.num_tokens == 0) return;
+template <typename T>
+void quantize_on(const Problem& p, int device, void* stream) {
   const Launch how = launch_on(device, static_cast<cudaStream_t>(stream));
-  const auto launch_for = [&]<typename T>() {
-    if (p.silu_and_mul) return launch_silu_and_mul<T>(p, how);
-    return p.int8 ? launch<T, true>(p, how) : launch<T, false>(p, how);
-  };
-  switch (p.x_type) {
-    case InputType::kBfloat16:
-      launch_for.template operator()<__nv_bfloat16>();
-      break;
-    case InputType::kFloat16:
-      launch_for.template operator()<__half>();
-      break;
-    case InputType::kFloat32:
-      launch_for.template operator()<float>();
-  }
+  if (p.silu_and_mul) return launch_silu_and_mul<T>(p, how);
+  return p.int8 ? launch<T, true>(p, how) : launch<T, false>(p, how);
 }
 
 }  // namespace ptgq

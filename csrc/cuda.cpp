@@ -1,0 +1,24 @@
+// The op on a CUDA device, by the type of x.
+#include "problem.h"
+
+#ifdef PTGQ_WITH_CUDA
+namespace ptgq {
+
+void quantize_bfloat16(const Problem& p, int device, void* stream);
+void quantize_float16(const Problem& p, int device, void* stream);
+void quantize_float32(const Problem& p, int device, void* stream);
+
+void quantize_cuda(const Problem& p, int device, void* stream) {
+  if (p.num_tokens == 0) return;
+  switch (p.x_type) {
+    case InputType::kBfloat16:
+      return quantize_bfloat16(p, device, stream);
+    case InputType::kFloat16:
+      return quantize_float16(p, device, stream);
+    case InputType::kFloat32:
+      return quantize_float32(p, device, stream);
+  }
+}
+
+}  // namespace ptgq
+#endif

@@ -1,0 +1,10 @@
+// The op on a CUDA device, of float16.
+#include "cuda_launch.cuh"
+
+namespace ptgq {
+
+void quantize_float16(const Problem& p, int device, void* stream) {
+  quantize_on<__half>(p, device, stream);
+}
+
+}  // namespace ptgq
