@@ -7,22 +7,22 @@ a ``.pth`` file; the commit under test is installed before them, so nothing of t
 
 from __future__ import annotations
 
-import json
+import copy
 import os
-import shutil
-import subprocess
 import sys
 import tempfile
-import zipfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from asv import build_cache, environment, util
+from asv import environment, util
 from asv.config import Config
 from asv.console import log
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
-from asv_plugins import lock, storage, toolchain, wheels
+from asv_plugins import lock, storage, toolchain
+from asv_plugins.wheel_cache import WheelCache, compiled_sources, extracted_library
 
 
 def host_packages(path: list[str] | None = None) -> list[str]:
@@ -63,96 +63,6 @@ def host_version(name: str, wanted: str) -> str:
     return found
 
 
-class WheelCache(build_cache.BuildCache):
-    """asv's cache of wheels, by commit, without those that another toolchain has built.
-
-    A wheel that is given (:mod:`asv_plugins.wheels`) is its commit's, whatever has built it.
-    """
-
-    NAME = "toolchain.json"
-    SOURCES = "sources.txt"
-
-    def __init__(self, conf, root):
-        super().__init__(conf, root)
-        try:
-            self.given = wheels.Wheels(os.environ.get(wheels.VARIABLE), conf.project)
-        except ValueError as error:
-            raise util.UserError(str(error)) from None
-
-    def toolchain(self, commit_hash) -> dict[str, str | None] | None:
-        """Return what a commit's wheel was built with, None where that is not known."""
-        folder, _ = self._get_cache_dir(commit_hash)
-        try:
-            return json.loads(Path(folder, self.NAME).read_text())
-        except (OSError, ValueError):
-            return None
-
-    def _take(self, wheel: wheels.Wheel, commit_hash) -> None:
-        """Keep a given wheel as the commit's."""
-        folder, _ = self._get_cache_dir(commit_hash)
-        kept = Path(folder, wheel.path.name)
-        known = self.toolchain(commit_hash) == wheel.toolchain and super().get_cache_dir(
-            commit_hash
-        )
-        if known and kept.is_file() and wheels.digest(kept) == wheel.sha256:
-            return
-        # What is installed may be another wheel of this commit.
-        Path(self._root, "asv-install-status.json").unlink(missing_ok=True)
-        shutil.copy(wheel.path, self.create_cache_dir(commit_hash))
-        self.finalize_cache_dir(commit_hash)
-
-    def _other_toolchain(self, commit_hash) -> str:
-        before = self.toolchain(commit_hash)
-        return "not known which" if before is None else toolchain.difference(before)
-
-    def get_cache_dir(self, commit_hash):
-        """Return the folder of a commit's wheel, None if it is to be built."""
-        if wheel := self.given.of(commit_hash):
-            self._take(wheel, commit_hash)
-            return super().get_cache_dir(commit_hash)
-        folder = super().get_cache_dir(commit_hash)
-        if folder is None:
-            return None
-        if changed := self._other_toolchain(commit_hash):
-            log.warning(f"The wheel of {commit_hash[:8]} is of another toolchain: {changed}")
-            self._remove_cache_dir(commit_hash)
-            return None
-        return folder
-
-    def finalize_cache_dir(self, commit_hash):
-        """Say what the wheel was built with, and that it is whole."""
-        folder, _ = self._get_cache_dir(commit_hash)
-        wheel = self.given.of(commit_hash)
-        built_with = wheel.toolchain if wheel else toolchain.description()
-        util.write_json(Path(folder, self.NAME), built_with)
-        super().finalize_cache_dir(commit_hash)
-
-    def wheel_of(self, sources: str) -> Path | None:
-        """Return a kept wheel whose library is compiled of `sources` with this toolchain."""
-        for stamp in Path(self._path).glob("*.timestamp"):
-            folder = stamp.with_suffix("")
-            known = folder / self.SOURCES
-            same = known.is_file() and known.read_text() == sources
-            if same and not self._other_toolchain(folder.name):
-                return next(folder.glob("*.whl"), None)
-        return None
-
-
-def compiled_sources(checkout: str) -> str:
-    """Return git's hashes of what a commit's library is compiled of, nothing where it has none."""
-    command = ["git", "-C", checkout, "rev-parse", "--verify", "--quiet"]
-    paths = ("HEAD:csrc", "HEAD:setup.py")
-    runs = [subprocess.run([*command, path], capture_output=True, text=True) for path in paths]
-    return "" if any(run.returncode for run in runs) else "".join(run.stdout for run in runs)
-
-
-def extracted_library(wheel: Path, folder: str) -> str | None:
-    """Extract the compiled library of a wheel, and return its path; None if it has none."""
-    with zipfile.ZipFile(wheel) as archive:
-        name = next((name for name in archive.namelist() if name.endswith(".so")), None)
-        return name and archive.extract(name, folder)
-
-
 class Host(environment.Environment):
     """A virtual environment that holds the commit under test and sees the host's packages."""
 
@@ -168,6 +78,7 @@ class Host(environment.Environment):
         self._cache = WheelCache(conf, self._path)
         storage.toolchain_of = self._cache.toolchain
         self._lock = Path(self._path).with_suffix(".lock")
+        self._library: str | None = None
 
     @classmethod
     def matches(cls, python):
@@ -231,20 +142,26 @@ class Host(environment.Environment):
         # Without a compiler the build would leave the library out.
         if missing := toolchain.problem():
             raise util.UserError(missing)
-        sources = compiled_sources(build_dir)
+        sources = compiled_sources(build_dir, commit_hash)
         wheel = self._cache.wheel_of(sources) if sources else None
         # The user's own would serve all commits.
         os.environ.pop("PTGQ_LIBRARY", None)
         with tempfile.TemporaryDirectory() as folder:
             if wheel and (library := extracted_library(wheel, folder)):
                 log.info(f"Nothing to compile: {wheel.parent.name[:8]} has the same sources")
-                os.environ["PTGQ_LIBRARY"] = library
+                self._library = library
             try:
                 super()._build_project(repo, commit_hash, build_dir)
             finally:
-                os.environ.pop("PTGQ_LIBRARY", None)
+                self._library = None
         folder, _ = self._cache._get_cache_dir(commit_hash)
         Path(folder, WheelCache.SOURCES).write_text(sources)
+
+    @property
+    def build_env_vars(self):
+        """The matrix's variables for builds, and the library that saves compiling."""
+        library = {"PTGQ_LIBRARY": self._library} if self._library else {}
+        return {**super().build_env_vars, **library}
 
     def run_executable(self, executable, args, **kwargs):
         """Run a program of the environment; builds find the host's tools (ninja) on the PATH."""
@@ -257,14 +174,41 @@ class Host(environment.Environment):
         log.debug(f"Running '{' '.join(args)}' in {self.name}")
         return self.run_executable("python", args, **kwargs)
 
-    def wheel(self, conf, repo, commit: str) -> Path:
-        """Return a commit's wheel, built now unless an earlier run has kept it."""
-        if self._cache.get_cache_dir(commit) is None:
-            if self.installed_commit_hash == commit:
-                self._set_installed_commit_hash(None)
-            self.install_project(conf, repo, commit)
-        (wheel,) = Path(self._cache.get_cache_dir(commit)).glob("*.whl")
-        return wheel
+    def _build_in(self, place: str, repo, commit: str) -> None:
+        """Build a commit's wheel as asv's install_project does, but install nothing."""
+        if self.installed_commit_hash == commit:
+            self._set_installed_commit_hash(None)
+        # Each builder has its own folders.
+        builder = copy.copy(self)
+        builder._global_env_vars = dict(self._global_env_vars)
+        builder._build_root = str(Path(self._path, place))
+        builder.checkout_project(repo, commit)
+        builder._set_build_dirs(builder._build_root, self._cache.create_cache_dir(commit))
+        builder._build_project(repo, commit, builder._build_root)
+
+    def _build(self, repo, commits: Sequence[str]) -> None:
+        """Build commits' wheels side by side; those that are built are kept if another is not."""
+        with ThreadPoolExecutor() as pool:
+            places = ("project", *(f"project-{number}" for number in range(1, len(commits))))
+            builds = [
+                pool.submit(self._build_in, place, repo, commit)
+                for place, commit in zip(places, commits, strict=True)
+            ]
+        built = zip(commits, builds, strict=True)
+        self._cache.finalize_cache_dir(*(commit for commit, one in built if not one.exception()))
+        for one in builds:
+            one.result()
+
+    def wheels(self, repo, commits: Sequence[str]) -> list[Path]:
+        """Return commits' wheels, built now unless an earlier run has kept them."""
+        missing = [commit for commit in commits if self._cache.get_cache_dir(commit) is None]
+        # What has the sources of another takes its library.
+        first = {compiled_sources(repo._path, commit) or commit: commit for commit in missing}
+        for some in (list(first.values()), [c for c in missing if c not in first.values()]):
+            if some:
+                self._build(repo, some)
+        folders = (Path(self._cache.get_cache_dir(commit)) for commit in commits)
+        return [next(folder.glob("*.whl")) for folder in folders]
 
 
 def the_environment(conf: Config) -> Host:

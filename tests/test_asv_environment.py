@@ -201,21 +201,22 @@ def inside(project, monkeypatch):
         lock.release(path)
 
 
-def test_wheels_are_built_once_and_kept(inside, built_with, caplog):
+def test_wheels_are_built_once_and_kept(inside, built_with, monkeypatch, caplog):
     hashes = inside
     conf = Config.load("asv.conf.json")
-    # What the runs above do.
-    conf.install_command = []
     environment = the_environment(conf)
     environment.create()
     repo = get_repo(conf)
-    wheel = environment.wheel(conf, repo, hashes[2])
+    (wheel,) = environment.wheels(repo, hashes[2:3])
     assert zipfile.ZipFile(wheel).read("toy.py") == b"VALUE = 3\n"
     built = wheel.stat().st_mtime_ns
-    assert environment.wheel(conf, repo, hashes[2]).stat().st_mtime_ns == built
+    assert environment.wheels(repo, hashes[2:3])[0].stat().st_mtime_ns == built
     # Installed, but no longer kept.
+    environment._set_installed_commit_hash(hashes[2])
     shutil.rmtree(wheel.parent)
-    assert environment.wheel(conf, repo, hashes[2]) == wheel
+    assert environment.wheels(repo, hashes[2:3]) == [wheel]
+    assert environment.installed_commit_hash is None
+    environment._set_installed_commit_hash(hashes[2])
 
     # Another run, in which all is as before, uses what is installed.
     environment = the_environment(conf)
@@ -230,8 +231,14 @@ def test_wheels_are_built_once_and_kept(inside, built_with, caplog):
     expected = f"The wheel of {hashes[2][:8]} is of another toolchain: CFLAGS was None, is -g"
     assert caplog.messages == [expected]
     assert not wheel.exists()
+    # Side by side, each its own; what is built is kept although another is not.
     with pytest.raises(ProcessError, match="pip"):
-        environment.wheel(conf, repo, hashes[1])
+        environment.wheels(repo, hashes)
+    monkeypatch.setattr(Host, "_build", None)
+    found = [
+        zipfile.ZipFile(wheel).read("toy.py") for wheel in environment.wheels(repo, hashes[::2])
+    ]
+    assert found == [b"VALUE = 1\n", b"VALUE = 3\n"]
 
 
 def test_the_canary_is_built_once_and_each_run_is_kept(inside, monkeypatch, capfd):

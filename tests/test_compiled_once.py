@@ -45,8 +45,8 @@ shutil.copy(wheel, folder)
 def building(tmp_path, monkeypatch, built_with):
     """Build commits as asv does: the project's build, and a library of a few lines.
 
-    What it returns builds one: to its wheel, and to what the compiler was started for. Given a
-    wheel, it goes as far as the call of pip.
+    What it returns builds some: to the last one's wheel, and to what the compiler was started for.
+    Given a wheel, it goes as far as the call of pip.
     """
     compiler = shutil.which(os.environ.get("CXX", "c++")) or shutil.which("g++")
     if compiler is None:
@@ -68,7 +68,7 @@ def building(tmp_path, monkeypatch, built_with):
     script = tmp_path / "build.py"
     script.write_text(BUILD)
 
-    def build(commit, wheel=None):
+    def build(*commits, wheel=None):
         log.write_text("")
         if wheel:
             command = f"python {script} {log} {wheel} {{build_cache_dir}}"
@@ -76,7 +76,7 @@ def building(tmp_path, monkeypatch, built_with):
         conf.repo, conf.env_dir, conf.plugins = str(folder), str(tmp_path / "env"), []
         environment = the_environment(conf)
         environment.create()
-        wheel = environment.wheel(conf, get_repo(conf), commit)
+        *_, wheel = environment.wheels(get_repo(conf), commits)
         return zipfile.ZipFile(wheel), log.read_text().splitlines()
 
     yield build
@@ -101,11 +101,14 @@ def test_only_what_is_compiled_starts_a_compiler(building, built_with):
 
     # Each of these may change the library, and what pip is called for is then the same.
     kept = wheel.filename
-    assert building(commit("README.md", "\n"), kept)[1] == []
+    assert building(commit("README.md", "\n"), wheel=kept)[1] == []
     for path in ("csrc/module.cpp", "setup.py"):
-        assert building(commit(path, "\n"), kept)[1]
+        assert building(commit(path, "\n"), wheel=kept)[1]
     built_with(CXXFLAGS="-g")
-    assert building(python, kept)[1]
+    assert building(python, wheel=kept)[1]
+    # Of two that are built together, the second waits.
+    both = commit("csrc/module.cpp", "\n\n"), commit("README.md", "\n\n")
+    assert building(*both, wheel=kept)[1] == ["compiles"]
 
 
 def test_a_library_that_is_not_there_is_named(tmp_path):

@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("asv", reason="asv is not installed")
 
 from asv_plugins import toolchain
-from asv_plugins.environment import WheelCache
+from asv_plugins.wheel_cache import WheelCache
 
 pytest_plugins = ("build_environment",)
 

@@ -172,12 +172,11 @@ def unpacked(
     folders : list of Path
         One a commit, for PYTHONPATH.
     """
-    repo = get_repo(conf)
     environment.create()
     folders = []
-    for side, commit in enumerate(hashes):
+    for side, path in enumerate(environment.wheels(get_repo(conf), hashes)):
         folders.append(folder / "AB"[side])
-        with zipfile.ZipFile(environment.wheel(conf, repo, commit)) as wheel:
+        with zipfile.ZipFile(path) as wheel:
             wheel.extractall(folders[side])
     return environment.find_executable("python"), folders
 

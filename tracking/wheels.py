@@ -17,7 +17,8 @@ from packaging.tags import sys_tags
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
 from asv_plugins import lock, toolchain
-from asv_plugins.environment import extracted_library, the_environment
+from asv_plugins.environment import the_environment
+from asv_plugins.wheel_cache import extracted_library
 from asv_plugins.wheels import Wheel, Wheels, describe
 from benchmarks.suite.machine_code import cuobjdump
 from tracking.commits import git
@@ -109,7 +110,7 @@ def build(conf: Config, selected: Sequence[str], folder: Path) -> int:
                 print(f"{there.path}: kept")
                 continue
             try:
-                wheel = environment.wheel(conf, repo, commit)
+                (wheel,) = environment.wheels(repo, [commit])
             except ProcessError as error:
                 print(f"track: error: {commit[:10]} does not build: {error}", file=sys.stderr)
                 failed += 1
