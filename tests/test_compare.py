@@ -124,7 +124,7 @@ def test_raw_samples_are_written_and_dealt(history, asv_calls, monkeypatch, tmp_
 
     capsys.readouterr()
     assert deal.main([str(path), "--tables", "4"]) == 0
-    kind = "kernel_time.KernelTime.track_default_shapes, 'cuda', 'cold'"
+    kind = "kernel_time.KernelTime, 'cuda', 'cold'"
     assert capsys.readouterr().out == f"{kind}: 3 same, 1 slower\nall: 3 same, 1 slower\n"
     with pytest.raises(SystemExit) as ended:
         deal.main([str(path), "--tables", "5"])

@@ -16,7 +16,7 @@ from asv.config import Config
 
 from asv_plugins.arguments import Parser, whole_number
 from asv_plugins.verdict import threshold_for
-from tracking.verdict import ALIKE, Round, decide_table
+from tracking.verdict import Round, decide_table, kind
 
 
 def deal(rounds: Sequence[Round], tables: int) -> list[Sequence[Round]]:
@@ -47,8 +47,7 @@ def verdicts(
         )
         decided = decide_table(base, head, lambda row: threshold_for(row, thresholds))
         for row, one in decided.items():
-            kind = ", ".join([row.partition("(")[0], *ALIKE.findall(row)])
-            found[kind][one.word] += 1
+            found[", ".join(kind(row))][one.word] += 1
     return found
 
 
@@ -64,8 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         found = verdicts(content, options.tables, thresholds)
     except (OSError, ValueError, KeyError, TypeError) as error:
         parser.error(f"{options.file}: {error}")
-    for kind, words in sorted(found.items()):
-        print(f"{kind}: {', '.join(f'{n} {word}' for word, n in words.most_common())}")
+    for rows, words in sorted(found.items()):
+        print(f"{rows}: {', '.join(f'{n} {word}' for word, n in words.most_common())}")
     everything = sum(found.values(), Counter())
     print(f"all: {', '.join(f'{n} {word}' for word, n in everything.most_common())}")
     return 0

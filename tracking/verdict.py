@@ -15,17 +15,20 @@ from statistics import fmean, median
 
 from asv_plugins.same_code import OTHER_CODE, SAME_CODE, is_hash, is_same
 from asv_plugins.verdict import Measurement, smallest_change, verdict
+from tracking.noise import Noise, moderated, own_noise, residuals
 
 FASTER, SLOWER, SAME, UNDECIDED, FAILED = "faster", "slower", "same", "undecided", "failed"
 WORDS = {"better": FASTER, "worse": SLOWER, "same": SAME, "undecided": UNDECIDED}
 
-# One side of the normal distribution beyond this: of 2,000 unchanged rows one is called slower.
-NORMAL = 3.29
+# Standard errors, of a normal distribution. A change beyond these is called: one of 4,000 unchanged
+# rows is slower, so one table of 30. A row is the same if this interval is within what is none: of
+# rows that changed by so much, one of 20 is (two one-sided tests, Schuirmann 1987).
+CALLED_BEYOND, SAME_WITHIN = 3.5, 1.645
 # What rounds resolve is finer than the record's thresholds, whose results are of one process each.
 # Within these a change is none; a quarter of it is called where the rounds show it.
 WITHIN = {r"kernel_time\.": 0.02, r"call_latency\.Relative": 0.04}
 CALLED = 0.25
-# Rows of a benchmark with these in common have the same usual noise.
+# Rows of a class with these in common vary alike.
 ALIKE = re.compile("'(?:cuda|triton|cpu|reference|produced|hot|cold)'")
 
 # One round's results: samples (in seconds, or a ratio), one exact number, or None for a failure.
@@ -65,31 +68,20 @@ def centres(rounds: Sequence[Round]) -> list[float]:
     return [median(r) if isinstance(r, Sequence) else r for r in rounds]
 
 
-def deviation(*sides: Sequence[Round]) -> float:
-    """Return the standard deviation between rounds of one commit, relative to their mean, pooled.
+def student(z: float, freedom: float) -> float:
+    """Return Student's quantile where the normal distribution's is `z`.
 
-    It is 0 where there are too few rounds to tell.
+    By the expansion of Abramowitz and Stegun, 26.7.5.
     """
-    squares, freedom = 0.0, 0
-    for values in map(centres, sides):
-        mean = fmean(values)
-        differences = [value - mean for value in values]
-        if any(differences):
-            squares += sum(one * one for one in differences) / mean**2 if mean else math.inf
-        freedom += len(values) - 1
-    return math.sqrt(squares / freedom) if freedom else 0.0
-
-
-def reach(freedom: int) -> float:
-    """Return how many standard errors a change exceeds that is called.
-
-    Student's quantile, by the expansion of Abramowitz and Stegun, 26.7.5.
-    """
-    z = NORMAL
     first = (z**3 + z) / 4
     second = (5 * z**5 + 16 * z**3 + 3 * z) / 96
     third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
     return z + first / freedom + second / freedom**2 + third / freedom**3
+
+
+def kind(row: str) -> tuple[str, ...]:
+    """Return what rows that vary alike have in common: their class, backend and state."""
+    return row.partition("(")[0].rpartition(".")[0], *ALIKE.findall(row)
 
 
 def resolution(row: str, threshold: float) -> tuple[float, float]:
@@ -103,7 +95,7 @@ def decide(
     head: Sequence[Round],
     least: float,
     within: float,
-    usual: float = 0.0,
+    noise: Noise | None = None,
 ) -> Verdict:
     """Decide on one row by the record's rule, on intervals of rounds instead of samples.
 
@@ -113,23 +105,25 @@ def decide(
         Rounds of each commit.
     least, within : float
         Of :func:`resolution`.
-    usual : float
-        The deviation of rows alike: a few rounds may agree by chance.
+    noise : Noise, optional
+        Of a round; by default the row's own.
     """
     if any(value is None for value in (*base, *head)):
         return Verdict(FAILED, math.nan, math.nan)
-    noise = max(deviation(base, head), usual)
-    if noise:
-        noise *= reach(len(base) + len(head) - 2) * math.sqrt(1 / len(base) + 1 / len(head))
+    sides = centres(base), centres(head)
+    noise = noise or own_noise(residuals(*sides), len(sides))
+    error = math.sqrt(noise.variance * (1 / len(base) + 1 / len(head)))
 
-    def measured(rounds: Sequence[Round]) -> Measurement:
-        value = fmean(centres(rounds))
+    def measured(z: float) -> tuple[Measurement, Measurement]:
         # Half of the reach on either side.
-        half = noise / 2 * abs(value)
-        return Measurement(value, value - half, value + half)
+        half = error * student(z, noise.freedom) / 2 if error else 0.0
+        means = map(fmean, sides)
+        return tuple(Measurement(m, m - half * abs(m), m + half * abs(m)) for m in means)
 
-    before, after = measured(base), measured(head)
+    before, after = measured(CALLED_BEYOND)
     word = WORDS[verdict(before, after, least, within=within)]
+    if word == UNDECIDED and verdict(*measured(SAME_WITHIN), math.inf, within=within) == "same":
+        word = SAME
     return Verdict(word, before.value, after.value, smallest_change(before, after, least))
 
 
@@ -141,22 +135,21 @@ def decide_table(
 ) -> dict[str, Verdict]:
     """Decide on each row that both commits have: ``name(parameters)`` with its rounds.
 
-    The usual deviation of a row is the median of those alike. `same_code` are the backends whose
-    kernels are the same in both.
+    `same_code` are the backends whose kernels are the same in both.
     """
     rows = sorted(base.keys() & head.keys())
-    alike: dict[tuple, list[float]] = defaultdict(list)
-
-    def kind(row: str) -> tuple:
-        return row.partition("(")[0], *ALIKE.findall(row)
-
+    alike: dict[tuple, list[str]] = defaultdict(list)
     for row in rows:
         if None not in (*base[row], *head[row]):
-            alike[kind(row)].append(deviation(base[row], head[row]))
+            alike[kind(row)].append(row)
+    noise: dict[str, Noise] = {}
+    for members in alike.values():
+        found = [residuals(centres(base[row]), centres(head[row])) for row in members]
+        noise |= zip(members, moderated(found, 2), strict=True)
     verdicts = {}
     for row in rows:
-        usual = median(alike.get(kind(row), [0.0]))
-        found = decide(base[row], head[row], *resolution(row, threshold_of(row)), usual)
+        limits = resolution(row, threshold_of(row))
+        found = decide(base[row], head[row], *limits, noise.get(row))
         if found.word != FAILED and is_same(row, same_code):
             found = replace(found, word=SAME_CODE)
         elif found.word != FAILED and is_hash(row):
