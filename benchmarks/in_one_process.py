@@ -28,8 +28,8 @@ from asv_runner.discovery import disc_benchmarks
 
 # Samples of one process. Its speed is its own, so rounds count for more than samples; but calls in
 # many short ones, each beside PyTorch's, as the host's speed changes within a process, too.
-SAMPLES = 5
-CALL_SAMPLES, CALL_SECONDS = 15, 5e-4
+SAMPLES = 9
+CALL_SAMPLES, CALL_SECONDS = 30, 5e-4
 # Graphs half as long as the record's are captured in half the time. They say 1 to 2 % less of the
 # smallest cold kernels, of both commits alike.
 GRAPH_SECONDS, GRAPH_CALLS = 0.4e-3, 500
@@ -60,6 +60,7 @@ def restrict(benchmarks: dict, wanted: dict[str, list[int]]) -> None:
     timers = common.measuring("timers")
     timers.SHORT_SECONDS, timers.MOST = GRAPH_SECONDS, GRAPH_CALLS
     call_time.WANTED, device_time.WANTED = set(), set()
+    call_time.BESIDE = {kind for name in wanted for kind in call_time.BESIDE if kind in name}
     for name, indices in wanted.items():
         file, kind, method = name.split(".")
         family = method.removeprefix("track_")

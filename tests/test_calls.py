@@ -119,11 +119,11 @@ def test_each_call_is_sampled_beside_torchs_of_its_x(sampled):
     found = call_time.sample(bound, "cpu")
     for name in ("a", "b"):
         assert found["call", "family", "cpu", name] == [3.0, 3.0]
-        assert found["to_abs", "family", "cpu", name] == [1.5, 1.5]
-        assert found["to_torch", "family", "cpu", name] == [0.5, 0.5]
+        assert found["RelativeToAbs", "family", "cpu", name] == [1.5, 1.5]
+        assert found["RelativeToTorch", "family", "cpu", name] == [0.5, 0.5]
     failed = common.Failed("OSError: illegal memory access")
     assert found["call", "family", "cpu", "broken"] == failed
-    assert found["to_abs", "family", "cpu", "broken"] == failed
+    assert found["RelativeToAbs", "family", "cpu", "broken"] == failed
     # Twice round all, after each ran once to be prepared.
     once = [(kind, name) for name in ("a", "b") for kind in ("abs", "torch", "call")]
     assert sampled[2:] == once * 2

@@ -24,16 +24,15 @@ from tracking.rounds import SIDES, Comparison, Suite, unpacked
 from tracking.verdict import FAILED, SLOWER, UNDECIDED, decide_table
 
 # Rounds of each commit.
-ROUNDS = 5
+ROUNDS = 4
 # What tells whether a commit is slower. On a GPU time alone: faster code may be longer. Without one
 # the kernels' code is all that is known of them.
 WITH_GPU = (
     r"^kernel_time\.KernelTime\.track_default_shapes\(.*'cold'",
     r"^kernel_time\.KernelTime\.track_serving_shapes\(.*'(produced|cold)', (128|1024|8192), 7168\)",
     r"^kernel_time\.KernelTime\.track_variants\(.*'(produced|cold)', 8192,",
-    r"^call_latency\.RelativeToTorch\.track_default_shapes\('cuda', 16,",
-    r"^call_latency\.RelativeToTorch\.track_default_shapes\('triton', 16, 128, '(fp8_row_f|int8)",
     r"^call_latency\.RelativeToTorch\.track_functions\('cuda', .*, False\)",
+    r"^call_latency\.RelativeToTorch\.track_default_shapes\('triton', 16, 128, '(fp8_row_f|int8)",
 )
 WITHOUT_GPU = (
     r"^call_latency\.RelativeToTorch\.track_default_shapes\(",
@@ -69,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--rounds",
         type=whole_number(3),
         default=ROUNDS,
-        help="rounds of each commit, with four of each for calls (%(default)s)",
+        help="rounds of each commit, with three of each for calls (%(default)s)",
     )
     add(
         "--no-same-code",

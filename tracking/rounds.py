@@ -29,7 +29,7 @@ SCRIPT = Path("benchmarks/in_one_process.py")
 # A process has a speed of its own at calls, by some percent, and at kernels by a tenth of that: so
 # calls are measured in this many processes a round, and kernels in one of them.
 CALLS = "call_latency."
-CALL_PROCESSES = 4
+CALL_PROCESSES = 3
 # Each process that waits holds a CUDA context: hundreds of megabytes of a GPU's memory.
 MOST_AT_ONCE = 16
 # Seconds: for the imports, all processes at once; and for measuring, besides the setup_caches'.

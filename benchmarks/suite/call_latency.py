@@ -35,7 +35,7 @@ class RelativeToAbs(CallLatency):
     """Time over that of ``torch.abs(x)``, of the same process, sample by sample."""
 
     unit = "time / torch.abs time"
-    which = "to_abs"
+    which = "RelativeToAbs"
 
 
 class RelativeToTorch(CallLatency):
@@ -45,4 +45,4 @@ class RelativeToTorch(CallLatency):
     """
 
     unit = "time / torch time"
-    which = "to_torch"
+    which = "RelativeToTorch"

@@ -16,6 +16,8 @@ from . import common
 REPEAT = 7
 # nox -s compare measures few: ("default_shapes" or "functions", *parameters); None: all.
 WANTED: set[tuple] | None = None
+# Beside which of PyTorch's calls each is measured: the classes that read the ratios.
+BESIDE = {"RelativeToAbs", "RelativeToTorch"}
 # The functions' names; as measure.calls.CALLS, which imports torch.
 _FORMATS = (
     "row_float32",
@@ -78,8 +80,12 @@ def sample(bound: dict[tuple, Callable[[], tuple]], device: str) -> dict:
 
         def build(key=key, bind=bind):
             call, x = bind()
-            timers[("abs", *key)] = common.call_timer(functools.partial(torch.abs, x), clock)
-            timers[("torch", *key)] = common.call_timer(_abs_and_allocations(x), clock)
+            others = {
+                "RelativeToAbs": functools.partial(torch.abs, x),
+                "RelativeToTorch": _abs_and_allocations(x),
+            }
+            for kind in sorted(BESIDE):
+                timers[(kind, *key)] = common.call_timer(others[kind], clock)
             return common.call_timer(call, clock)
 
         timers[("call", *key)] = common.prepared(_absent(key[1], device), build)
@@ -87,8 +93,8 @@ def sample(bound: dict[tuple, Callable[[], tuple]], device: str) -> dict:
     results = {}
     for key in bound:
         own = results[("call", *key)] = found[("call", *key)]
-        results[("to_abs", *key)] = common.ratio(own, found.get(("abs", *key)))
-        results[("to_torch", *key)] = common.ratio(own, found.get(("torch", *key)))
+        for kind in BESIDE:
+            results[(kind, *key)] = common.ratio(own, found.get((kind, *key)))
     return results
 
 
