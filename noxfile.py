@@ -214,13 +214,16 @@ def sanitize(session):
 @nox.session
 def bench(session):
     """Print the benchmark table of this machine, on its GPU if it has one: [SCRIPT ARGUMENTS]."""
+    script = "benchmarks/benchmark_per_token_group_quant.py"
+    if {"-h", "--help"} & set(session.posargs):
+        session.run(sys.executable, script, "--help", external=True)
+        return
     install(session)
     if only_installs(session):
         return
     probe = "import torch; print('cuda' if torch.cuda.is_available() else 'cpu')"
     # The last line: warnings may come before it.
     device = session.run("python", "-c", probe, silent=True, log=False).splitlines()[-1]
-    script = "benchmarks/benchmark_per_token_group_quant.py"
     session.run("python", script, f"--device={device}", *session.posargs)
 
 

@@ -6,6 +6,7 @@ feels. What can't be measured here is n/a, with the reason. Nothing is stored.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -95,8 +96,7 @@ MEASURES = (
 BUILD = (
     "build from clean, one architecture, 2 cores",
     "≤ 40 s",
-    "rm -rf build; time TORCH_CUDA_ARCH_LIST=9.0 taskset -c 0,1 "
-    "python -m pip wheel --no-deps --no-build-isolation -w build/wheel .",
+    "TORCH_CUDA_ARCH_LIST=9.0 taskset -c 0,1 pip wheel --no-build-isolation -w build .",
 )
 
 
@@ -123,42 +123,57 @@ def facts(device: str) -> dict[str, str]:
     forced = os.environ.get("PTGQ_CPU_ISA")
     known["cpu instructions"] = forced or torch.backends.cpu.get_cpu_capability()
     known["ptgq"] = machine.commit()
-    known["method"] = (
-        "kernels: slopes of graphs, cold; calls: events; medians of alternating samples"
-    )
+    known["method"] = "kernels: slopes of graphs, cold; calls: events; medians, alternating"
     return known
 
 
-def lines(key: str, values: Mapping[str, float] | str, every: bool) -> list[str]:
-    """Return a row as text: judged by its worst configuration, or n/a with the reason."""
+def judged(key: str, values: Mapping[str, float] | str) -> dict[str, object]:
+    """Return a row by its worst configuration, or why it is not available."""
     row = ROWS[key]
-    start = f"{row.what:<46} | {row.stated_bar():<23} |"
+    found = {"row": key, "what": row.what, "target": row.bar, "unit": row.unit}
+    found["at_least"] = row.at_least
     if isinstance(values, str):
-        return [f"{start} {'n/a':>8} |       | {values}"]
+        return {**found, "verdict": "n/a", "reason": values}
     worst = row.worst(values)
-
-    def text(configuration: str) -> str:
-        value = values[configuration]
-        verdict = "pass" if row.passes(value) else "short"
-        return f"{value:>8.3f} | {verdict:<5} | {configuration}"
-
-    told = [f"{start} {text(worst)}"]
-    if every:
-        order = sorted(values, key=values.__getitem__, reverse=not row.at_least)
-        told += [f"{'':<72} | {text(one)}" for one in order]
-    return told
+    word = "pass" if row.passes(values[worst]) else "missed"
+    order = sorted(values, key=values.__getitem__, reverse=not row.at_least)
+    by_distance = {configuration: values[configuration] for configuration in order}
+    measured = {"measured": values[worst], "worst": worst, "values": by_distance}
+    return {**found, "verdict": word, **measured}
 
 
-def run(device: str, every: bool) -> None:
+def lines(found: Mapping[str, object], every: bool) -> list[str]:
+    """Return a row as text: its verdict, then the worst configuration, or all of them."""
+    row = ROWS[found["row"]]
+    value = f"{found['measured']:.3f}" if "measured" in found else ""
+    told = [f"{found['verdict']:<7}{value:>8}  {row.stated_bar():<23}  {row.what}"]
+    if "reason" in found:
+        together = f"{told[0]}: {found['reason']}"
+        return [together] if len(together) <= 100 else [*told, f"{'':<17}{found['reason']}"]
+    if not every:
+        return [*told, f"{'':<17}worst: {found['worst']}"]
+    return [*told, *(f"{'':<7}{value:>8.3f}  {name}" for name, value in found["values"].items())]
+
+
+def run(device: str, every: bool, form: str = "table") -> None:
     """Measure and print all rows, each as soon as it is known; `every`: all configurations."""
-    print(*(f"# {name}: {fact}" for name, fact in facts(device).items()), sep="\n")
-    print(f"{'what':<46} | {'bar':<23} | {'measured':>8} |       | worst configuration")
+    known = facts(device)
+    if form == "table":
+        print(*(f"# {name}: {fact}" for name, fact in known.items()), sep="\n")
+        print(f"{'':<7}{'measured':>8}  {'target':<23}  what")
     missing = reasons(device)
     available = [backend for backend in ("cuda", "triton", "cpu") if backend not in missing]
+    rows = []
     for keys, measure in MEASURES:
         why = {key: next(filter(None, map(missing.get, ROWS[key].needs)), None) for key in keys}
         values = measure(available) if None in why.values() else {}
         for key in keys:
-            print(*lines(key, why[key] or values[key], every), sep="\n", flush=True)
+            rows.append(judged(key, why[key] or values[key]))
+            if form == "table":
+                print(*lines(rows[-1], every), sep="\n", flush=True)
     what, bar, command = BUILD
-    print(f"{what:<46} | {bar:<23} | {'n/a':>8} |       | not measured here: {command}")
+    if form == "table":
+        print(f"{'n/a':<7}{'':>8}  {bar:<23}  {what}", f"{'':<17}not measured here:", sep="\n")
+        print(f"{'':<17}{command}")
+    else:
+        print(json.dumps({"machine": known, "rows": rows}, indent=2))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+
 import pytest
 import torch
 
@@ -24,22 +27,24 @@ def table(limits, load_script):
 @pytest.mark.parametrize(
     ("at_least", "values", "worst", "verdict"),
     [
-        (False, {"a": 0.9, "b": 1.05}, "b", "pass "),
-        (False, {"a": 1.06, "b": 1.05}, "a", "short"),
-        (True, {"a": 1.06, "b": 1.05}, "b", "pass "),
-        (True, {"a": 1.06, "b": 1.04}, "b", "short"),
+        (False, {"a": 0.9, "b": 1.05}, "b", "pass"),
+        (False, {"a": 1.06, "b": 1.05}, "a", "missed"),
+        (True, {"a": 1.06, "b": 1.05}, "b", "pass"),
+        (True, {"a": 1.06, "b": 1.04}, "b", "missed"),
     ],
 )
 def test_a_row_is_judged_by_its_worst(limits, monkeypatch, at_least, values, worst, verdict):
     row = limits.Row("this", 1.05, "× that", ("cpu",), at_least)
     monkeypatch.setitem(limits.ROWS, "this", row)
-    (line,) = limits.lines("this", values, every=False)
-    cells = [cell.strip() for cell in line.split(" | ")]
-    assert cells[1] == f"{'≥' if at_least else '≤'} 1.05 × that"
-    assert cells[2:] == [f"{values[worst]:.3f}", verdict.strip(), worst]
-    every = limits.lines("this", values, every=True)
-    assert len(every) == 3
-    assert every[1].split(" | ")[-1] == worst
+    found = limits.judged("this", values)
+    assert (found["verdict"], found["worst"], found["measured"]) == (verdict, worst, values[worst])
+    line, second = limits.lines(found, every=False)
+    target = f"{'≥' if at_least else '≤'} 1.05 × that"
+    assert line.split() == [verdict, f"{values[worst]:.3f}", *target.split(), "this"]
+    assert second.split() == ["worst:", worst]
+    # All of them, the worst first.
+    every = limits.lines(found, every=True)
+    assert [one.split()[-1] for one in every] == ["this", worst, *(set(values) - {worst})]
 
 
 def test_rows_are_measured_once_or_say_why_not(limits, monkeypatch, capsys):
@@ -52,13 +57,21 @@ def test_rows_are_measured_once_or_say_why_not(limits, monkeypatch, capsys):
     monkeypatch.setattr(limits, "MEASURES", [(keys, measured(keys)) for keys, _ in limits.MEASURES])
     monkeypatch.setattr(limits, "reasons", lambda device: {"triton": "triton is not installed"})
     limits.run("cpu", every=False)
-    lines = [line for line in capsys.readouterr().out.splitlines() if line[:1] != "#"][1:]
-    assert len(lines) == len(keys) + 1
-    for key, line in zip(keys, lines, strict=False):
-        needs_triton = "triton" in limits.ROWS[key].needs
-        assert line.endswith("triton is not installed" if needs_triton else f"case of {key}")
-    assert "n/a" in lines[-1]
-    assert "pip wheel" in lines[-1]
+    text = capsys.readouterr().out
+    assert max(map(len, text.splitlines()[1:])) <= 100
+    for key in keys:
+        if "triton" in limits.ROWS[key].needs:
+            assert re.search(rf"{re.escape(limits.ROWS[key].what)}(: |\n +)triton is not ", text)
+        else:
+            assert f"worst: case of {key}\n" in text
+    assert "pip wheel" in text.splitlines()[-1]
+
+    limits.run("cpu", every=False, form="json")
+    content = json.loads(capsys.readouterr().out)
+    assert content["machine"]["torch"] == torch.__version__
+    by_verdict = {row["row"]: row["verdict"] for row in content["rows"]}
+    needs_triton = [key for key in keys if "triton" in limits.ROWS[key].needs]
+    assert [key for key, verdict in by_verdict.items() if verdict == "n/a"] == needs_triton
 
 
 def test_cpu_row_is_measured(measure, limits, monkeypatch, capsys):
@@ -82,7 +95,7 @@ def test_the_preset_runs_the_rows(table, limits, monkeypatch):
     seen = []
     monkeypatch.setattr(limits, "run", lambda *arguments: seen.append(arguments))
     assert table.main(["--preset", "limits", "--device", "cpu", "--every"]) == 0
-    assert seen == [("cpu", True)]
+    assert seen == [("cpu", True, "table")]
 
 
 @pytest.mark.parametrize(
@@ -92,7 +105,7 @@ def test_the_preset_runs_the_rows(table, limits, monkeypatch):
         ["--preset", "limits", "--shape", "4x64"],
         ["--preset", "limits", "--bench-iters", "5"],
         ["--preset", "limits", "--hot"],
-        ["--preset", "limits", "--format", "json"],
+        ["--preset", "limits", "--format", "csv"],
         ["--every"],
     ],
     ids=" ".join,

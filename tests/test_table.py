@@ -7,6 +7,7 @@ import importlib.util
 import io
 import json
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -35,10 +36,105 @@ def test_table_has_the_30_rows_in_the_stated_form(table, capsys):
     assert re.match(r"Configuration +\| CPU \(ms\) +\| Reference \(ms\) +\| Speed-up", lines[0])
     row = re.compile(
         r"shape=\(\d+, \d+\) +gs=\d+ +col_major=(True|False) +ue8m0=(True|False) +dtype=(fp8|int8)"
-        r" +\| CPU +\d+\.\d+ ms +\| Reference +\d+\.\d+ ms +\| speed-up ×\d+\.\d\d"
+        r" +\| CPU +\d+\.\d+ ms +\| Reference +\d+\.\d+ ms +\| speed-up ×\d+\.\d\d( undecided)?"
+        r"( +\| +\d+(\.\d+)? ±\d+%){2}"
     )
     assert len(lines) == 31
     assert all(row.fullmatch(line) for line in lines[1:])
+
+
+def test_people_get_at_most_100_columns(table, capsys, monkeypatch):
+    monkeypatch.setattr(table.sys.stdout, "isatty", lambda: True)
+    wide = [*QUICK, "--shape", "32768x192", "--group-size", "192", "--scales", "column_float32"]
+    wide += ["--silu"]
+    for bandwidth in ([], ["--bandwidth"]):
+        assert table.main([*wide, "--input-dtype", "float16", *bandwidth]) == 0
+        assert table.main([*ONE, *bandwidth]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line[:1] != "#"]
+    assert max(map(len, lines)) <= 100
+    assert lines[0].split(" | ")[1].strip() == "CPU µs"
+    assert lines[1].startswith("32768 × 192, 192, column float32, SiLU, fp16  | ")
+    assert lines[3].startswith("4 × 64, 64, INT8 ")
+    # With the most that a configuration has.
+    assert len(lines[5]) + len("7168, 128") - len("192, 192") <= 100
+
+
+def test_numbers_have_three_digits_and_say_when_noise_wins(load_script):
+    text = load_script("table_text", "table_text.py")
+    found = [text.three_digits(value) for value in (0.9651, 1.04, 12.34, 123.4, 1234.5, 999.9)]
+    assert found == ["0.965", "1.04", "12.3", "123", "1234", "1000"]
+    for interval, expected in (([0.9, 1.2], False), ([1.01, 1.2], True), ([0.8, 0.9], True)):
+        assert text.decided({"speed_up_over_b_interval": interval}, "b") is expected
+
+
+@pytest.mark.parametrize(
+    ("count", "expected"), [(1, (1, 1)), (2, (1, 2)), (10, (1, 10)), (12, (2, 11)), (100, (37, 64))]
+)
+def test_the_interval_of_a_median(load_script, count, expected):
+    # As tables of the binomial distribution have it.
+    rows = load_script("table_rows", "table_rows.py")
+    assert rows.interval(list(range(count, 0, -1))) == expected
+
+
+def test_arguments_know_what_can_be_measured(load_script):
+    known = load_script("table_arguments", "table_arguments.py")
+    from measure import kernels, workloads
+
+    from ptgq.backends import BACKENDS
+
+    assert known.BACKENDS == BACKENDS
+    assert known.DTYPES == workloads.DTYPES
+    assert tuple(workloads.SCALE_FORMATS) == known.SCALES
+    assert tuple(known.STATES) == kernels.STATES
+    assert known.GROUP_SIZES == workloads.GROUP_SIZES
+    assert known.SHAPES["default"] == workloads.DEFAULT_SHAPES
+    assert known.SHAPES["serving"] == workloads.SERVING_SHAPES
+    assert {getattr(torch, name) for name in known.INPUT_DTYPES} == {
+        torch.bfloat16,
+        torch.float16,
+        torch.float32,
+    }
+
+
+def test_help_takes_no_torch_and_names_every_default():
+    code = f"""if True:
+        import runpy, sys
+        sys.argv[1:], sys.modules["torch"] = ["--help"], None
+        sys.path.insert(0, {str(SCRIPT.parent)!r})
+        runpy.run_path({str(SCRIPT)!r}, run_name="__main__")"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    stated = run.stdout.split("what is measured:")[1].split("examples:")[0]
+    options = re.findall(r"^  --([a-z-]+)", stated, re.MULTILINE)
+    without = {"every", "shape", "silu", "hot", "cold"}
+    for option in set(options) - without:
+        (text,) = re.findall(rf"^  --{option} (.*?)(?=^  --|\n\n|\Z)", stated, re.M | re.S)
+        assert "default" in text, option
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [
+        (OSError(28, "No space left on device"), 2, "can't be written: No space left on device"),
+        (KeyboardInterrupt(), 130, "interrupted: "),
+    ],
+    ids=["full disk", "Ctrl-C"],
+)
+def test_what_ends_it_is_one_line(table, capsys, monkeypatch, error, status, said):
+    def ended(*_, **__):
+        raise error
+
+    monkeypatch.setattr(table, "show", ended)
+    assert table.main(ONE) == status
+    (line,) = capsys.readouterr().err.splitlines()
+    assert said in line
+
+
+def test_a_run_of_minutes_says_so(table, capsys, monkeypatch):
+    monkeypatch.setattr(table, "check_device", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        table.main(["--preset", "serving", "--device", "cpu"])
+    assert "350 rows: this takes about 4 minutes" in capsys.readouterr().err
 
 
 def test_header_names_the_machine_and_the_method(table, capsys):
@@ -86,7 +182,9 @@ def test_more_than_two_backends(table, capsys):
     arguments = [*ONE, *(f"--backend={name}" for name in ("reference", "cpu"))]
     assert table.main([*arguments, "--format", "json"]) == 0
     (row,) = json.loads(capsys.readouterr().out)["rows"]
-    assert row["speed_up_over_cpu"] == pytest.approx(row["cpu_ms"] / row["reference_ms"])
+    assert row["speed_up_over_cpu"] == pytest.approx(row["cpu_ms"] / row["reference_ms"], rel=0.5)
+    low, high = row["speed_up_over_cpu_interval"]
+    assert low <= row["speed_up_over_cpu"] <= high
 
 
 @pytest.mark.parametrize(
@@ -102,6 +200,8 @@ def test_more_than_two_backends(table, capsys):
         ["--backend", "cpu", "--backend", "cpu"],
         ["--method", "graph", "--device", "cpu"],
         ["--dtype", "int8", "--scales", "tma_packed"],
+        ["--silu", "--dtype", "int8"],
+        ["--preset", "serving", "--shape", "4x64"],
         ["--cold"],
         ["--cold", "--hot"],
         ["--produced"],

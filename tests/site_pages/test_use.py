@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 import json
 import re
@@ -57,15 +56,14 @@ def test_contents_lead_to_their_sections(page, address):
     }""")
 
 
-def test_table_command_is_one_that_the_script_understands(page, address):
+def test_table_command_is_one_that_the_script_understands(page, address, load_script):
     open_front(page, address)
     row(page, "speedup", "32 × 128", "128", "int8").get_by_role("button").click()
     table = page.locator("dialog code").first.inner_text()
     script, *arguments = shlex.split(table)[1:]
-    spec = importlib.util.spec_from_file_location("table", ROOT / script)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    (workload,) = module.parse(arguments).workloads
+    assert (ROOT / script).is_file()
+    options = load_script("table_arguments", "table_arguments.py").parse(arguments)
+    (workload,) = load_script("table_rows", "table_rows.py").selected(options)
     assert (workload.tokens, workload.hidden, workload.group_size, workload.dtype) == (
         32, 128, 128, "int8",
     )  # fmt: skip

@@ -1,0 +1,228 @@
+"""The command line of the table, without torch: ``--help`` and what is refused take no second."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+from collections.abc import Sequence
+
+# As measure.workloads and ptgq.backends, which import torch.
+BACKENDS = ("cuda", "triton", "cpu", "reference")
+DTYPES = ("fp8", "int8")
+INPUT_DTYPES = ("bfloat16", "float16", "float32")
+SCALES = (
+    "row_float32",
+    "row_ue8m0",
+    "column_float32",
+    "column_ue8m0",
+    "row_packed",
+    "tma_float32",
+    "tma_packed",
+)
+STATES = {
+    "produced": "the kernel before has just written x, as in serving (default)",
+    "hot": "x, q and s lie in the L2 cache if they fit",
+    "cold": "none of them does",
+}
+SHAPES = {
+    "default": ((32, 128), (64, 256), (16, 512)),
+    "serving": tuple(
+        itertools.product((1, 16, 128, 1023, 1024, 8192, 32768), (2048, 4096, 5120, 6144, 7168))
+    ),
+    "limits": (),
+}
+GROUP_SIZES = (64, 128)
+
+DESCRIPTION = """\
+Compare backends of the per-token group quantization on this machine: by default CUDA with Triton,
+in 30 configurations. Each row's backends return the same bytes, or it ends; their samples
+alternate. A time is the median; a speed-up is undecided if its 99 % interval holds 1."""
+EXAMPLES = """\
+examples:
+  # your model's shapes, kernels alone, x just written by the kernel before
+  %(prog)s --shape 128x7168 --shape 1024x7168 --method graph --bandwidth
+  # the fused SiLU, in the format that DeepGEMM reads on Blackwell
+  %(prog)s --silu --shape 1024x7168 --scales tma_packed --method graph
+  # no GPU: the C++ backend, as Markdown
+  %(prog)s --device cpu --format markdown
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str) -> None:
+        """Exit with status 2."""
+        self.exit(2, f"{self.prog}: error: {message}\n")
+
+
+def positive(text: str) -> int:
+    """An int of at least 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be an integer of at least 1, got {text!r}")
+    return int(text)
+
+
+def shape(text: str) -> tuple[int, int]:
+    """``TOKENSxHIDDEN``."""
+    tokens, _, hidden = text.partition("x")
+    if not (tokens.isdecimal() and hidden.isdecimal() and int(tokens) and int(hidden)):
+        raise argparse.ArgumentTypeError(f"must be TOKENSxHIDDEN, for example 32x128, got {text!r}")
+    return int(tokens), int(hidden)
+
+
+def parser() -> Parser:
+    """Return what reads the command line."""
+    found = Parser(
+        description=DESCRIPTION,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    what = found.add_argument_group("what is measured")
+    add = what.add_argument
+    add("--device", choices=("cuda", "cpu"), default="cuda", help="where (default: cuda)")
+    add(
+        "--backend",
+        choices=BACKENDS,
+        action="append",
+        help="compare these, the first with each other one; repeatable "
+        "(default: cuda and triton; with --device cpu, cpu and reference)",
+    )
+    add(
+        "--preset",
+        choices=SHAPES,
+        help="which shapes (default: default, three small ones); limits: how far this machine is "
+        "from the project's targets, a table of its own",
+    )
+    add("--every", action="store_true", help="limits: each configuration of a row, not the worst")
+    add(
+        "--shape",
+        type=shape,
+        action="append",
+        metavar="TOKENSxHIDDEN",
+        help="this shape, instead of a preset's; repeatable",
+    )
+    add(
+        "--group-size",
+        type=positive,
+        action="append",
+        metavar="N",
+        help="elements that share a scale; repeatable (default: 64 and 128)",
+    )
+    add("--dtype", choices=(*DTYPES, "both"), default="both", help="quantize to (default: both)")
+    add(
+        "--input-dtype",
+        choices=INPUT_DTYPES,
+        default="bfloat16",
+        help="what x is (default: bfloat16)",
+    )
+    add(
+        "--scales",
+        choices=SCALES,
+        action="append",
+        help="formats of FP8's scales; repeatable (default: the first four)",
+    )
+    add("--silu", action="store_true", help="the fused silu_and_mul, which is FP8's alone")
+    how = found.add_argument_group("how")
+    add = how.add_argument
+    add(
+        "--method",
+        choices=("events", "graph"),
+        default="events",
+        help="events: what a caller waits for, per eager call (default); graph: the kernels alone, "
+        "what each adds to a long CUDA graph",
+    )
+    states = how.add_mutually_exclusive_group()
+    for state, text in STATES.items():
+        states.add_argument(
+            f"--{state}", dest="state", action="store_const", const=state, help=f"graph: {text}"
+        )
+    add(
+        "--warmup-iters",
+        type=positive,
+        metavar="N",
+        help="before the timing (default: 10 calls; graph: 1 slope)",
+    )
+    add(
+        "--bench-iters",
+        type=positive,
+        metavar="N",
+        help="as many are timed, in 10 samples (default: 100 calls; graph: 10 slopes)",
+    )
+    add(
+        "--bandwidth",
+        action="store_true",
+        help="add GB/s, and the percent of a copy of as many bytes (default: neither)",
+    )
+    add(
+        "--format",
+        choices=("table", "json", "csv", "markdown"),
+        default="table",
+        help="of the output (default: table)",
+    )
+    return found
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line and refuse what does not fit together.
+
+    Added are ``shapes``, ``dtypes`` and ``rows``, how many are to be measured.
+    """
+    reader = parser()
+    options = reader.parse_args(arguments)
+    if options.preset == "limits":
+        for name, value in vars(options).items():
+            kept = ("preset", "device", "every", "format")
+            if name not in kept and value != reader.get_default(name):
+                reader.error(f"argument --{name.replace('_', '-')}: not with --preset limits")
+        if options.format not in ("table", "json"):
+            reader.error(
+                f"argument --format: limits is a table or json, got --format {options.format}"
+            )
+        return options
+    refusals = (
+        (options.every, "--every: needs --preset limits"),
+        (options.preset and options.shape, "--shape: not with --preset, which has its own"),
+        (
+            options.method == "graph" and options.device == "cpu",
+            "--method: graph needs --device cuda, got --device cpu",
+        ),
+        (
+            options.state and options.method != "graph",
+            f"--{options.state}: needs --method graph, got --method events",
+        ),
+        (
+            options.dtype == "int8" and options.scales,
+            "--scales: needs --dtype fp8 or both, got --dtype int8",
+        ),
+        (
+            options.dtype == "int8" and options.silu,
+            "--silu: needs --dtype fp8 or both, got --dtype int8",
+        ),
+    )
+    for refused, why in refusals:
+        if refused:
+            reader.error(f"argument {why}")
+    options.state = options.state or next(iter(STATES))
+    usual = (1, 10) if options.method == "graph" else (10, 100)
+    options.warmup_iters = options.warmup_iters or usual[0]
+    options.bench_iters = options.bench_iters or usual[1]
+    options.backend = options.backend or {
+        "cuda": ["cuda", "triton"],
+        "cpu": ["cpu", "reference"],
+    }[options.device]  # fmt: skip
+    if len(set(options.backend)) != len(options.backend):
+        reader.error(f"argument --backend: each only once, got {', '.join(options.backend)}")
+    options.dtypes = DTYPES if options.dtype == "both" else (options.dtype,)
+    if options.silu:
+        options.dtypes = ("fp8",)
+    options.shapes = options.shape or SHAPES[options.preset or "default"]
+    options.group_size = options.group_size or GROUP_SIZES
+    for group_size, (_, hidden) in itertools.product(options.group_size, options.shapes):
+        if hidden % group_size:
+            reader.error(f"argument --group-size: must divide {hidden}, got {group_size}")
+    options.scales = options.scales or SCALES[:4]
+    formats = {"fp8": len(options.scales), "int8": 1}
+    options.rows = len(options.shapes) * len(options.group_size)
+    options.rows *= sum(formats[dtype] for dtype in options.dtypes)
+    return options

@@ -1,0 +1,122 @@
+"""The table as text: for people in at most 100 columns, and line by line for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+LABELS = {"cuda": "CUDA", "triton": "Triton", "cpu": "CPU", "reference": "Reference"}
+_SHORT = {"float16": "fp16", "float32": "fp32"}
+
+Row = Mapping[str, object]
+
+
+def three_digits(value: float) -> str:
+    """Write a number with three significant digits, or as a whole one if it has more."""
+    return f"{value:#.3g}".rstrip(".") if value < 999.5 else f"{value:.0f}"
+
+
+def microseconds(row: Row, backend: str) -> str:
+    """Return a backend's median and its spread."""
+    return f"{three_digits(1e3 * row[f'{backend}_ms'])} ±{100 * row[f'{backend}_spread']:.0f}%"
+
+
+def decided(row: Row, backend: str) -> bool:
+    """Whether the first backend is faster or slower than this one, beyond the noise."""
+    low, high = row[f"speed_up_over_{backend}_interval"]
+    return low > 1 or high < 1
+
+
+class Lines:
+    """Rows for programs: the line form that this script has always had, with cells added."""
+
+    line = "{}"
+
+    def __init__(self, backends: Sequence[str], bandwidth: bool = False):
+        self.backends = backends
+
+    def headings(self) -> list[str]:
+        """Return the headings."""
+        names = ["Configuration", *(f"{LABELS[name]} (ms)" for name in self.backends)]
+        one = len(self.backends) == 2
+        names += ["Speed-up" if one else f"over {LABELS[name]}" for name in self.backends[1:]]
+        return [*names, *(f"{LABELS[name]} (µs)" for name in self.backends)]
+
+    def cells(self, row: Row) -> list[str]:
+        """Return the cells of a row."""
+        configuration = (
+            f"shape={row['shape']!s:<15}gs={row['group_size']:<5}"
+            f"col_major={row['column_major_scales']!s:<7}ue8m0={row['use_ue8m0']!s:<7}"
+            f"dtype={row['dtype']}"
+        )
+        usual = "row_float32", "row_ue8m0", "column_float32", "column_ue8m0"
+        if row["scales"] not in usual:
+            configuration += f" scales={row['scales']}"
+        if row["silu_and_mul"]:
+            configuration += " silu"
+        if row["input_dtype"] != "bfloat16":
+            configuration += f" input={row['input_dtype']}"
+        texts = [f"{configuration:<75}"]
+        for name in self.backends:
+            text = f"{LABELS[name]} {row[f'{name}_ms']:>8.4f} ms"
+            if f"{name}_gb_per_s" in row:
+                text += f" {row[f'{name}_gb_per_s']:>8.1f} GB/s"
+                text += f" {row[f'{name}_percent_of_copy']:>6.1f} % of copy"
+            texts.append(text)
+        for name in self.backends[1:]:
+            text = f"speed-up ×{row[f'speed_up_over_{name}']:.2f}"
+            texts.append(text if decided(row, name) else f"{text} undecided")
+        return [*texts, *(f"{microseconds(row, name):>10}" for name in self.backends)]
+
+    def widths(self, first: Sequence[str]) -> list[int]:
+        """Return the columns' widths, those of the first row's cells."""
+        return [len(cell) for cell in first]
+
+
+class Page:
+    """Rows for people: units in the headings, two backends in at most 100 columns."""
+
+    line = "{}"
+
+    def __init__(self, backends: Sequence[str], bandwidth: bool = False):
+        self.backends, self.bandwidth = backends, bandwidth
+
+    def headings(self) -> list[str]:
+        """Return the headings."""
+        units = " µs, GB/s, %" if self.bandwidth else " µs"
+        names = [f"{LABELS[name]}{units}" for name in self.backends]
+        one = len(self.backends) == 2
+        over = ["speed-up" if one else f"× {LABELS[name]}" for name in self.backends[1:]]
+        return ["tokens × hidden, group, format", *names, *over]
+
+    def cells(self, row: Row) -> list[str]:
+        """Return the cells of a row."""
+        tokens, hidden = row["shape"]
+        words = [f"{tokens} × {hidden}", str(row["group_size"])]
+        words.append("INT8" if row["dtype"] == "int8" else str(row["scales"]).replace("_", " "))
+        words += ["SiLU"] if row["silu_and_mul"] else []
+        words += [] if row["input_dtype"] == "bfloat16" else [_SHORT[row["input_dtype"]]]
+        texts = [", ".join(words)]
+        for name in self.backends:
+            if self.bandwidth:
+                time = three_digits(1e3 * row[f"{name}_ms"])
+                rate, percent = row[f"{name}_gb_per_s"], row[f"{name}_percent_of_copy"]
+                texts.append(f"{time:>5} {rate:>5.0f} {percent:>4.0f}")
+            else:
+                texts.append(microseconds(row, name))
+        for name in self.backends[1:]:
+            ratio = row[f"speed_up_over_{name}"]
+            texts.append(f"×{ratio:.2f}" if decided(row, name) else "undecided")
+        return texts
+
+    def widths(self, first: Sequence[str]) -> list[int]:
+        """Return the columns' widths."""
+        others = self.headings()[1:]
+        widest = 16 if self.bandwidth else 10
+        others = [max(widest, len(heading)) for heading in others[: len(self.backends)]]
+        return [45, *others, *[9] * (len(self.backends) - 1)]
+
+
+class Markdown(Page):
+    """The same as a table of Markdown."""
+
+    line = "| {} |"
