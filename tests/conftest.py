@@ -10,6 +10,13 @@ import sys
 from pathlib import Path
 
 import pytest
+
+# Read when torch is imported. Its threads wait without spinning; its compiler starts no process a
+# core, each with torch, and believes the processor's flags without compiling a program for each.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
+os.environ.setdefault("TORCHINDUCTOR_VEC_ISA_OK", "1")
+
 import torch
 from covering_design import superfluous
 
