@@ -18,12 +18,11 @@ pytest.importorskip("asv", reason="asv is not installed")
 pytest.importorskip("virtualenv", reason="virtualenv is not installed")
 
 from asv.config import Config
-from asv.environment import EnvironmentUnavailable
 from asv.repo import get_repo
 from asv.util import ProcessError
 
 from asv_plugins import lock, storage
-from asv_plugins.environment import Host, host_packages, host_version, the_environment
+from asv_plugins.environment import the_environment
 from tracking import canary
 
 pytest_plugins = ("build_environment",)
@@ -196,11 +195,52 @@ def inside(project, monkeypatch):
     folder, hashes = project
     monkeypatch.chdir(folder)
     monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+    # As the runs have it: on other packages the environment would be made anew.
+    monkeypatch.syspath_prepend(folder / "host")
     yield hashes
     for path in folder.glob(".asv/env/*.lock"):
         lock.release(path)
 
 
+def test_the_canary_is_built_once_and_each_run_is_kept(inside, monkeypatch, capfd):
+    folder, hashes = Path.cwd(), inside
+    monkeypatch.setattr(canary, "COMMIT", hashes[0])
+    monkeypatch.setattr(canary, "WITHOUT_GPU", ("track_value",))
+    assert asv(folder, "machine", "--yes", "--machine", "here").returncode == 0
+    before = {path: path.read_bytes() for path in folder.glob("results/**/*.json")}
+    environment = call(folder)["env"]
+    paths = [canary.measure("here", False, environment) for _ in range(2)]
+    assert capfd.readouterr().out.count(f"Building {hashes[0][:8]}") <= 1
+    assert storage.problems(folder / "canary") == []
+    assert sorted(paths) == storage.result_files(folder / "canary")
+    for path in paths:
+        stored = json.loads(path.read_text())
+        assert stored["results"]["value.Value.track_value"][0] == [1]
+        assert stored["toolchain"]["python"]
+    # asv's own results are as they were.
+    assert {path: path.read_bytes() for path in folder.glob("results/**/*.json")} == before
+    # The broken commit: asv stores that it failed, which is no run.
+    monkeypatch.setattr(canary, "COMMIT", hashes[1])
+    assert canary.measure("here", False, environment) is None
+    assert sorted(paths) == storage.result_files(folder / "canary")
+
+
+def test_what_is_installed_alternates_as_rounds_do(inside, built_with, monkeypatch, tmp_path):
+    conf = Config.load("asv.conf.json")
+    environment = the_environment(conf)
+    environment.create()
+    code = "import toy; print(toy.VALUE)"
+    for commit, value in ((inside[0], 1), (inside[2], 3), (inside[2], 3), (inside[0], 1)):
+        environment.install_project(conf, get_repo(conf), commit)
+        assert environment.run(["-I", "-c", code]).split() == [str(value)]
+    # On other packages it would be another environment.
+    assert environment.check_presence()
+    (tmp_path / "other-1.dist-info").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    assert not environment.check_presence()
+
+
+# After those that use the wheels: it leaves none.
 def test_wheels_are_built_once_and_kept(inside, built_with, monkeypatch, caplog):
     hashes = inside
     conf = Config.load("asv.conf.json")
@@ -234,44 +274,11 @@ def test_wheels_are_built_once_and_kept(inside, built_with, monkeypatch, caplog)
     # Side by side, each its own; what is built is kept although another is not.
     with pytest.raises(ProcessError, match="pip"):
         environment.wheels(repo, hashes)
-    monkeypatch.setattr(Host, "_build", None)
+    monkeypatch.setattr(type(environment), "_build", None)
     found = [
         zipfile.ZipFile(wheel).read("toy.py") for wheel in environment.wheels(repo, hashes[::2])
     ]
     assert found == [b"VALUE = 1\n", b"VALUE = 3\n"]
-
-
-def test_the_canary_is_built_once_and_each_run_is_kept(inside, monkeypatch, capfd):
-    folder, hashes = Path.cwd(), inside
-    monkeypatch.setattr(canary, "COMMIT", hashes[0])
-    monkeypatch.setattr(canary, "WITHOUT_GPU", ("track_value",))
-    assert asv(folder, "machine", "--yes", "--machine", "here").returncode == 0
-    before = {path: path.read_bytes() for path in folder.glob("results/**/*.json")}
-    environment = call(folder)["env"]
-    paths = [canary.measure("here", False, environment) for _ in range(2)]
-    assert capfd.readouterr().out.count(f"Building {hashes[0][:8]}") <= 1
-    assert storage.problems(folder / "canary") == []
-    assert sorted(paths) == storage.result_files(folder / "canary")
-    for path in paths:
-        stored = json.loads(path.read_text())
-        assert stored["results"]["value.Value.track_value"][0] == [1]
-        assert stored["toolchain"]["python"]
-    # asv's own results are as they were.
-    assert {path: path.read_bytes() for path in folder.glob("results/**/*.json")} == before
-    # The broken commit: asv stores that it failed, which is no run.
-    monkeypatch.setattr(canary, "COMMIT", hashes[1])
-    assert canary.measure("here", False, environment) is None
-    assert sorted(paths) == storage.result_files(folder / "canary")
-
-
-def test_what_is_installed_alternates_as_rounds_do(inside, built_with):
-    conf = Config.load("asv.conf.json")
-    environment = the_environment(conf)
-    environment.create()
-    code = "import toy; print(toy.VALUE)"
-    for commit, value in ((inside[0], 1), (inside[2], 3), (inside[2], 3), (inside[0], 1)):
-        environment.install_project(conf, get_repo(conf), commit)
-        assert environment.run(["-I", "-c", code]).split() == [str(value)]
 
 
 def test_a_run_beside_another_is_refused_in_one_line(inside):
@@ -285,26 +292,3 @@ def test_a_run_beside_another_is_refused_in_one_line(inside):
         assert run.returncode == 2, run.stdout + run.stderr
         assert f"in use by process {os.getpid()} on " in run.stdout.splitlines()[-1]
     assert {path: path.read_bytes() for path in folder.glob("results/here/*-*.json")} == before
-
-
-def test_source_trees_are_no_host_packages(tmp_path):
-    site, tree = tmp_path / "site", tmp_path / "tree"
-    (site / "thing-1.dist-info").mkdir(parents=True)
-    (tree / "toy.egg-info").mkdir(parents=True)
-    assert host_packages([str(tree), str(site), str(tmp_path / "none"), str(site)]) == [str(site)]
-
-
-def test_requirements_are_checked_against_the_host():
-    from importlib.metadata import version
-
-    found = version("asv")
-    assert host_version("asv", "") == host_version("pip+asv", found) == found
-    with pytest.raises(EnvironmentUnavailable, match="requires asv >=99"):
-        host_version("asv", ">=99")
-    with pytest.raises(EnvironmentUnavailable, match="requires no-such-thing, which"):
-        host_version("no-such-thing", "")
-
-
-def test_only_the_version_of_the_host_is_offered():
-    assert Host.matches(f"{sys.version_info.major}.{sys.version_info.minor}")
-    assert not Host.matches("2.7")

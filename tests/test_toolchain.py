@@ -1,8 +1,9 @@
-"""What a wheel is built with, and that one of another toolchain is not used."""
+"""What a wheel is built with and on, and that one of another toolchain is not used."""
 
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,7 +11,10 @@ import pytest
 
 pytest.importorskip("asv", reason="asv is not installed")
 
+from asv.environment import EnvironmentUnavailable
+
 from asv_plugins import toolchain
+from asv_plugins.environment import Host, host_packages, host_version
 from asv_plugins.wheel_cache import WheelCache
 
 pytest_plugins = ("build_environment",)
@@ -84,3 +88,26 @@ def test_what_is_missing_is_named(monkeypatch, built_with, variables, message):
     if variables == {"PTGQ_CUDA": "1"}:
         monkeypatch.setattr(toolchain, "find_nvcc", lambda: None)
     assert toolchain.problem().startswith(message)
+
+
+def test_source_trees_are_no_host_packages(tmp_path):
+    site, tree = tmp_path / "site", tmp_path / "tree"
+    (site / "thing-1.dist-info").mkdir(parents=True)
+    (tree / "toy.egg-info").mkdir(parents=True)
+    assert host_packages([str(tree), str(site), str(tmp_path / "none"), str(site)]) == [str(site)]
+
+
+def test_requirements_are_checked_against_the_host():
+    from importlib.metadata import version
+
+    found = version("asv")
+    assert host_version("asv", "") == host_version("pip+asv", found) == found
+    with pytest.raises(EnvironmentUnavailable, match="requires asv >=99"):
+        host_version("asv", ">=99")
+    with pytest.raises(EnvironmentUnavailable, match="requires no-such-thing, which"):
+        host_version("no-such-thing", "")
+
+
+def test_only_the_version_of_the_host_is_offered():
+    assert Host.matches(f"{sys.version_info.major}.{sys.version_info.minor}")
+    assert not Host.matches("2.7")
