@@ -49,7 +49,7 @@ def test_tests_leave_the_repository_of_a_hook_alone(hook):
     main, environment = hook
     before = content(main)
     code = "import pytest, sys; sys.exit(pytest.main(sys.argv[1:]))"
-    command = [sys.executable, "-c", code, "-q", "-p", "no:cacheprovider", *TESTS]
+    command = [sys.executable, "-c", code, "-q", "--assert=plain", "-p", "no:cacheprovider", *TESTS]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"{len(TESTS)} passed" in done.stdout

@@ -33,7 +33,7 @@ def nearest(exact: Fraction, values: list[Fraction]) -> int:
 def round_to_float32(exact: Fraction) -> Fraction:
     if exact == 0:
         return exact
-    exponent = 0
+    exponent = exact.numerator.bit_length() - exact.denominator.bit_length()
     while exact >= Fraction(2) ** (exponent + 1):
         exponent += 1
     while exact < Fraction(2) ** exponent:
@@ -42,15 +42,15 @@ def round_to_float32(exact: Fraction) -> Fraction:
     return round(exact / spacing) * spacing
 
 
-def contract(absmax: Fraction, x: Fraction, fmt: Format, eps: float) -> tuple[Fraction, int]:
-    """The contract as it is written, on exact fractions."""
+def contract_scale(absmax: Fraction, fmt: Format, eps: float) -> Fraction:
+    """The contract's scale as it is written, on exact fractions."""
     scale = round_to_float32(max(absmax, round_to_float32(Fraction(eps))) / fmt.codes.qmax)
     if fmt.power_of_two:
         power = Fraction(2) ** -130
         while power < scale:
             power *= 2
         scale = power
-    return scale, nearest(round_to_float32(x / scale), list(fmt.codes.values))
+    return scale
 
 
 @pytest.mark.parametrize("eps", [1e-10, 1e-24])
@@ -63,6 +63,8 @@ def test_the_oracle_is_the_contract_on_fractions(fmt, form, eps):
         bits = oracle.to_float32_bits(torch.tensor([absmax]), form)
         assert value_of(bits.item(), FLOAT32) == value_of(absmax, form)
         scale = oracle.scale_bits(bits, eps, fmt.codes.qmax, fmt.power_of_two)
+        exact_scale = contract_scale(value_of(absmax, form), fmt, eps)
+        assert value_of(scale.item(), FLOAT32) == exact_scale
         (first,) = oracle.thresholds(scale, fmt.codes, form).tolist()
         # Anywhere, near the absmax, and at both sides of a threshold.
         edge = dice.choice(first)
@@ -70,8 +72,9 @@ def test_the_oracle_is_the_contract_on_fractions(fmt, form, eps):
         for key in keys:
             if not 0 <= key <= absmax:
                 continue
-            found = value_of(scale.item(), FLOAT32), sum(start <= key for start in first)
-            assert found == contract(value_of(absmax, form), value_of(key, form), fmt, eps)
+            quotient = round_to_float32(value_of(key, form) / exact_scale)
+            code = nearest(quotient, list(fmt.codes.values))
+            assert sum(start <= key for start in first) == code
 
 
 def test_code_values_are_those_of_the_formats():
