@@ -114,7 +114,7 @@ def cached_compiler(session_folder, monkeypatch):
     program = folder / f"c++-{os.getpid()}"
     script = Path(__file__).with_name("compiler_cache.py")
     call = shlex.join([sys.executable, str(script), str(folder), compiler])
-    program.write_text(f'#!/bin/sh\nexec {call} "$@" -O0\n')
+    program.write_text(f'#!/bin/sh\nexec {call} "$@" -O0 -g0\n')
     program.chmod(0o755)
     monkeypatch.setenv("CXX", str(program))
 
