@@ -170,7 +170,7 @@ def oldest_triton(session):
 def mutate(session):
     """Plant faults and see that the tests find each: [PATTERN ...]."""
     install(session, project=False)
-    session.run("python", "tests/mutation", *session.posargs)
+    session.run("python", "tools/mutation", *session.posargs)
 
 
 @nox.session
@@ -231,7 +231,7 @@ def bench(session):
 def site(session):
     """Publish the stored results as a site: [--serve on 127.0.0.1] [--port PORT]."""
     pinned(session, "site")
-    session.run("python", "-m", "asv_plugins.publish", *session.posargs)
+    session.run("python", "-m", "tracking.publish", *session.posargs)
 
 
 # nvcc compiles for several architectures at a time.
@@ -292,7 +292,7 @@ def record(session):
     rows = r"_default_shapes\(|cpu_time\.|code_hash\."
     track = ("tracking.track", "--newest", "2", "--older", rows, *session.posargs)
     # Also after a failure: it is on the record.
-    tracking(session, track, ("asv_plugins.publish",))
+    tracking(session, track, ("tracking.publish",))
 
 
 @nox.session

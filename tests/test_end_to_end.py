@@ -103,7 +103,7 @@ def test_two_commits_from_their_sources_to_the_browser(clone, chromium):
     assert compared == 1
     assert re.search(rf"^{BYTES}, bytes\n +\d.* slower$", output, re.MULTILINE)
 
-    status, output = run(clone, "asv_plugins.publish")
+    status, output = run(clone, "tracking.publish")
     assert status == 0
     page = Path(re.search(r"^site: (.*)$", output, re.MULTILINE)[1])
     context = chromium.new_context()

@@ -19,7 +19,7 @@ pytest.importorskip("asv", reason="asv is not installed")
 import synthetic_results
 
 ROOT = Path(__file__).resolve().parents[1]
-COMMAND = [sys.executable, "-m", "asv_plugins.publish"]
+COMMAND = [sys.executable, "-m", "tracking.publish"]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 
 

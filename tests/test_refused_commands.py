@@ -9,8 +9,8 @@ import pytest
 pytest.importorskip("asv", reason="asv is not installed")
 
 
-from asv_plugins import environment, lock, publish
-from tracking import bisect, compare, merge, track
+from asv_plugins import environment, lock
+from tracking import bisect, compare, merge, publish, track
 
 # Their history, and what stands in for asv.
 pytest_plugins = ("tracked_history",)

@@ -18,7 +18,8 @@ from asv import util
 from asv.results import iter_results
 from synthetic_results import stored_results
 
-from asv_plugins import publish, storage
+from asv_plugins import storage
+from tracking import publish
 
 A, B = "a" * 40, "b" * 40
 

@@ -1,4 +1,4 @@
-"""Take the README's picture of the published site: ``python tests/site_picture.py docs/front.png``.
+"""Take the README's picture of the published site: ``python tools/site_picture.py docs/front.png``.
 
 Run it after ``nox -s site``, with the groups ``site`` and ``browser``.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 
 import browser as browsers
-from pages import ROOT
+from site_scale import ROOT
 
 
 def main(picture: str) -> None:

@@ -1,4 +1,4 @@
-"""How large and how fast the site is with many results: ``python tests/site_scale.py FOLDER``.
+"""How large and how fast the site is with many results: ``python tools/site_scale.py FOLDER``.
 
 Writes made-up results of 500 commits, 3 machines and 400 series to FOLDER, which must not exist,
 publishes them, opens the front page in headless Chromium, prints the figures, and ends with status

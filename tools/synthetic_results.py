@@ -1,6 +1,6 @@
 """Made-up asv results of a made-up repository, the same ones every time.
 
-``python tests/synthetic_results.py FOLDER --commits 500 --machines 3 --series 400`` writes a git
+``python tools/synthetic_results.py FOLDER --commits 500 --machines 3 --series 400`` writes a git
 repository, results in asv's own format, and an ``asv.conf.json`` that publishes them with this
 project's plugin; ``PYTHONPATH=. python -m asv --config FOLDER/asv.conf.json publish`` then makes
 the site.

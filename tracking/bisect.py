@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from asv.config import Config
 from asv.util import UserError
 
-from asv_plugins.arguments import Parser, pattern
 from asv_plugins.environment import the_environment
 from tracking import commits, machine
+from tracking.arguments import Parser, pattern
 from tracking.rounds import Suite
 
 

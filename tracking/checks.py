@@ -23,8 +23,8 @@ from asv.results import Results, get_filename
 from asv_runner.statistics import compute_stats
 
 from asv_plugins import storage
-from asv_plugins.arguments import MACHINE
 from tracking import commits, machine
+from tracking.arguments import MACHINE
 from tracking.track import WITHOUT_GPU
 
 MACHINE_KEYS = {name for name, _ in Machine.fields} | set(machine.KEYS)

@@ -16,10 +16,10 @@ from asv.config import Config
 from asv.util import ProcessError, UserError
 
 from asv_plugins import same_code
-from asv_plugins.arguments import Parser, pattern, whole_number
 from asv_plugins.environment import the_environment
 from asv_plugins.verdict import threshold_for
 from tracking import commits, machine, table
+from tracking.arguments import Parser, pattern, whole_number
 from tracking.rounds import SIDES, Comparison, Suite, unpacked
 from tracking.verdict import FAILED, SLOWER, UNDECIDED, decide_table
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from asv.config import Config
 
-from asv_plugins.arguments import Parser, whole_number
 from asv_plugins.verdict import threshold_for
+from tracking.arguments import Parser, whole_number
 from tracking.verdict import Round, decide_table, kind
 
 

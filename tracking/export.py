@@ -26,7 +26,7 @@ from asv.config import Config
 from asv.results import Results, iter_results
 
 from asv_plugins import storage
-from asv_plugins.arguments import Parser, machine_name, pattern
+from tracking.arguments import Parser, machine_name, pattern
 
 # Last, after the columns of all benchmarks' parameters.
 LAST = ("sample", "samples", "value", "low", "high")

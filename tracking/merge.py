@@ -14,8 +14,8 @@ from asv.machine import Machine
 from asv.results import Results
 
 from asv_plugins import storage
-from asv_plugins.arguments import Parser
 from tracking import checks
+from tracking.arguments import Parser
 from tracking.track import RESULTS
 
 # What reading what is not in asv's form raises, besides what is said of it.

@@ -15,7 +15,7 @@ from pathlib import Path
 from asv.config import Config
 
 from asv_plugins import canary, storage
-from asv_plugins.arguments import Parser, whole_number
+from tracking.arguments import Parser, whole_number
 
 CONFIGURATION = "asv.conf.json"
 

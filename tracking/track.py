@@ -15,11 +15,11 @@ from asv.config import Config
 from asv.util import UserError
 
 from asv_plugins import storage
-from asv_plugins.arguments import Parser, machine_name, pattern, shard, whole_number
 from asv_plugins.canary import folder_of
 from asv_plugins.environment import the_environment
 from asv_plugins.wheels import VARIABLE, Wheels
 from tracking import canary, commits, machine, wheels
+from tracking.arguments import Parser, machine_name, pattern, shard, whole_number
 from tracking.rounds import Suite
 
 RESULTS = Path("results")

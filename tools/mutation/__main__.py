@@ -1,6 +1,6 @@
 """Mutation testing: plant faults, one at a time, and see that the tests find each.
 
-``python tests/mutation [PATTERN ...]``, regular expressions; without one, all. A fault of ``csrc``
+``python tools/mutation [PATTERN ...]``, regular expressions; without one, all. A fault of ``csrc``
 or ``setup.py`` costs a build. Status 0: all were found, 1: some were not, 2: the tests fail without
 a fault, or a fault's text is not there any more.
 """
