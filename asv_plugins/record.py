@@ -13,6 +13,8 @@ from asv.results import iter_results
 from asv_plugins.same_code import HASHES, SAME_CODE, equal_hashes, is_same
 from asv_plugins.verdict import Measurement, drift_of, smallest_change, threshold_for, verdict
 
+# How large the rest of a machine is that is named after its GPU: no other configuration.
+SIZE = ("num_cpu", "ram")
 # Where a history has no number.
 NOTHING = Measurement(None, None, None)
 NOT_APPLICABLE = "n/a"
@@ -89,6 +91,11 @@ class Series:
                 return measurements(results, name, params)
         return None
 
+    def started(self, commit: str, name: str) -> int | None:
+        """When a benchmark was measured at a commit, in seconds; None where that is not known."""
+        times = (results.started_at.get(name) for results in self.commits[commit])
+        return next((time // 1000 for time in times if time), None)
+
 
 def load(results_dir: str, order: dict[str, int], benchmarks: dict) -> list[Series]:
     """
@@ -117,8 +124,13 @@ def load(results_dir: str, order: dict[str, int], benchmarks: dict) -> list[Seri
             results.remove_result(name)
         params = {key: value or "" for key, value in results.params.items()}
         params |= {f"env-{key}": value for key, value in results.env_vars.items()}
-        series = found.setdefault(tuple(sorted(params.items())), Series(params))
+        apart = set(params) - set(SIZE if params.get("gpu", "none") != "none" else ())
+        series = found.setdefault(
+            tuple((key, params[key]) for key in sorted(apart)), Series(params)
+        )
         series.commits[results.commit_hash].append(results)
+        if order[results.commit_hash] == max(order[commit] for commit in series.commits):
+            series.params = params
     newest: dict[str, int] = {}
     for series in found.values():
         name = series.params["machine"]
@@ -202,17 +214,23 @@ def snapshot(
 ) -> dict:
     """What one machine's newest measured commit says, beside what the one before said.
 
+    Of a benchmark that was not measured there, what the newest says that has it, without a verdict.
     `equal_launches` tells of two commits whether they launch kernels in the same way.
     """
     commits = sorted(series.commits, key=order.__getitem__)
     newest = commits[-1]
-    shown: dict = {"commit": order[newest], "previous": {}, "cells": {}}
+    shown: dict = {"commit": order[newest], "measured": {}, "previous": {}, "cells": {}}
     for name, benchmark in benchmarks.items():
-        now = series.read(newest, name, benchmark["params"])
-        if now is None:
+        rows_of = (
+            (commit, series.read(commit, name, benchmark["params"])) for commit in commits[::-1]
+        )
+        found = next(((commit, row) for commit, row in rows_of if row is not None), None)
+        if found is None:
             continue
+        at, now = found
+        shown["measured"][name] = [order[at], series.started(at, name)]
         before, same = [None] * len(now), set()
-        for commit in reversed(commits[:-1]):
+        for commit in reversed(commits[:-1] if at == newest else ()):
             earlier = series.read(commit, name, benchmark["params"])
             if earlier is not None:
                 before, shown["previous"][name] = earlier, order[commit]

@@ -174,6 +174,8 @@ def write_data(
     names = list(benchmarks)
     all_series = record.load(conf.results_dir, order, benchmarks)
     machines = []
+    # Newest first.
+    behind = {commit: number for number, commit in enumerate(subjects)}
     for number, series in enumerate(all_series):
         shown = record.snapshot(
             series, order, benchmarks, conf.regressions_thresholds, equal_launches
@@ -188,7 +190,9 @@ def write_data(
                 path = folder / "history" / str(number) / str(position) / f"{index}.js"
                 write(path, f"{number}/{position}/{index}", column)
         runs = canary.series(canary.folder_of(conf.results_dir), series.params["machine"])
-        machines.append({"params": series.params, **shown, "histories": drawn, "canary": runs})
+        newest = max(series.commits, key=order.__getitem__)
+        shown |= {"histories": drawn, "canary": runs, "behind": behind[newest]}
+        machines.append({"params": series.params, **shown})
     return write(
         folder / "front.js",
         "front",

@@ -31,6 +31,7 @@ def results(commit, values, *, params=None, stats=None, version="1", facts=FACTS
     made._results[name] = values
     made._stats[name] = stats
     made._samples[name] = None
+    made._started_at[name] = 1_700_000_000_123
     made._benchmark_params[name] = params or BENCHMARKS[name]["params"]
     made._benchmark_version[name] = version
     return made
@@ -97,6 +98,7 @@ def test_snapshot_compares_with_the_last_commit_that_has_the_benchmark(store, tm
     shown = record.snapshot(series, ORDER, BENCHMARKS, {})
     assert shown == {
         "commit": 2,
+        "measured": {"file.Class.track_it": [2, 1_700_000_000]},
         "previous": {"file.Class.track_it": 0},
         "cells": {
             "file.Class.track_it": [
@@ -107,6 +109,33 @@ def test_snapshot_compares_with_the_last_commit_that_has_the_benchmark(store, tm
             ]
         },
     }
+
+
+def test_what_the_newest_commit_lacks_is_shown_of_the_newest_that_has_it(store, tmp_path):
+    store(OLD, [1.0] * 4)
+    store(MIDDLE, [2.0] * 4)
+    store(NEW, [9.0] * 4, version="0")
+    (series,) = record.load(str(tmp_path), ORDER, BENCHMARKS)
+    shown = record.snapshot(series, ORDER, BENCHMARKS, {})
+    assert shown["commit"] == 2
+    assert shown["measured"] == {"file.Class.track_it": [1, 1_700_000_000]}
+    # What changed there is no change of the newest commit.
+    assert shown["cells"] == {"file.Class.track_it": [[2]] * 4}
+    assert shown["previous"] == {}
+
+
+def test_a_gpu_in_a_larger_machine_has_one_history(store, tmp_path):
+    gpu = {**FACTS, "gpu": "H200"}
+    store(OLD, [1.0] * 4, facts={**gpu, "num_cpu": "16", "ram": "64"})
+    store(NEW, [2.0] * 4, facts={**gpu, "num_cpu": "32", "ram": "128"})
+    (series,) = record.load(str(tmp_path), ORDER, BENCHMARKS)
+    assert set(series.commits) == {OLD, NEW}
+    assert (series.params["num_cpu"], series.params["ram"]) == ("32", "128")
+    # Without a GPU, that is what is measured.
+    for commit, cores in ((OLD, "16"), (NEW, "32")):
+        store(commit, [1.0] * 4, facts={**FACTS, "gpu": "none", "num_cpu": cores})
+    (series,) = record.load(str(tmp_path), ORDER, BENCHMARKS)
+    assert list(series.commits) == [NEW]
 
 
 def test_only_the_configuration_of_the_newest_commit_is_shown(store, tmp_path):

@@ -15,6 +15,7 @@ import math
 import random
 import subprocess
 from collections.abc import Callable
+from datetime import datetime, timezone
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -246,10 +247,13 @@ def write_results(folder: Path, commits: int, machine_count: int, series: int | 
             params = {**machine, "python": "3.11", "torch": "2.13.0", "triton": "3.6.0"}
             date = 1000 * (1_700_000_000 + 3600 * position)
             stored = Results(params, {}, commit, date, "3.11", "host-py3.11", {})
+            # All machines at one time, two hours later.
+            started = datetime.fromtimestamp(date / 1000 + 7200, timezone.utc)
             for benchmark in chosen:
                 stored.add_result(
                     described[benchmark[0]],
                     result(benchmark, machine, commits - 1 - position, chance),
+                    started,
                 )
             stored._filename = f"{place}/{commit[:8]}-host-py3.11.json"
             stored.save(str(results))

@@ -46,7 +46,9 @@ ptgq.bandwidth = function (machine, spec) {
   function cells(row, backend) {
     const wanted = { ...choice, ...row, backend };
     const time = ptgq.cell(machine, spec.time, wanted);
-    const copy = ptgq.cell(machine, spec.copy, wanted);
+    // A ratio of the same run, or none.
+    const same = ptgq.measuredAt(machine, spec.time) === ptgq.measuredAt(machine, spec.copy);
+    const copy = ptgq.cell(machine, spec.copy, same ? wanted : -1);
     const bytes = ptgq.bytes(row.tokens, row.width, choice.group, choice.format);
     return { time, copy, rate: (seconds) => digits(bytes / seconds / 1e9) };
   }
@@ -116,6 +118,7 @@ ptgq.bandwidth = function (machine, spec) {
       draw();
     }));
   const section = ptgq.section(spec.id, spec.title, el("p", { class: "note" }, spec.note),
+    ptgq.measuredNote(machine, [spec.time]),
     el("div", { class: "controls" }, ...controls), table, plot);
   // A plot needs its width: draw when it is on the page.
   section.drawn = draw;

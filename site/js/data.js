@@ -89,7 +89,7 @@ const ptgq = {
     const index = typeof wanted === "number" ? wanted : ptgq.index(name, wanted);
     const cells = ptgq.front.machines[machine].cells[name];
     const stored = index < 0 || !cells ? null : cells[index];
-    const read = { machine, name, index, state: "missing", before: null, verdict: null, smallest: null };
+    const read = { machine, name, index, at: ptgq.measuredAt(machine, name), state: "missing", before: null, verdict: null, smallest: null };
     if (stored === null || stored === undefined) return read;
     if (stored === "n/a" || stored === "failed") return { ...read, state: stored };
     const [now, before, verdict, smallest] = stored;
@@ -103,6 +103,17 @@ const ptgq = {
       verdict: verdict || null,
       smallest: smallest === undefined ? null : smallest,
     };
+  },
+
+  // The commit, by position, that a benchmark's numbers are of: the newest that has any.
+  measuredAt(machine, name) {
+    const { measured, commit } = ptgq.front.machines[machine];
+    return measured[name] ? measured[name][0] : commit;
+  },
+
+  // When a machine measured last, in seconds.
+  lastMeasured(machine) {
+    return Math.max(0, ...Object.values(ptgq.front.machines[machine].measured).map(([, time]) => time || 0));
   },
 
   // A counted number has no spread. An open interval (too few samples) has null ends.

@@ -31,13 +31,14 @@
   }
 
   function facts(machine) {
-    const { params, commit } = front.machines[machine];
+    const { params, commit, behind } = front.machines[machine];
     const [hash, time, subject] = front.commits[commit];
     const known = ["gpu", "driver", "cuda", "torch", "triton", "python", "cpu", "num_cpu", "ram", "os"];
     const keys = [...known, ...Object.keys(params).filter((key) => !known.includes(key) && key !== "machine")];
     return [
       el("p", { class: "commit" }, "Newest measured commit ", ptgq.commitLink(commit), ` of ${format.date(time)}: `,
-        el("strong", {}, subject), el("span", { class: "hidden-text" }, ` (${hash})`)),
+        el("strong", {}, subject), el("span", { class: "hidden-text" }, ` (${hash})`),
+        behind ? `, ${behind} ${behind === 1 ? "commit" : "commits"} behind ${front.branch}.` : `, the newest of ${front.branch}.`),
       el("dl", { class: "facts" }, ...keys.filter((key) => ptgq.fact(machine, key)).map((key) =>
         el("div", {}, el("dt", {}, key), el("dd", {}, params[key])))),
       ...canary(machine),
@@ -90,8 +91,14 @@
       return;
     }
     const wanted = state().get("machine");
-    const machine = Math.max(front.machines.findIndex(({ params }) => params.machine === wanted), 0);
+    const named = front.machines.findIndex(({ params }) => params.machine === wanted);
+    // Without a name, the one that measured last: whoever has just measured finds theirs.
+    const times = front.machines.map((_, number) => ptgq.lastMeasured(number));
+    const machine = named >= 0 ? named : times.indexOf(Math.max(...times));
     if (machine !== shown) render(machine);
+    const unknown = document.getElementById("unknown");
+    unknown.hidden = wanted === null || named >= 0;
+    unknown.textContent = `No results of a machine named ${wanted}: this is ${front.machines[machine].params.machine}.`;
     const target = document.getElementById(state().get("at"));
     if (target) {
       target.scrollIntoView();

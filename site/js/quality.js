@@ -24,6 +24,7 @@ ptgq.accuracy = function (machine) {
     el("th", { scope: "col" }, el("span", { class: "hidden-text" }, "Details")));
   return ptgq.section("accuracy", "Accuracy",
     el("p", { class: "note" }, "Relative RMS error of dequantize(quantize(x)); SQNR = −20 log10(error)."),
+    ptgq.measuredNote(machine, [ptgq.ERROR]),
     ptgq.table("Accuracy", [above, head], rows));
 };
 
@@ -69,6 +70,7 @@ ptgq.identity = function (machine) {
   head.append(el("th", { scope: "col" }, el("span", { class: "hidden-text" }, "Details")));
   return ptgq.section("identity", "Byte identity",
     el("p", { class: "note" }, "Checks of q and s, byte for byte, against the reference on the CPU: data × group × format."),
+    ptgq.measuredNote(machine, [ptgq.IDENTITY]),
     ptgq.table("Byte identity", [head], rows));
 };
 
@@ -106,5 +108,6 @@ ptgq.footprint = function (machine) {
   });
   return ptgq.section("footprint", "Footprint",
     el("p", { class: "note" }, "Per compiled kernel, the built library, and starting up. No GPU is needed to count these."),
+    ptgq.measuredNote(machine, [...classes.values()].flatMap(({ columns }) => columns.map(({ benchmark }) => benchmark.name))),
     ...tables.flat());
 };

@@ -94,7 +94,7 @@ ptgq.hasGpu = (machine) => ptgq.fact(machine, "gpu") !== null;
 // Why a number is not there, as far as the record tells.
 ptgq.why = function (read) {
   if (read.state === "failed") return "failed at this commit";
-  if (read.state === "missing") return "not measured at this commit";
+  if (read.state === "missing") return "not measured";
   const backend = read.index < 0 ? null : ptgq.combination(read.name, read.index).backend;
   if (backend === "reference" && read.name === ptgq.IDENTITY) return "what the others are compared with";
   const needsGpu =
@@ -140,7 +140,7 @@ ptgq.asvCommand = function (read) {
   );
   const entry = stored.length ? `${read.name}(${stored.join(", ")})` : read.name;
   const pattern = entry.replace(/[\\^$.*+?()[\]{}|]/g, "\\$&").replace(/['"]/g, ".");
-  const commit = ptgq.front.commits[ptgq.front.machines[read.machine].commit][0];
+  const commit = ptgq.front.commits[read.at][0];
   return `asv run --dry-run --bench '^${pattern}$' '${format.hash(commit)}^!'`;
 };
 
@@ -181,6 +181,24 @@ ptgq.select = function (label, values, current, change) {
   }));
   list.addEventListener("change", () => change(list.value));
   return el("label", {}, label, list);
+};
+
+// Which commit a section's numbers are of, and when that was measured, by benchmark where they differ.
+ptgq.measuredNote = function (machine, names) {
+  const { measured, commit } = ptgq.front.machines[machine];
+  const known = new Map();
+  for (const name of names.filter((one) => measured[one])) {
+    const [at, time] = measured[name];
+    const key = `${at} ${time ? format.date(time) : ""}`;
+    if (!known.has(key)) known.set(key, { at, time, names: [] });
+    known.get(key).names.push(name);
+  }
+  const found = [...known.values()];
+  return el("p", { class: "note measured" }, ...found.flatMap(({ at, time, names: those }, place) => [
+    place ? "; " : "Numbers of ", ptgq.commitLink(at), at === commit ? "" : ", not of the newest commit",
+    time ? `, measured on ${format.date(time)}` : "",
+    found.length > 1 ? ` (${those.map((name) => name.split(".").slice(0, 2).join(".")).join(", ")})` : "",
+  ]), ".");
 };
 
 ptgq.section = function (id, title, ...children) {

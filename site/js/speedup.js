@@ -43,7 +43,7 @@ ptgq.speedup = function (machine) {
   const names = ptgq.pair(machine).map((backend) => ptgq.backendNames[backend]);
   if (![ptgq.CALL, ptgq.KERNEL].some((name) => ptgq.measured(machine, name))) {
     return ptgq.section("speedup", `${names[0]} against ${names[1]}`,
-      el("p", { class: "na" }, "Call latency and kernel time: not measured at this commit."));
+      el("p", { class: "na" }, "Call latency and kernel time: not measured."));
   }
   let state = ptgq.STATES[0];
   const body = el("div", {});
@@ -110,6 +110,7 @@ ptgq.speedup = function (machine) {
       (onGpu ? `Kernel time is the device alone: with x just produced by the kernel before, hot in the L2 cache, or cold. ` : `CUDA and Triton are n/a: this machine has no GPU. `) +
       `Speed-up is ${names[1]} / ${names[0]}. Each number leads to its graph, ••• to its interval and its command.`),
     ptgq.measured(machine, ptgq.CALL) ? "" : el("p", { class: "na" },
-      "Call latency: this commit was not measured with the benchmark as it is now."),
+      "Call latency: not measured with the benchmark as it is now."),
+    ptgq.measuredNote(machine, [ptgq.CALL, ptgq.KERNEL]),
     onGpu ? el("div", { class: "controls" }, pick) : "", body);
 };

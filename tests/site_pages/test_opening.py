@@ -14,6 +14,8 @@ from pages import (
     HOSTILE,
     KERNEL,
     MACHINES,
+    TWO_CORE,
+    git,
     open_front,
     publish,
 )
@@ -109,6 +111,36 @@ def test_what_was_not_measured_is_said_not_tabulated(context, published, tmp_pat
         for place in ("#/", f"#{CALL}"):
             watch.page.goto(f"{address}asv.html{place}")
             watch.page.wait_for_load_state("networkidle")
+        assert watch.wrong == []
+
+
+def test_numbers_say_of_which_commit_they_are_and_the_last_machine_opens(
+    context, published, tmp_path
+):
+    folder = Path(shutil.copytree(published, tmp_path / "record"))
+    shutil.rmtree(folder / "html")
+    newest = git(published, "rev-parse", "main")[:8]
+    (path,) = (folder / "results").glob(f"two_core/{newest}-*.json")
+    content = json.loads(path.read_text())
+    content["results"] = {ERROR: content["results"][ERROR]}
+    content["results"][ERROR][content["result_columns"].index("started_at")] = 1_900_000_000_000
+    path.write_text(json.dumps(content))
+    publish(folder)
+    with browsers.serve(folder / "html") as address:
+        watch = browsers.Watch(context.new_page(), address)
+        open_front(watch.page, address, None)
+        page = watch.page
+        # Measured last, although others have a GPU.
+        assert page.locator("#machines [aria-pressed=true]").inner_text().startswith(TWO_CORE)
+        assert not page.locator("#unknown").is_visible()
+        note = page.locator("#accuracy .measured").inner_text()
+        assert note == f"Numbers of {newest}, measured on 2030-03-17."
+        assert "not of the newest commit" in page.locator("#speedup .measured").inner_text()
+        assert page.locator("#speedup tbody tr").count() == 30
+        assert "the newest of main" in page.locator("#machine .commit").inner_text()
+        page.goto(f"{address}#machine=typo")
+        browsers.wait_until(page, browsers.READY)
+        assert "No results of a machine named typo" in page.locator("#unknown").inner_text()
         assert watch.wrong == []
 
 
