@@ -119,6 +119,8 @@ def test_two_commits_from_their_sources_to_the_browser(clone, chromium):
         shown = line.locator("td").nth(2).inner_text()
         assert float(shown.replace(",", "")) == pytest.approx(1e6 * median, rel=0.01)
         line.locator("td a").first.click()
-        watch.page.wait_for_selector("#main-graph canvas")
+        shown = "16 × 512, group 64, fp8_row_float32"
+        readout = "document.querySelector('#history .readout').textContent"
+        browsers.wait_until(watch.page, f"{readout}.includes('{shown}')")
         assert watch.wrong == []
     context.close()

@@ -55,7 +55,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return status
     folder = Path(conf.html_dir).resolve()
     print(f"site: {folder / 'index.html'}")
-    if options.serve:
+    if not options.serve:
+        print("site: asv's own pages need a server: nox -s site -- --serve")
+    else:
         try:
             serve(folder, options.port)
         except OSError as error:

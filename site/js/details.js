@@ -40,11 +40,11 @@ ptgq.showDetails = function (title, entries, command) {
       type: "button",
       onclick() {
         dialog.close();
-        ptgq.openHistory(read);
+        location.hash = ptgq.historyAddress(read);
       },
     }, "History");
     parts.push(
-      el("div", { class: "controls" }, el("a", { href: ptgq.graph(read) }, "Graph in asv"), history),
+      el("div", { class: "controls" }, ptgq.served ? el("a", { href: ptgq.graph(read) }, "Graph in asv") : "", history),
       ptgq.command(ptgq.asvCommand(read)),
     );
   }

@@ -25,14 +25,24 @@ ptgq.historySection = function (machine) {
     const first = (ptgq.front.machines[machine].cells[name] || []).findIndex(Array.isArray);
     choice = wanted || ptgq.combination(name, Math.max(first, 0));
     controls.replaceChildren(
-      ptgq.select("Benchmark", names.map((key) => [key, ptgq.title(key)]), name, (value) => choose(value)),
+      ptgq.select("Benchmark", names.map((key) => [key, ptgq.title(key)]), name, (value) => {
+        choose(value);
+        share();
+      }),
       ...ptgq.benchmark(name).names.filter((key) => key !== "backend").map((key) =>
         ptgq.select(key, ptgq.values(name, key), choice[key], (value) => {
           choice[key] = value;
           draw();
+          share();
         })),
       axis);
     return draw();
+  }
+
+  // Each choice is in the address: a link to it can be sent.
+  function share() {
+    const index = ptgq.index(name, choice);
+    history.replaceState(null, "", ptgq.historyAddress({ machine, name, index }));
   }
 
   async function draw() {
@@ -103,10 +113,6 @@ ptgq.historySection = function (machine) {
     el("p", { class: "note" }, "Median and 99 % interval at each measured commit. A gap is a commit with no number: n/a, failed or not measured; the numbers below say which failed."),
     controls, plot, rows);
   section.drawn = () => choose(name);
-  ptgq.openHistory = function (read) {
-    section.scrollIntoView();
-    section.querySelector("h2").focus({ preventScroll: true });
-    return choose(read.name, ptgq.combination(read.name, read.index));
-  };
+  ptgq.openHistory = (read) => choose(read.name, ptgq.combination(read.name, read.index));
   return section;
 };

@@ -99,6 +99,8 @@
     const unknown = document.getElementById("unknown");
     unknown.hidden = wanted === null || named >= 0;
     unknown.textContent = `No results of a machine named ${wanted}: this is ${front.machines[machine].params.machine}.`;
+    const series = ptgq.namedSeries(machine, state());
+    if (series && front.machines[machine].histories.includes(series.name)) ptgq.openHistory(series);
     const target = document.getElementById(state().get("at"));
     if (target) {
       target.scrollIntoView();
@@ -127,6 +129,10 @@
     for (const section of sections) if (section.drawn) section.drawn();
   }
 
+  if (!ptgq.served) {
+    document.querySelector(".top nav").replaceChildren(
+      el("span", { class: "quiet" }, "asv's pages need a server: ", el("code", {}, "nox -s site -- --serve")));
+  }
   if (!front.machines.length) {
     document.getElementById("sections").replaceChildren(
       el("p", {}, `No results of ${front.branch}'s commits are stored yet.`));

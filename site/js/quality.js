@@ -58,7 +58,7 @@ ptgq.identity = function (machine) {
     const total = tally.same + worst.length;
     return el("tr", {},
       el("th", { scope: "row" }, name),
-      el("td", {}, total ? el("a", { href: ptgq.graph(worst[0] || first) }, `${tally.same} of ${total}`) : "n/a"),
+      el("td", {}, total ? el("a", { href: ptgq.historyAddress(worst[0] || first) }, `${tally.same} of ${total}`) : "n/a"),
       el("td", { class: tally.differ.length ? "worse" : null }, String(tally.differ.length)),
       el("td", { class: tally.failed.length ? "failed" : null }, String(tally.failed.length)),
       el("td", { class: "na text" }, tally["n/a"] ? `${tally["n/a"]} (${ptgq.why(first)})` : "0"),

@@ -102,6 +102,27 @@ ptgq.why = function (read) {
   return needsGpu && !ptgq.hasGpu(read.machine) ? "no GPU on this machine" : "not applicable at this commit";
 };
 
+// The address of one series' history on this page, which works from a file, too.
+ptgq.historyAddress = function (read) {
+  const values = read.index < 0 ? [] : Object.values(ptgq.combination(read.name, read.index));
+  const { machine } = ptgq.front.machines[read.machine].params;
+  const choices = values.map((value) => ["value", value]);
+  return "#" + new URLSearchParams([["machine", machine], ["at", "history"], ["series", read.name], ...choices]);
+};
+
+// The series that such an address names, or null.
+ptgq.namedSeries = function (machine, address) {
+  const [name, values] = [address.get("series"), address.getAll("value")];
+  const benchmark = ptgq.benchmark(name);
+  if (!benchmark || values.length !== benchmark.names.length) return null;
+  const wanted = Object.fromEntries(benchmark.names.map((key, place) => [key, values[place]]));
+  const index = ptgq.index(name, wanted);
+  return index < 0 ? null : ptgq.cell(machine, name, index);
+};
+
+// asv's pages fetch their data, which a page opened from a file may not.
+ptgq.served = location.protocol !== "file:";
+
 // asv's own address of one series; keep in step with parse_hash_string in asv.js.
 ptgq.graph = function (read) {
   const benchmark = ptgq.benchmark(read.name);
@@ -118,7 +139,7 @@ ptgq.graph = function (read) {
   return `asv.html#${encodeURIComponent(read.name)}${query ? "?" + query : ""}`;
 };
 
-// The number as a link to its graph, or why there is none.
+// The number as a link to its history, or why there is none.
 ptgq.show = function (read, text) {
   if (read.state === "missing" || read.index < 0) {
     return el("span", { class: "na", title: ptgq.why(read) }, "–",
@@ -128,7 +149,7 @@ ptgq.show = function (read, text) {
   const label = { "n/a": "n/a", failed: "failed" }[read.state] || text(read.value);
   const title = read.state === "value" ? ptgq.interval(read, unit) : ptgq.why(read);
   const style = read.state === "value" ? null : read.state === "failed" ? "failed" : "na";
-  return el("a", { href: ptgq.graph(read), title, class: style }, label);
+  return el("a", { href: ptgq.historyAddress(read), title, class: style }, label);
 };
 
 // asv matches a regular expression; a dot stands for a quote, so that the shell needs no escapes.

@@ -108,7 +108,7 @@ ptgq.speedup = function (machine) {
     el("p", { class: "note" },
       `Call latency is what a caller waits for per eager call, host included. ` +
       (onGpu ? `Kernel time is the device alone: with x just produced by the kernel before, hot in the L2 cache, or cold. ` : `CUDA and Triton are n/a: this machine has no GPU. `) +
-      `Speed-up is ${names[1]} / ${names[0]}. Each number leads to its graph, ••• to its interval and its command.`),
+      `Speed-up is ${names[1]} / ${names[0]}. Each number leads to its history, ••• to its interval and its command.`),
     ptgq.measured(machine, ptgq.CALL) ? "" : el("p", { class: "na" },
       "Call latency: not measured with the benchmark as it is now."),
     ptgq.measuredNote(machine, [ptgq.CALL, ptgq.KERNEL]),

@@ -144,10 +144,11 @@ def test_failed_and_not_applicable_say_so(page, address):
 
 
 @pytest.mark.parametrize("machine", MACHINES)
-def test_cell_leads_to_its_graph(page, address, published, machine):
+def test_details_lead_to_asvs_graph(page, address, published, machine):
     backend = "cpu" if machine == TWO_CORE else "cuda"
     open_front(page, address, machine)
-    row(page, "speedup", "32 × 128", "128", "int8").locator("td a").first.click()
+    row(page, "speedup", "32 × 128", "128", "int8").get_by_role("button").click()
+    page.locator("dialog").get_by_role("link", name="Graph in asv").first.click()
     page.wait_for_selector("#main-graph canvas")
     browsers.wait_until(page, "jQuery('#main-graph').data('plot')?.getData().length === 1")
     points = page.evaluate("jQuery('#main-graph').data('plot').getData()[0].data")
@@ -176,6 +177,38 @@ def test_history_draws_the_series_and_lists_its_numbers(page, address, published
     wait_for_history(page, "footprint.Startup.track_import")
     value = stored(published, H200, "footprint.Startup.track_import")
     assert cells(lines.first)[1] == f"{value:.2f} s"
+
+
+def test_a_number_leads_to_its_history_by_an_address_that_can_be_sent(page, address):
+    open_front(page, address, TWO_CORE)
+    row(page, "speedup", "32 × 128", "128", "int8").locator("td a").nth(1).click()
+    wait_for_history(page, "Call latency, tokens 32, group 128, format int8")
+    sent = page.url
+    page.go_back()
+    browsers.wait_until(page, "!location.hash.includes('series')")
+    # The same from a fresh page, and with another choice.
+    page.goto("about:blank")
+    page.goto(sent)
+    browsers.wait_until(page, browsers.READY)
+    wait_for_history(page, "Call latency, tokens 32, group 128, format int8")
+    page.locator("#history select").nth(1).select_option("64")
+    wait_for_history(page, "Call latency, tokens 64, group 128, format int8")
+    page.reload()
+    browsers.wait_until(page, browsers.READY)
+    wait_for_history(page, "Call latency, tokens 64, group 128, format int8")
+    # A kernel's name holds commas.
+    name = "footprint.Kernels.track_registers"
+    page.locator("#history select").first.select_option(name)
+    chosen = page.locator("#history select").nth(1)
+    kernel = chosen.locator("option").last.inner_text()
+    assert "," in kernel
+    chosen.select_option(kernel)
+    page.reload()
+    browsers.wait_until(page, browsers.READY)
+    wait_for_history(page, kernel)
+    # What is not there is not shown.
+    page.goto(f"{address}#machine={TWO_CORE}&at=history&series={CALL}&value=cuda&value=7")
+    browsers.wait_until(page, browsers.READY)
 
 
 def test_history_paints_an_interval_band(page, address):

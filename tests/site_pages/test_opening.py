@@ -18,6 +18,8 @@ from pages import (
     git,
     open_front,
     publish,
+    row,
+    wait_for_history,
 )
 
 
@@ -207,3 +209,10 @@ def test_opens_from_a_file(page, published):
     page.goto((published / "html" / "index.html").as_uri())
     browsers.wait_until(page, browsers.READY)
     page.wait_for_selector("#history canvas")
+    # Each link works there: asv's pages do not.
+    row(page, "speedup", "32 × 128", "128", "int8").locator("td a").first.click()
+    wait_for_history(page, "Call latency, tokens 32, group 128, format int8")
+    assert page.locator("a[href*='asv.html']").count() == 0
+    assert "nox -s site -- --serve" in page.locator(".top").inner_text()
+    row(page, "speedup", "32 × 128", "128", "int8").get_by_role("button").click()
+    assert page.locator("dialog a").count() == 0
