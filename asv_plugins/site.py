@@ -164,11 +164,18 @@ def write_data(
     measured = [commit for commit in repo.get_branch_commits(branch) if commit in revisions]
     order = {commit: position for position, commit in enumerate(reversed(measured))}
     # asv knows no subjects; its repository object is what knows where git looks.
-    lines = repo._run_git(
-        ["log", "--first-parent", "--format=%H%x09%ct%x09%s", repo.get_branch_name(branch)]
-    ).splitlines()
+    log = ["log", "--first-parent", "--format=%H%x09%ct%x09%s", repo.get_branch_name(branch)]
+    lines = repo._run_git(log).splitlines()
     subjects = {line.split("\t")[0]: line.split("\t", 2)[1:] for line in lines}
-    commits = [[commit, int(subjects[commit][0]), subjects[commit][1]] for commit in order]
+    compiled = {
+        line.partition("\t")[0] for line in repo._run_git([*log, "--", "csrc"]).splitlines()
+    }
+    # How many commits there are up to each, and how many of these touch csrc.
+    upto = list(itertools.accumulate(commit in compiled for commit in reversed(subjects)))
+    counts = dict(zip(reversed(subjects), enumerate(upto, 1), strict=True))
+    commits = [
+        [commit, int(subjects[commit][0]), subjects[commit][1], *counts[commit]] for commit in order
+    ]
 
     equal_launches = functools.partial(same_code.equal_launches, repository=repo._path)
     names = list(benchmarks)

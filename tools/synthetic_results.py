@@ -162,7 +162,7 @@ def selected(series: int | None) -> list[tuple]:
 
 
 def write_repository(path: Path, commits: int) -> list[str]:
-    """Make a git repository of empty commits; return their hashes, the oldest first."""
+    """Make a git repository whose every second commit touches csrc; return its hashes in order."""
     stream = []
     for number in range(commits):
         message = f"Change {number}: {HOSTILE}" if number % 3 == 2 else f"Change {number}"
@@ -171,6 +171,9 @@ def write_repository(path: Path, commits: int) -> list[str]:
             f"commit refs/heads/main\nmark :{number + 1}\ncommitter {author}\n"
             f"data {len(message.encode())}\n{message}\n" + (f"from :{number}\n" if number else "")
         )
+        if number % 2:
+            text = f"{number}\n"
+            stream.append(f"M 100644 inline csrc/kernel.cu\ndata {len(text)}\n{text}\n")
     git = ["git", "-C", str(path)]
     path.mkdir(parents=True)
     subprocess.run([*git, "init", "-q", "-b", "main"], check=True)

@@ -81,12 +81,18 @@ ptgq.historySection = function (machine) {
     const unit = ptgq.benchmark(name).unit;
     const title = [ptgq.title(name), ...Object.entries(choice).filter(([key]) => key !== "backend").map(([key, value]) => `${key} ${value}`)].join(", ");
     const commit = (index) => ptgq.front.commits[positions[index]];
+    // A step may be any of the commits since the last measured one.
+    const since = function (index) {
+      const [earlier, later] = [commit(index - 1), commit(index)];
+      const between = earlier ? later[3] - earlier[3] : 1;
+      return between < 2 ? "" : ` (of ${between} commits after ${format.hash(earlier[0])}, ${later[4] - earlier[4]} touch csrc)`;
+    };
     const text = (index) => commit(index) ? `${format.hash(commit(index)[0])} ${format.date(commit(index)[1])}` : "";
     ptgq.plot(plot, {
       label: title, x: positions.map((_, index) => index), curves: lines, zero,
       y: (value) => format.unit(value, unit === "seconds" ? unit : ""),
       xTick: (tick) => Number.isInteger(tick) ? text(tick).slice(0, ptgq.front.hash_length) : "",
-      xText: (index) => `${text(index)} ${commit(index)[2]}`,
+      xText: (index) => `${text(index)} ${commit(index)[2]}${since(index)}`,
     });
     list(positions, lines, unit, title);
   }

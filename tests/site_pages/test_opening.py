@@ -127,6 +127,10 @@ def test_numbers_say_of_which_commit_they_are_and_the_last_machine_opens(
     content["results"] = {ERROR: content["results"][ERROR]}
     content["results"][ERROR][content["result_columns"].index("started_at")] = 1_900_000_000_000
     path.write_text(json.dumps(content))
+    # All between the oldest and the newest but one.
+    oldest, *between, before, _ = git(published, "rev-list", "--reverse", "main").split()
+    for commit in between:
+        next((folder / "results").glob(f"two_core/{commit[:8]}-*.json")).unlink()
     publish(folder)
     with browsers.serve(folder / "html") as address:
         watch = browsers.Watch(context.new_page(), address)
@@ -140,6 +144,13 @@ def test_numbers_say_of_which_commit_they_are_and_the_last_machine_opens(
         assert "not of the newest commit" in page.locator("#speedup .measured").inner_text()
         assert page.locator("#speedup tbody tr").count() == 30
         assert "the newest of main" in page.locator("#machine .commit").inner_text()
+        # A step between two measured commits is not the newer one's alone.
+        plot = page.locator("#history .u-over")
+        box = plot.bounding_box()
+        plot.hover(position={"x": box["width"] - 2, "y": 20})
+        readout = page.locator("#history .readout").inner_text()
+        assert readout.startswith(before[:8])
+        assert f"(of 4 commits after {oldest[:8]}, 2 touch csrc)" in readout
         page.goto(f"{address}#machine=typo")
         browsers.wait_until(page, browsers.READY)
         assert "No results of a machine named typo" in page.locator("#unknown").inner_text()
