@@ -162,14 +162,14 @@ ptgq.asvCommand = function (read) {
   const entry = stored.length ? `${read.name}(${stored.join(", ")})` : read.name;
   const pattern = entry.replace(/[\\^$.*+?()[\]{}|]/g, "\\$&").replace(/['"]/g, ".");
   const commit = ptgq.front.commits[read.at][0];
-  return `asv run --dry-run --bench '^${pattern}$' '${format.hash(commit)}^!'`;
+  return `nox -s track -- '${format.hash(commit)}^!' --all --no-canary --bench '^${pattern}$'`;
 };
 
 ptgq.tableCommand = function ({ tokens, hidden, group, formatName, device, method, state }) {
   const parts = [
-    "python benchmarks/benchmark_per_token_group_quant.py",
+    "nox -s bench --",
     `--shape ${tokens}x${hidden} --group-size ${group}`,
-    `--dtype ${formatName === "int8" ? "int8" : "fp8"}`,
+    formatName === "int8" ? "--dtype int8" : `--dtype fp8 --scales ${formatName.replace(/^fp8_/, "")}`,
   ];
   if (device === "cpu") parts.push("--device cpu");
   if (method === "graph") parts.push(`--method graph --${state}`);

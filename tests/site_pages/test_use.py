@@ -12,28 +12,30 @@ import pytest
 from pages import (
     CALL,
     MACHINES,
-    ROOT,
     TWO_CORE,
     git,
     open_front,
     row,
 )
 
+from tracking import track
+
 
 def test_commands_of_a_cell_select_exactly_it(page, address, published):
     open_front(page, address)
     row(page, "speedup", "32 × 128", "128", "int8").get_by_role("button").click()
     words = shlex.split(page.locator("dialog code").nth(1).inner_text())
-    assert words[:4] == ["asv", "run", "--dry-run", "--bench"]
+    assert words[:4] == ["nox", "-s", "track", "--"]
+    options = track.parser().parse_args(words[4:])
     benchmarks = json.loads((published / "results" / "benchmarks.json").read_text())
     entries = [
         f"{name}({', '.join(values)})"
         for name, benchmark in benchmarks.items() if name != "version"
         for values in itertools.product(*benchmark["params"])
     ]  # fmt: skip
-    matching = [entry for entry in entries if re.search(words[4], entry)]
+    matching = [entry for entry in entries if re.search(options.bench[0], entry)]
     assert matching == [f"{CALL}('cuda', 32, 128, 'int8')"]
-    assert git(published, "rev-list", words[5]) == git(published, "rev-parse", "main")
+    assert git(published, "rev-list", *options.ranges) == git(published, "rev-parse", "main")
 
 
 def test_copy_button_copies_the_command(context, page, address):
@@ -56,17 +58,19 @@ def test_contents_lead_to_their_sections(page, address):
     }""")
 
 
-def test_table_command_is_one_that_the_script_understands(page, address, load_script):
+@pytest.mark.parametrize("scales", ["int8", "fp8_column_ue8m0"])
+def test_table_command_measures_exactly_its_row(page, address, load_script, scales):
     open_front(page, address)
-    row(page, "speedup", "32 × 128", "128", "int8").get_by_role("button").click()
+    row(page, "speedup", "32 × 128", "128", scales).get_by_role("button").click()
     table = page.locator("dialog code").first.inner_text()
-    script, *arguments = shlex.split(table)[1:]
-    assert (ROOT / script).is_file()
+    *task, separator = shlex.split(table)[:4]
+    assert (task, separator) == (["nox", "-s", "bench"], "--")
+    arguments = shlex.split(table)[4:]
     options = load_script("table_arguments", "table_arguments.py").parse(arguments)
     (workload,) = load_script("table_rows", "table_rows.py").selected(options)
-    assert (workload.tokens, workload.hidden, workload.group_size, workload.dtype) == (
-        32, 128, 128, "int8",
-    )  # fmt: skip
+    expected = {"int8": ("int8", "row_float32")}.get(scales, ("fp8", "column_ue8m0"))
+    assert (workload.tokens, workload.hidden, workload.group_size) == (32, 128, 128)
+    assert (workload.dtype, workload.scales) == expected
 
 
 def test_theme_follows_the_system_and_the_button(page, address):
