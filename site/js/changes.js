@@ -27,7 +27,7 @@ ptgq.changed = function (machine) {
 };
 
 ptgq.seriesTitle = function (read) {
-  const values = Object.values(ptgq.combination(read.name, read.index)).join(", ");
+  const values = ptgq.words(read.name, ptgq.combination(read.name, read.index)).join(", ");
   return values ? `${ptgq.title(read.name)}: ${values}` : ptgq.title(read.name);
 };
 

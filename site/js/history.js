@@ -29,12 +29,17 @@ ptgq.historySection = function (machine) {
         choose(value);
         share();
       }),
-      ...ptgq.benchmark(name).names.filter((key) => key !== "backend").map((key) =>
-        ptgq.select(key, ptgq.values(name, key), choice[key], (value) => {
+      ...ptgq.benchmark(name).names.filter((key) => key !== "backend").map(function (key) {
+        // Tokens alone would be confused with other numbers.
+        const shapes = key === "tokens" && !ptgq.values(name, "hidden").length;
+        const text = (value) => shapes ? `${value} × ${ptgq.hiddenOf(name, { tokens: value })}` : value;
+        const values = ptgq.values(name, key).map((value) => [value, text(value)]);
+        return ptgq.select(shapes ? "tokens × hidden" : key, values, choice[key], (value) => {
           choice[key] = value;
           draw();
           share();
-        })),
+        });
+      }),
       axis);
     return draw();
   }
@@ -79,7 +84,7 @@ ptgq.historySection = function (machine) {
         failed: new Set(column.failed),
       }));
     const unit = ptgq.benchmark(name).unit;
-    const title = [ptgq.title(name), ...Object.entries(choice).filter(([key]) => key !== "backend").map(([key, value]) => `${key} ${value}`)].join(", ");
+    const title = [ptgq.title(name), ...ptgq.words(name, { ...choice, backend: null }).filter((word) => word !== null)].join(", ");
     const commit = (index) => ptgq.front.commits[positions[index]];
     // A step may be any of the commits since the last measured one.
     const since = function (index) {

@@ -40,7 +40,7 @@
         el("strong", {}, subject), el("span", { class: "hidden-text" }, ` (${hash})`),
         behind ? `, ${behind} ${behind === 1 ? "commit" : "commits"} behind ${front.branch}.` : `, the newest of ${front.branch}.`),
       el("dl", { class: "facts" }, ...keys.filter((key) => ptgq.fact(machine, key)).map((key) =>
-        el("div", {}, el("dt", {}, key), el("dd", {}, params[key])))),
+        el("div", {}, el("dt", {}, key), el("dd", {}, key === "ram" ? format.memory(params.ram) : params[key])))),
       ...canary(machine),
       tiles(machine),
     ];

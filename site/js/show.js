@@ -28,6 +28,23 @@ ptgq.title = (name) => ptgq.titles[name] || name;
 ptgq.backendNames = { cuda: "CUDA", triton: "Triton", cpu: "CPU", reference: "Reference" };
 ptgq.DEFAULT_HIDDEN = { 16: 512, 32: 128, 64: 256 };
 
+// The hidden size of a combination: its own parameter, or the one that the benchmark's tokens have.
+ptgq.hiddenOf = function (name, { tokens, hidden }) {
+  if (hidden) return hidden;
+  return name.endsWith("track_variants") ? 7168 : ptgq.DEFAULT_HIDDEN[tokens] || 7168;
+};
+
+// The choices of a combination in words: "cuda", "16 × 512", "group 64", "int8".
+ptgq.words = function (name, combination) {
+  const found = [];
+  for (const [key, value] of Object.entries(combination)) {
+    if (key === "tokens") found.push(`${value} × ${ptgq.hiddenOf(name, combination)}`);
+    else if (key === "hidden" && "tokens" in combination) continue;
+    else found.push(["group", "count"].includes(key) ? `${key} ${value}` : value);
+  }
+  return found;
+};
+
 // el("a", {href: "x"}, "text"): a string child is text, never markup.
 function el(tag, attributes, ...children) {
   const element = document.createElement(tag);
@@ -68,6 +85,8 @@ const format = {
     if (Math.abs(number) < 1e-3) return `${digits(number * 1e6)} µs`;
     return Math.abs(number) < 1 ? `${digits(number * 1e3)} ms` : `${digits(number)} s`;
   },
+  // asv stores a machine's memory in bytes.
+  memory: (bytes) => Number(bytes) > 0 ? `${(Number(bytes) / 2 ** 30).toFixed(0)} GiB` : bytes,
   date: (seconds) => new Date(seconds * 1000).toISOString().slice(0, 10),
   hash: (commit) => commit.slice(0, ptgq.front.hash_length),
 };

@@ -95,12 +95,12 @@ def test_accuracy_is_shown_in_decibel_too(page, address, published):
 @pytest.mark.parametrize(
     ("series", "verdict"),
     [
-        ("Kernel time, default shapes: cuda, cold, 64, 128, int8", "slower"),
-        ("Kernel time, default shapes: cuda, cold, 64, 64, int8", "faster"),
-        ("Kernel time, default shapes: triton, cold, 32, 64, int8", "undecided"),
-        ("Kernel time, default shapes: triton, cold, 16, 64, int8", "same"),
+        ("Kernel time, default shapes: cuda, cold, 64 × 256, group 128, int8", "slower"),
+        ("Kernel time, default shapes: cuda, cold, 64 × 256, group 64, int8", "faster"),
+        ("Kernel time, default shapes: triton, cold, 32 × 128, group 64, int8", "undecided"),
+        ("Kernel time, default shapes: triton, cold, 16 × 512, group 64, int8", "same"),
         ("footprint.Kernels.track_registers: quantize<128, row>", "worse"),
-        ("Call latency: cuda, 16, 64, int8", "failed"),
+        ("Call latency: cuda, 16 × 512, group 64, int8", "failed"),
     ],
 )
 def test_changes_have_a_verdict(page, address, series, verdict):
@@ -130,7 +130,7 @@ def test_ratios_calls_and_the_reference_have_no_verdict(page, address):
     assert not [name for name in shown if "/" in name or "copy" in name.lower()]
     # But one that failed is said.
     calls = page.locator("#changes tbody th", has_text="Call latency:").all_inner_texts()
-    assert {text.partition(", ")[2] for text in calls} == {"16, 64, int8"}
+    assert {text.partition(", ")[2] for text in calls} == {"16 × 512, group 64, int8"}
 
 
 def test_failed_and_not_applicable_say_so(page, address):
@@ -166,7 +166,7 @@ def test_history_draws_the_series_and_lists_its_numbers(page, address, published
     open_front(page, address)
     row(page, "speedup", "16 × 512", "64", "int8").get_by_role("button").click()
     page.locator("dialog").get_by_role("button", name="History").first.click()
-    wait_for_history(page, "Call latency, tokens 16, group 64, format int8")
+    wait_for_history(page, "Call latency, 16 × 512, group 64, int8")
     page.locator("#history summary").click()
     page.wait_for_selector("#history details tbody tr")
     lines = page.locator("#history details tbody tr")
@@ -182,7 +182,7 @@ def test_history_draws_the_series_and_lists_its_numbers(page, address, published
 def test_a_number_leads_to_its_history_by_an_address_that_can_be_sent(page, address):
     open_front(page, address, TWO_CORE)
     row(page, "speedup", "32 × 128", "128", "int8").locator("td a").nth(1).click()
-    wait_for_history(page, "Call latency, tokens 32, group 128, format int8")
+    wait_for_history(page, "Call latency, 32 × 128, group 128, int8")
     sent = page.url
     page.go_back()
     browsers.wait_until(page, "!location.hash.includes('series')")
@@ -190,12 +190,12 @@ def test_a_number_leads_to_its_history_by_an_address_that_can_be_sent(page, addr
     page.goto("about:blank")
     page.goto(sent)
     browsers.wait_until(page, browsers.READY)
-    wait_for_history(page, "Call latency, tokens 32, group 128, format int8")
+    wait_for_history(page, "Call latency, 32 × 128, group 128, int8")
     page.locator("#history select").nth(1).select_option("64")
-    wait_for_history(page, "Call latency, tokens 64, group 128, format int8")
+    wait_for_history(page, "Call latency, 64 × 256, group 128, int8")
     page.reload()
     browsers.wait_until(page, browsers.READY)
-    wait_for_history(page, "Call latency, tokens 64, group 128, format int8")
+    wait_for_history(page, "Call latency, 64 × 256, group 128, int8")
     # A kernel's name holds commas.
     name = "footprint.Kernels.track_registers"
     page.locator("#history select").first.select_option(name)
@@ -216,7 +216,7 @@ def test_history_paints_an_interval_band(page, address):
     page.wait_for_selector("#history canvas")
     page.locator("#history select").nth(2).select_option("32")
     page.locator("#history select").nth(4).select_option("int8")
-    wait_for_history(page, "tokens 32, group 64, format int8")
+    wait_for_history(page, "32 × 128, group 64, int8")
     # A band is the line's colour at 22 % over the card: count pixels that are neither, nor grey.
     tinted = page.evaluate("""() => {
         const canvas = document.querySelector('#history canvas');

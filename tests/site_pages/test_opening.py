@@ -222,7 +222,7 @@ def test_opens_from_a_file(page, published):
     page.wait_for_selector("#history canvas")
     # Each link works there: asv's pages do not.
     row(page, "speedup", "32 × 128", "128", "int8").locator("td a").first.click()
-    wait_for_history(page, "Call latency, tokens 32, group 128, format int8")
+    wait_for_history(page, "Call latency, 32 × 128, group 128, int8")
     assert page.locator("a[href*='asv.html']").count() == 0
     assert "nox -s site -- --serve" in page.locator(".top").inner_text()
     row(page, "speedup", "32 × 128", "128", "int8").get_by_role("button").click()
