@@ -2,6 +2,8 @@
 
 #include <sstream>
 
+#include "scales.h"
+
 namespace ptgq {
 namespace {
 
@@ -45,6 +47,14 @@ bool are_packed(const TensorView& t, int64_t end, int64_t stride) {
 
 bool is_contiguous(const TensorView& t) { return are_packed(t, t.dim, 1); }
 
+// The one stride between rows, if they have one: else of the last two of them.
+int64_t row_stride(const TensorView& t) {
+  for (int64_t i = t.dim - 2; i >= 0; --i) {
+    if (t.sizes[i] > 1) return t.strides[i];
+  }
+  return t.sizes[t.dim - 1];
+}
+
 bool is_aligned(const TensorView& t, size_t element_size) {
   return reinterpret_cast<uintptr_t>(t.data) % element_size == 0;
 }
@@ -55,37 +65,17 @@ bool same_device(const TensorView& a, const TensorView& b) {
 
 int64_t round_up(int64_t value, int64_t unit) { return (value + unit - 1) / unit * unit; }
 
-// How the scales lie, from their shape; throws if their strides are others.
-void lay_out_scales(Problem& p, const TensorView& s, const Options& options) {
-  require(s.dim >= 1, "s must have at least one dimension");
+void check_scales(const Problem& p, const TensorView& s, const ScaleFormat& format) {
   const int64_t last = s.dim - 1;
-  const int64_t columns = p.packed ? round_up(p.num_groups, 4) / 4 : p.num_groups;
   int64_t tokens = 1;
   for (int64_t i = 0; i < last; ++i) tokens *= s.sizes[i];
-  require(tokens == p.num_tokens && s.sizes[last] == columns,
-          "s must have the shape of x, with a last dimension of ", columns);
-  require(options.column_major_scales || !(options.tma_aligned_scales || options.per_batch_scales),
-          "tma_aligned_scales and per_batch_scales need column_major_scales");
-  const bool batches = options.per_batch_scales && s.dim >= 2;
-  p.column_tokens = options.per_batch_scales ? (batches ? s.sizes[last - 1] : 1) : p.num_tokens;
-  p.column_length = p.column_tokens;
-  if (options.tma_aligned_scales) {
-    require(p.packed || !p.e8m0, "tma_aligned_scales are float32 or int32");
-    p.column_length = round_up(p.column_tokens, 4);
+  require(tokens == p.num_tokens && s.sizes[last] == scale_columns(p),
+          "s must have the shape of x, with a last dimension of ", scale_columns(p));
+  for (int64_t i = 0; i < s.dim; ++i) {
+    require(s.sizes[i] <= 1 || s.strides[i] == scale_stride(p, format, s.sizes, s.dim, i),
+            "s must be contiguous, or have the strides of column_major_scales, "
+            "tma_aligned_scales and per_batch_scales as they are given");
   }
-  p.s_token_stride = p.column_major ? 1 : columns;
-  p.s_group_stride = p.column_major ? p.column_length : 1;
-  p.s_batch_stride = columns * p.column_length;
-  p.plain = !p.packed && p.column_tokens == p.num_tokens && p.column_length == p.num_tokens;
-  p.padded = p.column_length > p.column_tokens || (p.packed && p.num_groups % 4 != 0);
-  require(p.plain || !p.int8, "int8 q has scales without words, batches and padding");
-
-  bool right = s.sizes[last] <= 1 || s.strides[last] == p.s_group_stride;
-  right = right && are_packed(s, last - batches, batches ? p.s_batch_stride : p.s_token_stride);
-  right = right && (!batches || s.sizes[last - 1] <= 1 || s.strides[last - 1] == 1);
-  require(right,
-          "s must be contiguous, or have the strides of column_major_scales, "
-          "tma_aligned_scales and per_batch_scales as they are given");
 }
 
 }  // namespace
@@ -95,18 +85,21 @@ Problem check_input(const TensorView& x, const Options& options) {
   p.x_type = input_type(x.type);
   require(x.dim >= 1, "x must have at least one dimension");
   const int64_t row = x.sizes[x.dim - 1];
-  p.silu_and_mul = options.silu_and_mul;
-  require(!p.silu_and_mul || row % 2 == 0, "the last dimension of x must be even, got ", row);
-  const int64_t hidden_dim = p.silu_and_mul ? row / 2 : row;
+  p.prologue = options.prologue;
+  const bool halved = p.prologue == Prologue::kSiluAndMul;
+  require(!halved || row % 2 == 0, "the last dimension of x must be even, got ", row);
+  const int64_t hidden_dim = halved ? row / 2 : row;
   p.group_size = options.group_size;
   require(p.group_size >= 1 && hidden_dim % p.group_size == 0,
-          "group_size must divide the last dimension of ", p.silu_and_mul ? "q" : "x", ", ",
-          hidden_dim, ", got ", p.group_size);
+          "group_size must divide the last dimension of ", halved ? "q" : "x", ", ", hidden_dim,
+          ", got ", p.group_size);
   p.num_groups = hidden_dim / p.group_size;
   p.num_tokens = hidden_dim == 0 ? 0 : 1;
   for (int64_t i = 0; i + 1 < x.dim; ++i) p.num_tokens *= x.sizes[i];
-  const bool packed = p.num_tokens == 0 || is_contiguous(x);
-  require(packed || (x.dim == 2 && (x.strides[1] == 1 || row == 1)), "x must have contiguous rows");
+  p.x_token_stride = row_stride(x);
+  require(p.num_tokens == 0 || ((x.strides[x.dim - 1] == 1 || row == 1) &&
+                                are_packed(x, x.dim - 1, p.x_token_stride)),
+          "x must have contiguous rows");
   require(p.num_tokens == 0 || is_aligned(x, p.x_type == InputType::kFloat32 ? 4 : 2),
           "x must be aligned to its elements");
   // Not `eps < ...`: NaN must fail. The bound keeps eps / 448 and its residuals normal.
@@ -114,34 +107,84 @@ Problem check_input(const TensorView& x, const Options& options) {
           "eps must lie between 1e-24 and 3.4028235e38, got ", options.eps);
 
   p.x = x.data;
-  p.x_token_stride = packed ? row : x.strides[0];
   p.eps = static_cast<float>(options.eps);
-  p.power_of_two = options.use_ue8m0;
-  p.column_major = options.column_major_scales;
+  p.int8 = options.code == Code::kInt8;
+  const ScaleFormat& f = options.format;
+  p.power_of_two = f.kind == Kind::kPowerOfTwo;
+  p.e8m0 = f.storage != Storage::kFloat32;
+  p.packed = f.storage == Storage::kPacked;
+  p.column_major = f.layout != Layout::kRowMajor;
+  require(p.power_of_two || !p.e8m0, "float8_e8m0fnu and int32 scales need use_ue8m0");
+  require(p.column_major || !f.per_batch, "per_batch_scales need column_major_scales");
+  require(f.layout != Layout::kTmaAligned || f.storage != Storage::kE8m0,
+          "tma_aligned_scales are float32 or int32");
   return p;
+}
+
+int64_t scale_columns(const Problem& p) {
+  return p.packed ? round_up(p.num_groups, 4) / 4 : p.num_groups;
+}
+
+void lay_out_scales(Problem& p, const ScaleFormat& format, const int64_t* sizes, int64_t dim) {
+  p.column_tokens = !format.per_batch ? p.num_tokens : dim >= 2 ? sizes[dim - 2] : 1;
+  p.column_length =
+      format.layout == Layout::kTmaAligned ? round_up(p.column_tokens, 4) : p.column_tokens;
+  const int64_t columns = scale_columns(p);
+  p.s_token_stride = p.column_major ? 1 : columns;
+  p.s_group_stride = p.column_major ? p.column_length : 1;
+  p.s_batch_stride = columns * p.column_length;
+  p.plain = !p.packed && p.column_tokens == p.num_tokens && p.column_length == p.num_tokens;
+  p.padded = p.column_length > p.column_tokens || (p.packed && p.num_groups % 4 != 0);
+  require(p.plain || !p.int8, "int8 q has scales without words, batches and padding");
+}
+
+int64_t scale_stride(const Problem& p, const ScaleFormat& format, const int64_t* sizes, int64_t dim,
+                     int64_t i) {
+  if (i == dim - 1) return p.s_group_stride;
+  int64_t stride = p.s_token_stride;
+  for (int64_t j = dim - 2; j > i; --j) {
+    stride = format.per_batch && j == dim - 2 ? p.s_batch_stride : stride * sizes[j];
+  }
+  return stride;
+}
+
+bool overlap(const Problem& p) {
+  struct Span {
+    const char* begin;
+    int64_t bytes;
+    bool meets(const Span& other) const {
+      return begin < other.begin + other.bytes && other.begin < begin + bytes;
+    }
+  };
+  const int64_t width = p.num_groups * p.group_size;
+  const int64_t row = p.prologue == Prologue::kSiluAndMul ? 2 * width : width;
+  const int64_t x_elements = (p.num_tokens - 1) * p.x_token_stride + row;
+  const Span x{static_cast<const char*>(p.x),
+               x_elements * (p.x_type == InputType::kFloat32 ? 4 : 2)};
+  const Span q{reinterpret_cast<const char*>(p.q), p.num_tokens * width};
+  const bool bytes = p.e8m0 && !p.packed;
+  const Span s{static_cast<const char*>(p.s), scale_elements(p) * (bytes ? 1 : 4)};
+  return q.meets(x) || s.meets(x) || s.meets(q);
 }
 
 Problem check_outputs(Problem p, const Options& options, const TensorView& x, const TensorView& q,
                       const TensorView& s) {
-  p.int8 = q.type == ElementType::kInt8;
-  require(p.int8 || q.type == ElementType::kE4m3 || q.type == ElementType::kByte,
-          "q must be float8_e4m3fn, its bytes (uint8) or int8");
-  p.packed = s.type == ElementType::kInt32;
-  p.e8m0 = p.packed || s.type == ElementType::kE8m0 || s.type == ElementType::kByte;
-  require(p.e8m0 || s.type == ElementType::kFloat32,
-          "s must be float32, int32, float8_e8m0fnu or its bytes (uint8)");
-  require(p.power_of_two || !p.e8m0, "float8_e8m0fnu and int32 scales need use_ue8m0");
   require(same_device(q, x) && same_device(s, x), "x, q and s must be on one device");
-  require(
-      same_shape_but_last(q, x) && q.sizes[q.dim - 1] == p.num_groups * p.group_size,
-      p.silu_and_mul ? "q must have the shape of x, half as wide" : "q must have the shape of x");
-  require(!(p.silu_and_mul && p.int8), "q of silu_and_mul must be float8_e4m3fn or its bytes");
+  require(same_shape_but_last(q, x) && q.sizes[q.dim - 1] == p.num_groups * p.group_size,
+          p.prologue == Prologue::kSiluAndMul ? "q must have the shape of x, half as wide"
+                                              : "q must have the shape of x");
+  require(p.prologue == Prologue::kNone || !p.int8,
+          "q of silu_and_mul must be float8_e4m3fn or its bytes");
   require(p.num_tokens == 0 || is_contiguous(q), "q must be contiguous");
   // Batches are told by the dimensions of s, where those of x may have been joined.
-  require(options.per_batch_scales || same_shape_but_last(s, x),
+  require(options.format.per_batch || same_shape_but_last(s, x),
           "s must have the shape of x but for the last dimension");
-  if (p.num_tokens > 0) lay_out_scales(p, s, options);
-  require(p.num_tokens == 0 || (p.e8m0 && !p.packed) || is_aligned(s, 4),
+  require(s.dim >= 1, "s must have at least one dimension");
+  if (p.num_tokens > 0) {
+    lay_out_scales(p, options.format, s.sizes, s.dim);
+    check_scales(p, s, options.format);
+  }
+  require(p.num_tokens == 0 || options.format.storage == Storage::kE8m0 || is_aligned(s, 4),
           "s must be aligned to its elements");
   p.q = static_cast<uint8_t*>(q.data);
   p.s = s.data;

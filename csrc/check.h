@@ -33,11 +33,9 @@ struct TensorView {
 struct Options {
   int64_t group_size;
   double eps;
-  bool column_major_scales;
-  bool use_ue8m0;
-  bool tma_aligned_scales = false;  // and column-major
-  bool per_batch_scales = false;    // and column-major
-  bool silu_and_mul = false;
+  Code code;
+  ScaleFormat format;
+  Prologue prologue;
 };
 
 // Why a call is refused.
@@ -50,5 +48,14 @@ Problem check_input(const TensorView& x, const Options& options);
 // The same with its outputs.
 Problem check_outputs(Problem p, const Options& options, const TensorView& x, const TensorView& q,
                       const TensorView& s);
+
+// Lays scales out whose leading dimensions are those of `sizes`; the last is scale_columns().
+void lay_out_scales(Problem& p, const ScaleFormat& format, const int64_t* sizes, int64_t dim);
+int64_t scale_columns(const Problem& p);
+// The stride of dimension `i` of scales that are laid out.
+int64_t scale_stride(const Problem& p, const ScaleFormat& format, const int64_t* sizes, int64_t dim,
+                     int64_t i);
+// Whether results share memory with x or with each other; padding of s counts.
+bool overlap(const Problem& p);
 
 }  // namespace ptgq

@@ -137,7 +137,7 @@ void quantize_cpu(const Problem& p) {
       0, p.num_tokens * p.num_groups, grain, [&](int64_t begin, int64_t end) {
         // Of less than a row, rows of scales would cost more than they save.
         const bool in_columns = p.column_major && p.plain && end - begin >= p.num_groups;
-        if (p.silu_and_mul) return quantize_activated(set, p, begin, end);
+        if (p.prologue == Prologue::kSiluAndMul) return quantize_activated(set, p, begin, end);
         if (in_columns && p.e8m0) return quantize_columns<uint8_t>(set, p, begin, end);
         if (in_columns) return quantize_columns<float>(set, p, begin, end);
         set.quantize_groups(p, begin, end);

@@ -215,7 +215,7 @@ void launch_silu_and_mul(const Problem& p, Launch how) {
 template <typename T>
 void quantize_on(const Problem& p, int device, void* stream) {
   const Launch how = launch_on(device, static_cast<cudaStream_t>(stream));
-  if (p.silu_and_mul) return launch_silu_and_mul<T>(p, how);
+  if (p.prologue == Prologue::kSiluAndMul) return launch_silu_and_mul<T>(p, how);
   return p.int8 ? launch<T, true>(p, how) : launch<T, false>(p, how);
 }
 

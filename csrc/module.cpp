@@ -1,8 +1,10 @@
 // The Python module ptgq._C: calls that pass torch's dispatcher by. What is unusual or wrong is
 // refused (None), not raised: ptgq.api then says what is wrong with it, or serves it through the
 // dispatcher (op.cpp).
+#include <algorithm>
 #include <atomic>
 
+#include "scales.h"
 #include "stream.h"
 #include "tensors.h"
 
@@ -13,12 +15,12 @@ namespace {
 std::atomic<uint64_t> served{0};
 
 struct Arguments {
-  PyObject *x, *group_size, *q_dtype, *column_major_scales, *use_ue8m0, *scale_dtype, *eps, *out;
+  PyObject *x, *group_size, *q_dtype, *format, *silu_and_mul, *eps, *out;
 };
 constexpr Py_ssize_t kArguments = sizeof(Arguments) / sizeof(PyObject*);
 
 Arguments arguments(PyObject* const* args) {
-  return {args[0], args[1], args[2], args[3], args[4], args[5], args[6], args[7]};
+  return {args[0], args[1], args[2], args[3], args[4], args[5], args[6]};
 }
 
 struct Input {
@@ -28,72 +30,71 @@ struct Input {
   Problem problem;
 };
 
-bool flag(PyObject* object) {
-  refuse_unless(object == Py_True || object == Py_False);
-  return object == Py_True;
-}
-
 Input read_input(const Arguments& a) {
   refuse_unless(!is_intercepted());
   const TensorView x = view(a.x);
   refuse_unless(!is_negated(a.x) && PyLong_CheckExact(a.group_size) && PyFloat_CheckExact(a.eps));
   const Options options{PyLong_AsLongLong(a.group_size), PyFloat_AsDouble(a.eps),
-                        flag(a.column_major_scales), flag(a.use_ue8m0)};
+                        code_of(a.q_dtype), decode_format(PyLong_AsLong(a.format)),
+                        a.silu_and_mul == Py_True ? Prologue::kSiluAndMul : Prologue::kNone};
   PyErr_Clear();  // a group_size that doesn't fit is -1
   const Problem problem = check_input(x, options);
   refuse_unless(problem.num_tokens > 0);
   return {x, device_of(x), options, problem};
 }
 
-int64_t element_size(ElementType type) {
-  if (type == ElementType::kFloat32) return 4;
-  return type == ElementType::kBfloat16 || type == ElementType::kFloat16 ? 2 : 1;
+Owned allocate(const Arguments& a, Input& in) {
+  const TensorView& x = in.x;
+  Problem& p = in.problem;
+  const ScaleFormat& format = in.options.format;
+  const int64_t last = x.dim - 1;
+  Shape q{x.dim}, s{x.dim};
+  lay_out_scales(p, format, x.sizes, x.dim);
+  int64_t stride = p.num_groups * p.group_size;
+  q.sizes[last] = stride;
+  q.strides[last] = 1;
+  s.sizes[last] = scale_columns(p);
+  s.strides[last] = p.s_group_stride;
+  for (int64_t i = last - 1; i >= 0; --i) {
+    q.sizes[i] = s.sizes[i] = x.sizes[i];
+    q.strides[i] = stride;
+    stride *= x.sizes[i];
+    s.strides[i] = scale_stride(p, format, x.sizes, x.dim, i);
+  }
+  const bool padded = p.column_length > p.column_tokens;
+  Owned q_tensor = empty(x, q, a.q_dtype);
+  Owned s_tensor = empty(x, s, scale_dtype(format.storage), padded ? scale_elements(p) : 0);
+  p.q = static_cast<uint8_t*>(view(q_tensor.get()).data);
+  p.s = view(s_tensor.get()).data;
+  return owned(PyTuple_Pack(2, q_tensor.get(), s_tensor.get()));
 }
 
-bool overlap(const TensorView& a, const TensorView& b) {
-  const auto end = [](const TensorView& t) {
-    int64_t last = 0;
-    for (int64_t i = 0; i < t.dim; ++i) last += (t.sizes[i] - 1) * t.strides[i];
-    return static_cast<char*>(t.data) + (last + 1) * element_size(t.type);
-  };
-  return a.data < end(b) && b.data < end(a);
-}
-
-Owned given_outputs(PyObject* out) {
-  refuse_unless(PyTuple_CheckExact(out) && PyTuple_Size(out) == 2);
-  Py_IncRef(out);
-  return Owned(out);
+Owned take_given(const Arguments& a, Input& in) {
+  refuse_unless(PyTuple_CheckExact(a.out) && PyTuple_Size(a.out) == 2);
+  PyObject* q_tensor = PyTuple_GetItem(a.out, 0);
+  PyObject* s_tensor = PyTuple_GetItem(a.out, 1);
+  const TensorView q = view(q_tensor), s = view(s_tensor);
+  const ScaleFormat& format = in.options.format;
+  refuse_unless(q.type == element_type(in.options.code) && s.type == element_type(format.storage));
+  refuse_unless(s.dim == in.x.dim && std::equal(s.sizes, s.sizes + s.dim - 1, in.x.sizes));
+  Problem& p = in.problem;
+  p = check_outputs(p, in.options, in.x, q, s);
+  refuse_unless(!overlap(p) && may_be_written(q_tensor, s_tensor));
+  // Of the outputs' types, float32 alone can be negated or require gradients.
+  refuse_unless(format.storage != Storage::kFloat32 ||
+                (!is_negated(s_tensor) && !requires_grad(s_tensor)));
+  if (format.layout == Layout::kTmaAligned) {
+    refuse_unless(reinterpret_cast<uintptr_t>(p.s) % 16 == 0);
+    refuse_unless(p.column_length == p.column_tokens ||
+                  bytes_from(s_tensor) >= 4 * scale_elements(p));
+  }
+  Py_IncRef(a.out);
+  return Owned(a.out);
 }
 
 // Completes the problem; returns (q, s).
 Owned read_outputs(const Arguments& a, Input& in) {
-  const TensorView& x = in.x;
-  Problem& problem = in.problem;
-  const bool given = a.out != Py_None;
-  PyObject* s_dtype =
-      a.scale_dtype == Py_None ? default_scale_dtype(problem.power_of_two) : a.scale_dtype;
-  const ElementType s_type = output_type(s_dtype);  // refuses what torch.empty would raise for
-  Owned outputs;
-  if (given) {
-    outputs = given_outputs(a.out);
-  } else {
-    const Owned q = empty(x, x.sizes[x.dim - 1], false, a.q_dtype);
-    const Owned s = empty(x, problem.num_groups, problem.column_major, s_dtype);
-    outputs = owned(PyTuple_Pack(2, q.get(), s.get()));
-  }
-  PyObject* q_object = PyTuple_GetItem(outputs.get(), 0);
-  PyObject* s_object = PyTuple_GetItem(outputs.get(), 1);
-  const TensorView q = view(q_object), s = view(s_object);
-  refuse_unless(q.type == output_type(a.q_dtype) && s.type == s_type);
-  problem = check_outputs(problem, in.options, x, q, s);
-  if (given) {
-    refuse_unless(!overlap(q, x) && !overlap(s, x) && !overlap(s, q));
-    refuse_unless(may_be_written(q_object, s_object));
-    // Of the outputs' types, float32 alone can be negated or require gradients.
-    refuse_unless(s.type != ElementType::kFloat32 ||
-                  (!is_negated(s_object) && !requires_grad(s_object)));
-  }
-  return outputs;
+  return a.out == Py_None ? allocate(a, in) : take_given(a, in);
 }
 
 bool is_served(int device) { return device <= 62 && served >> (1 + device) & 1; }
@@ -154,8 +155,10 @@ PyObject* prepare(PyObject*, PyObject* const* args, Py_ssize_t count) {
     const Problem& p = in.problem;
     using Address = unsigned long long;
     void* stream = in.device == kCpu ? nullptr : current_stream(in.device);
-    return Py_BuildValue("O(KKK)(LLL)iK", outputs.get(), Address(p.x), Address(p.q), Address(p.s),
-                         p.num_tokens, p.num_groups, p.x_token_stride, in.device, Address(stream));
+    const int64_t s_groups = p.packed ? 4 * scale_columns(p) : p.num_groups;
+    return Py_BuildValue("O(KKK)(LLLLLL)iK", outputs.get(), Address(p.x), Address(p.q),
+                         Address(p.s), p.num_tokens, p.num_groups, p.x_token_stride, s_groups,
+                         p.column_tokens, p.column_length, in.device, Address(stream));
   });
 }
 

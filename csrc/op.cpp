@@ -85,36 +85,64 @@ Tensor rows_of(const Tensor& x) {
   return torch::stable::reshape(x, {shape, 2});
 }
 
+Code code_of(ElementType q) {
+  if (q == ElementType::kInt8) return Code::kInt8;
+  if (q == ElementType::kE4m3 || q == ElementType::kByte) return Code::kE4m3;
+  throw Refusal("q must be float8_e4m3fn, its bytes (uint8) or int8");
+}
+
+Storage storage_of(ElementType s) {
+  if (s == ElementType::kFloat32) return Storage::kFloat32;
+  if (s == ElementType::kInt32) return Storage::kPacked;
+  if (s == ElementType::kE8m0 || s == ElementType::kByte) return Storage::kE8m0;
+  throw Refusal("s must be float32, int32, float8_e8m0fnu or its bytes (uint8)");
+}
+
+Layout layout_of(bool column_major, bool tma_aligned) {
+  if (column_major) return tma_aligned ? Layout::kTmaAligned : Layout::kColumnMajor;
+  if (tma_aligned) throw Refusal("tma_aligned_scales need column_major_scales");
+  return Layout::kRowMajor;
+}
+
+Options options_of(const Tensor& q, const Tensor& s, int64_t group_size, double eps,
+                   bool column_major, bool use_ue8m0, bool tma_aligned, bool per_batch,
+                   Prologue prologue) {
+  const ScaleFormat format{use_ue8m0 ? Kind::kPowerOfTwo : Kind::kFloat32,
+                           storage_of(element_type(s.scalar_type())),
+                           layout_of(column_major, tma_aligned), per_batch};
+  return {group_size, eps, code_of(element_type(q.scalar_type())), format, prologue};
+}
+
 Problem problem(const Tensor& x, const Tensor& rows, const Tensor& q, const Tensor& s,
                 const Options& options) {
   const Problem p = check_outputs(check_input(view_input(rows), options), options, view_input(x),
                                   view(q, q.mutable_data_ptr()), view(s, s.mutable_data_ptr()));
-  if (options.tma_aligned_scales && p.num_tokens > 0) check_padding(s, p);
+  if (options.format.layout == Layout::kTmaAligned && p.num_tokens > 0) check_padding(s, p);
   // Of the two, s may require gradients: where it is refused, q is not counted either.
   announce_write("s", s);
   announce_write("q", q);
   return p;
 }
 
-template <bool kSiluAndMul>
+template <Prologue kPrologue>
 void on_cpu(const Tensor& x, const Tensor& q, const Tensor& s, int64_t group_size, double eps,
             bool column_major_scales, bool use_ue8m0, bool tma_aligned_scales,
             bool per_batch_scales) {
   const Tensor rows = rows_of(x);
   quantize_cpu(problem(x, rows, q, s,
-                       {group_size, eps, column_major_scales, use_ue8m0, tma_aligned_scales,
-                        per_batch_scales, kSiluAndMul}));
+                       options_of(q, s, group_size, eps, column_major_scales, use_ue8m0,
+                                  tma_aligned_scales, per_batch_scales, kPrologue)));
 }
 
 #ifdef PTGQ_WITH_CUDA
-template <bool kSiluAndMul>
+template <Prologue kPrologue>
 void on_cuda(const Tensor& x, const Tensor& q, const Tensor& s, int64_t group_size, double eps,
              bool column_major_scales, bool use_ue8m0, bool tma_aligned_scales,
              bool per_batch_scales) {
   const Tensor rows = rows_of(x);
   const Problem p = problem(x, rows, q, s,
-                            {group_size, eps, column_major_scales, use_ue8m0, tma_aligned_scales,
-                             per_batch_scales, kSiluAndMul});
+                            options_of(q, s, group_size, eps, column_major_scales, use_ue8m0,
+                                       tma_aligned_scales, per_batch_scales, kPrologue));
   const int device = x.get_device_index();
   const torch::stable::accelerator::DeviceGuard guard(device);
   quantize_cuda(p, device, current_stream(device));
@@ -124,14 +152,14 @@ void on_cuda(const Tensor& x, const Tensor& q, const Tensor& s, int64_t group_si
 }  // namespace
 
 STABLE_TORCH_LIBRARY_IMPL(ptgq, CPU, m) {
-  m.impl("per_token_group_quant", TORCH_BOX(&on_cpu<false>));
-  m.impl("silu_and_mul_per_token_group_quant", TORCH_BOX(&on_cpu<true>));
+  m.impl("per_token_group_quant", TORCH_BOX(&on_cpu<Prologue::kNone>));
+  m.impl("silu_and_mul_per_token_group_quant", TORCH_BOX(&on_cpu<Prologue::kSiluAndMul>));
 }
 
 #ifdef PTGQ_WITH_CUDA
 STABLE_TORCH_LIBRARY_IMPL(ptgq, CUDA, m) {
-  m.impl("per_token_group_quant", TORCH_BOX(&on_cuda<false>));
-  m.impl("silu_and_mul_per_token_group_quant", TORCH_BOX(&on_cuda<true>));
+  m.impl("per_token_group_quant", TORCH_BOX(&on_cuda<Prologue::kNone>));
+  m.impl("silu_and_mul_per_token_group_quant", TORCH_BOX(&on_cuda<Prologue::kSiluAndMul>));
 }
 #endif
 

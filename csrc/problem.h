@@ -6,6 +6,27 @@
 namespace ptgq {
 
 enum class InputType : uint8_t { kBfloat16, kFloat16, kFloat32 };
+enum class Code : uint8_t { kE4m3, kInt8 };
+// kSiluAndMul: of rows of x of twice the length, gates, then what they let through.
+enum class Prologue : uint8_t { kNone, kSiluAndMul };
+
+// How scales are stored, as ptgq.ScaleFormat says it: its `code` counts these in the same order.
+enum class Kind : uint8_t { kFloat32, kPowerOfTwo };
+enum class Storage : uint8_t { kFloat32, kE8m0, kPacked };
+enum class Layout : uint8_t { kRowMajor, kColumnMajor, kTmaAligned };
+
+struct ScaleFormat {
+  Kind kind;
+  Storage storage;
+  Layout layout;
+  bool per_batch;
+};
+
+// Of ptgq.ScaleFormat.code.
+inline ScaleFormat decode_format(int64_t code) {
+  return {static_cast<Kind>(code & 1), static_cast<Storage>(code >> 1 & 3),
+          static_cast<Layout>(code >> 3 & 3), (code >> 5 & 1) == 1};
+}
 
 struct Problem {
   const void* x;
@@ -22,7 +43,7 @@ struct Problem {
   int64_t column_length;  // the same with the column's padding
   float eps;
   InputType x_type;
-  bool silu_and_mul;  // of rows of x of twice the length: gates, then what they let through
+  Prologue prologue;
   bool int8;          // q holds INT8, else E4M3
   bool e8m0;          // s holds E8M0 bytes, else float32; packed, too
   bool packed;        // s holds words of four neighbouring groups' E8M0 bytes

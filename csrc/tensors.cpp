@@ -12,11 +12,14 @@ struct Torch {
   PyObject* tensor_type;
   const DLPackExchangeAPI* dlpack;
   PyObject *empty_cpu, *empty_cuda;  // (size, stride, dtype)
-  PyObject *float32, *e4m3, *e8m0, *int8;
-  PyObject* signs;        // quick functions: may there be an interceptor?
-  PyObject* is_followed;  // is there?
+  PyObject* reinterpret;             // (tensor, size, stride, offset)
+  PyObject *e4m3, *int8;
+  PyObject* scale_dtypes[3];  // by Storage
+  PyObject* signs;            // quick functions: may there be an interceptor?
+  PyObject* is_followed;      // is there?
   PyObject *is_neg, *requires_grad;
   PyObject *is_inference, *is_inference_mode;
+  PyObject* bytes_from;         // (tensor)
   PyObject* increment_version;  // (tensors)
 };
 Torch torch{};
@@ -41,6 +44,8 @@ ElementType element_type(DLDataType type) {
       return ElementType::kE8m0;
     case kDLInt << 8 | 8:
       return ElementType::kInt8;
+    case kDLInt << 8 | 32:
+      return ElementType::kInt32;
     default:
       return ElementType::kOther;
   }
@@ -59,10 +64,11 @@ Owned tuple_of(const int64_t* values, int64_t size) {
 PyObject* connect(PyObject*, PyObject* arguments) {
   Torch t{};
   PyObject* api;
-  if (!PyArg_ParseTuple(arguments, "OO(OO)(OOOO)O!OOO(OO)O", &t.tensor_type, &api, &t.empty_cpu,
-                        &t.empty_cuda, &t.float32, &t.e4m3, &t.e8m0, &t.int8, &PyTuple_Type,
+  if (!PyArg_ParseTuple(arguments, "OO(OOO)(OO)(OOO)O!OOO(OO)OO", &t.tensor_type, &api,
+                        &t.empty_cpu, &t.empty_cuda, &t.reinterpret, &t.e4m3, &t.int8,
+                        &t.scale_dtypes[0], &t.scale_dtypes[1], &t.scale_dtypes[2], &PyTuple_Type,
                         &t.signs, &t.is_followed, &t.is_neg, &t.requires_grad, &t.is_inference,
-                        &t.is_inference_mode, &t.increment_version)) {
+                        &t.is_inference_mode, &t.bytes_from, &t.increment_version)) {
     return nullptr;
   }
   t.dlpack =
@@ -118,6 +124,11 @@ bool may_be_written(PyObject* q, PyObject* s) {
          is_true(owned(PyObject_CallNoArgs(torch.is_inference_mode)));
 }
 
+int64_t bytes_from(PyObject* tensor) {
+  const Owned bytes = owned(PyObject_CallFunctionObjArgs(torch.bytes_from, tensor, nullptr));
+  return PyLong_AsLongLong(bytes.get());
+}
+
 void count_writes(PyObject* tensors) {
   owned(PyObject_CallFunctionObjArgs(torch.increment_version, tensors, nullptr));
 }
@@ -131,31 +142,36 @@ int device_of(const TensorView& x) {
   return current;
 }
 
-PyObject* default_scale_dtype(bool use_ue8m0) { return use_ue8m0 ? torch.e8m0 : torch.float32; }
-
-ElementType output_type(PyObject* dtype) {
-  if (dtype == torch.float32) return ElementType::kFloat32;
-  if (dtype == torch.e4m3) return ElementType::kE4m3;
-  if (dtype == torch.e8m0) return ElementType::kE8m0;
-  refuse_unless(dtype == torch.int8);
-  return ElementType::kInt8;
+Code code_of(PyObject* q_dtype) {
+  refuse_unless(q_dtype == torch.e4m3 || q_dtype == torch.int8);
+  return q_dtype == torch.int8 ? Code::kInt8 : Code::kE4m3;
 }
 
-Owned empty(const TensorView& x, int64_t last, bool column_major, PyObject* dtype) {
-  constexpr int kMaxDim = 8;
-  refuse_unless(x.dim <= kMaxDim);
-  int64_t sizes[kMaxDim], strides[kMaxDim];
-  int64_t stride = column_major ? 1 : last;
-  for (int64_t i = x.dim - 2; i >= 0; --i) {
-    sizes[i] = x.sizes[i];
-    strides[i] = stride;
-    stride *= x.sizes[i];
-  }
-  sizes[x.dim - 1] = last;
-  strides[x.dim - 1] = column_major ? stride : 1;
+PyObject* scale_dtype(Storage storage) { return torch.scale_dtypes[static_cast<int>(storage)]; }
+
+ElementType element_type(Code code) {
+  return code == Code::kInt8 ? ElementType::kInt8 : ElementType::kE4m3;
+}
+
+ElementType element_type(Storage storage) {
+  if (storage == Storage::kPacked) return ElementType::kInt32;
+  return storage == Storage::kE8m0 ? ElementType::kE8m0 : ElementType::kFloat32;
+}
+
+Owned empty(const TensorView& x, const Shape& shape, PyObject* dtype, int64_t elements) {
   PyObject* allocate = x.device_type == kDLCPU ? torch.empty_cpu : torch.empty_cuda;
-  return owned(PyObject_CallFunctionObjArgs(allocate, tuple_of(sizes, x.dim).get(),
-                                            tuple_of(strides, x.dim).get(), dtype, nullptr));
+  const Owned sizes = tuple_of(shape.sizes, shape.dim);
+  const Owned strides = tuple_of(shape.strides, shape.dim);
+  if (elements == 0) {
+    return owned(
+        PyObject_CallFunctionObjArgs(allocate, sizes.get(), strides.get(), dtype, nullptr));
+  }
+  const int64_t one = 1;
+  const Owned memory = owned(PyObject_CallFunctionObjArgs(allocate, tuple_of(&elements, 1).get(),
+                                                          tuple_of(&one, 1).get(), dtype, nullptr));
+  return owned(PyObject_CallFunctionObjArgs(torch.reinterpret, memory.get(), sizes.get(),
+                                            strides.get(), owned(PyLong_FromLong(0)).get(),
+                                            nullptr));
 }
 
 }  // namespace ptgq

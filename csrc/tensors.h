@@ -39,6 +39,8 @@ bool is_negated(PyObject* tensor);
 bool requires_grad(PyObject* tensor);
 // Whether torch lets them be written in place here: inference tensors only in inference mode.
 bool may_be_written(PyObject* q, PyObject* s);
+// The bytes of its memory from its first element on.
+int64_t bytes_from(PyObject* tensor);
 // Has autograd know that the tensors of a tuple were written.
 void count_writes(PyObject* tensors);
 
@@ -47,10 +49,19 @@ constexpr int kCpu = -1;
 // The CUDA device of x, which must be the current one, or kCpu.
 int device_of(const TensorView& x);
 
-PyObject* default_scale_dtype(bool use_ue8m0);
-ElementType output_type(PyObject* dtype);
+Code code_of(PyObject* q_dtype);
+PyObject* scale_dtype(Storage storage);
+ElementType element_type(Code code);
+ElementType element_type(Storage storage);
 
-// Allocates [..., last] with the leading dimensions of x, on its device.
-Owned empty(const TensorView& x, int64_t last, bool column_major, PyObject* dtype);
+struct Shape {
+  static constexpr int64_t kMaxDim = 8;
+  int64_t dim;
+  int64_t sizes[kMaxDim], strides[kMaxDim];
+  explicit Shape(int64_t dim) : dim(dim) { refuse_unless(dim <= kMaxDim); }
+};
+
+// Allocates on the device of x. elements: of its memory, where that reaches behind its last one.
+Owned empty(const TensorView& x, const Shape& shape, PyObject* dtype, int64_t elements = 0);
 
 }  // namespace ptgq

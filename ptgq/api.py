@@ -18,6 +18,7 @@ from ptgq.backends import (
     quantize_directly,
 )
 from ptgq.scales import ScaleFormat
+from ptgq.scales.flags import scale_format as format_of
 from ptgq.scales.formats import check_format
 from ptgq.scales.layouts import allocate, shape_of
 from ptgq.values import check_dtype, check_group_size, check_tensor, shown
@@ -25,6 +26,7 @@ from ptgq.values import check_dtype, check_group_size, check_tensor, shown
 _FP8 = torch.float8_e4m3fn
 _INPUT_DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 _SCALE_DTYPES = (torch.float32, torch.float8_e8m0fnu, torch.int32)
+_ROW_FLOAT32 = scales.scale_format()
 
 
 def per_token_group_quant_fp8(
@@ -92,16 +94,15 @@ def per_token_group_quant_fp8(
         If the backend is not available, or if `out` holds an inference tensor outside inference
         mode.
     """
-    # Direct calls know the formats that the first two flags name.
-    if not is_dynamo_compiling() and scale_format is None and tma_aligned_scales is False:
-        results = quantize_directly(
-            backend, x, group_size, _FP8, column_major_scales, use_ue8m0, scale_dtype, eps, out
-        )
-        if results is not None:
-            return results
-    options = column_major_scales, use_ue8m0, scale_dtype, tma_aligned_scales
-    chosen = _choose_format(options, scale_format)
-    return _quantize(x, group_size, _FP8, chosen, eps, out, backend)
+    if scale_format is None:
+        scale_format = format_of(column_major_scales, use_ue8m0, scale_dtype, tma_aligned_scales)
+    elif not (
+        isinstance(scale_format, ScaleFormat)
+        and column_major_scales is use_ue8m0 is tma_aligned_scales is False
+        and scale_dtype is None
+    ):
+        _check_alone(scale_format, column_major_scales, use_ue8m0, scale_dtype, tma_aligned_scales)
+    return _quantize(x, group_size, _FP8, scale_format, False, eps, out, backend)
 
 
 def silu_and_mul_per_token_group_quant_fp8(
@@ -135,9 +136,15 @@ def silu_and_mul_per_token_group_quant_fp8(
     Other parameters, results, of ``[..., hidden_dim]``, and errors are those of
     :func:`per_token_group_quant_fp8`.
     """
-    options = column_major_scales, use_ue8m0, scale_dtype, tma_aligned_scales
-    chosen = _choose_format(options, scale_format)
-    return _quantize(x, group_size, _FP8, chosen, eps, out, backend, silu_and_mul=True)
+    if scale_format is None:
+        scale_format = format_of(column_major_scales, use_ue8m0, scale_dtype, tma_aligned_scales)
+    elif not (
+        isinstance(scale_format, ScaleFormat)
+        and column_major_scales is use_ue8m0 is tma_aligned_scales is False
+        and scale_dtype is None
+    ):
+        _check_alone(scale_format, column_major_scales, use_ue8m0, scale_dtype, tma_aligned_scales)
+    return _quantize(x, group_size, _FP8, scale_format, True, eps, out, backend)
 
 
 def per_token_group_quant_int8(
@@ -154,13 +161,7 @@ def per_token_group_quant_int8(
     Parameters, results and errors are those of :func:`per_token_group_quant_fp8`; `q` is
     ``int8``, `s` row-major float32, and a non-finite group has the codes 0.
     """
-    if not is_dynamo_compiling():
-        results = quantize_directly(
-            backend, x, group_size, torch.int8, False, False, None, eps, out
-        )
-        if results is not None:
-            return results
-    return _quantize(x, group_size, torch.int8, scales.scale_format(), eps, out, backend)
+    return _quantize(x, group_size, torch.int8, _ROW_FLOAT32, False, eps, out, backend)
 
 
 def dequantize(
@@ -212,24 +213,20 @@ def dequantize(
     return (groups * scales.to_float32(s, num_groups).unsqueeze(-1)).flatten(-2).to(dtype)
 
 
-_OPTIONS = ("column_major_scales", "use_ue8m0", "scale_dtype", "tma_aligned_scales")
+_FLAGS = ("column_major_scales", "use_ue8m0", "scale_dtype", "tma_aligned_scales")
 _DEFAULTS = (False, False, None, False)
 
 
-def _choose_format(
-    options: tuple[bool, bool, torch.dtype | None, bool], given: ScaleFormat | None
-) -> ScaleFormat:
-    if given is None:
-        return scales.scale_format(*options)
-    check_format("scale_format", given)
+def _check_alone(scale_format: ScaleFormat, *flags: object) -> None:
+    """Raise unless it is a format, and says alone what the scales are."""
+    check_format("scale_format", scale_format)
     # By identity: a tensor compared would be read.
-    for name, default, option in zip(_OPTIONS, _DEFAULTS, options, strict=True):
+    for name, default, option in zip(_FLAGS, _DEFAULTS, flags, strict=True):
         if option is not default:
             raise ValueError(
                 "scale_format says all about the scales: column_major_scales, use_ue8m0, "
                 f"scale_dtype and tma_aligned_scales must be left out, got {name}={shown(option)}"
             )
-    return given
 
 
 def _quantize(
@@ -237,11 +234,17 @@ def _quantize(
     group_size: SupportsIndex,
     q_dtype: torch.dtype,
     scale_format: ScaleFormat,
+    silu_and_mul: bool,
     eps: float,
     out: tuple[torch.Tensor, torch.Tensor] | None,
     backend: Backend | None,
-    silu_and_mul: bool = False,
 ) -> tuple[torch.Tensor, torch.Tensor]:
+    if not is_dynamo_compiling():
+        results = quantize_directly(
+            backend, x, group_size, q_dtype, scale_format, silu_and_mul, eps, out
+        )
+        if results is not None:
+            return results
     check_tensor("x", x, _INPUT_DTYPES)
     hidden_dim = x.shape[-1]
     if silu_and_mul:

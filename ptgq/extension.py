@@ -4,11 +4,11 @@
 backends written in Python register ops too, so that ``torch.compile`` and fake tensors see one
 call.
 
-**Direct calls.** torch's dispatcher, and allocating through Python, would take several times as
-long as a launch. :func:`quantize_directly` crosses into C++ once: it reads the tensors through
-DLPack's C exchange API, checks them, allocates, launches on the current stream. In
-units of ``torch.abs(x)`` on the same CPU, Python takes 0.2, reading and checking 0.6, the two
-allocations 0.7.
+**Direct calls**, of every format, code and function. torch's dispatcher, and allocating through
+Python, would take several times as long as a launch. :func:`quantize_directly` crosses into C++
+once: it reads the tensors through DLPack's C exchange API, checks them, allocates, launches on the
+current stream. In units of ``torch.abs(x)`` on the same CPU, Python takes 0.3, reading and checking
+0.6, the two allocations 0.7.
 
 It refuses, by returning None, whatever is not an ordinary eager call that is right in every
 argument: tensor subclasses (fake tensors are), tensors inside ``torch.func`` transforms, any active
@@ -32,6 +32,7 @@ import torch
 from torch.utils._device import DeviceContext
 
 from ptgq.scales import check_memory, has_strides, scale_format, scale_shape, scale_strides
+from ptgq.scales.formats import DTYPES
 from ptgq.values import check_group_size
 
 # q is float8_e4m3fn (or its bytes as uint8) or int8; s is float32, int32 or float8_e8m0fnu (or its
@@ -117,6 +118,18 @@ def _allocator(device_type: str) -> Callable[..., torch.Tensor]:
     return fast or slow
 
 
+def _reinterpret() -> Callable[..., torch.Tensor]:
+    """Return ``(tensor, size, stride, offset) -> tensor`` of the same memory."""
+    # As above: not a view that autograd knows.
+    return getattr(torch._C._dynamo.guards, "_reinterpret_tensor", torch.Tensor.as_strided)
+
+
+def _bytes_from(tensor: torch.Tensor) -> int:
+    """Return how many bytes of its memory there are from its first element on."""
+    storage = tensor.untyped_storage()
+    return storage.data_ptr() + storage.nbytes() - tensor.data_ptr()
+
+
 def _is_followed() -> bool:
     """Whether tracers, or modes other than a default device, want to see the calls of torch."""
     modes = torch.overrides._get_current_function_mode_stack()
@@ -139,13 +152,15 @@ def _connect() -> None:
     _C.connect(
         torch.Tensor,
         api,
-        (_allocator("cpu"), _allocator("cuda")),
-        (torch.float32, torch.float8_e4m3fn, torch.float8_e8m0fnu, torch.int8),
+        (_allocator("cpu"), _allocator("cuda"), _reinterpret()),
+        (torch.float8_e4m3fn, torch.int8),
+        DTYPES,
         tuple(signs),
         _is_followed,
         torch.Tensor.is_neg,
         "requires_grad",
         (torch.Tensor.is_inference, torch.is_inference_mode_enabled),
+        _bytes_from,
         increment_version,
     )
 
@@ -182,13 +197,14 @@ else:
 # The commit that the library was built from: "" if unknown, ending in + if files differed from it.
 _COMMIT = Path(__file__).with_name("commit.txt")
 commit = _COMMIT.read_text() if _C and _COMMIT.exists() else ""
-# ``(backend, x, group_size, q_dtype, column_major_scales, use_ue8m0, scale_dtype, eps, out)``, as
-# ptgq.api's functions take them, to ``(q, s)``; or None, see above.
+# ``(backend, x, group_size, q_dtype, ScaleFormat.code, silu_and_mul, eps, out)`` to ``(q, s)``; or
+# None, see above.
 quantize_directly: Callable[..., tuple[torch.Tensor, torch.Tensor] | None] = (
     _C.quantize if _C else _refuse
 )
 # For backends written in Python. The same without the backend, to ``((q, s), (addresses of x, q and
-# s), (num_tokens, num_groups, x_token_stride), index of the CUDA device or -1, stream)``; or None.
+# s), (num_tokens, num_groups, x_token_stride, s_groups, column_tokens, column_length), index of the
+# CUDA device or -1, stream)``; or None.
 prepare: Callable[..., tuple[Any, ...] | None] = _C.prepare if _C else _refuse
 
 

@@ -84,6 +84,24 @@ def backend_on(request):
     return request.param
 
 
+@pytest.fixture
+def served(monkeypatch):
+    """Whether the calls so far were served directly, in order."""
+    import ptgq
+    from ptgq import extension
+
+    ptgq.per_token_group_quant_int8(torch.ones(1, 64), 64)  # the first call of a process is not
+    right, log = extension.quantize_directly, []
+
+    def quantize_directly(*call):
+        results = right(*call)
+        log.append(results is not None)
+        return results
+
+    monkeypatch.setattr(extension, "quantize_directly", quantize_directly)
+    return log
+
+
 @pytest.fixture(scope="session")
 def chromium():
     """Chromium: one a session, as its driver allows no second."""

@@ -70,9 +70,8 @@ class Call:
         shapes = (*x.shape, *self.q.shape, *self.s.shape, *self.s.stride())
         x_bytes = x.view(torch.uint8).numpy().tobytes()
         lengths = (len(x_bytes), len(self.memory))
-        flags = (f.column_major, f.power_of_two, f.tma_aligned, silu_and_mul)
-        fields = (*types, *shapes, *lengths, group_size, *flags)
-        self.sent = struct.pack("<18qd", *map(int, fields), eps) + x_bytes
+        fields = (*types, *shapes, *lengths, group_size, int8, f.code, silu_and_mul)
+        self.sent = struct.pack("<17qd", *map(int, fields), eps) + x_bytes
 
     def check(self, output):
         """Compare the results at the start of the output; return what is behind them."""

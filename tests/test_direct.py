@@ -12,27 +12,11 @@ from values import hard_input
 
 import ptgq
 from ptgq import extension
-from ptgq.backends import load
 
 FP8 = ptgq.per_token_group_quant_fp8
 INT8 = ptgq.per_token_group_quant_int8
 X = hard_input(6, 256, 64, torch.bfloat16)
 POWERS = {"use_ue8m0": True, "scale_dtype": torch.float32}
-
-
-@pytest.fixture
-def served(monkeypatch):
-    """Whether the calls so far were served directly, in order."""
-    FP8(X, 64)  # the first call of a process is not
-    right, log = extension.quantize_directly, []
-
-    def quantize_directly(*call):
-        results = right(*call)
-        log.append(results is not None)
-        return results
-
-    monkeypatch.setattr(extension, "quantize_directly", quantize_directly)
-    return log
 
 
 def through_the_op(monkeypatch, function, *arguments, **options):
@@ -197,93 +181,3 @@ def test_a_failing_allocation_raises():
     huge = torch.zeros(1, 1, dtype=torch.bfloat16).expand(2**46, 1)
     with pytest.raises(RuntimeError, match="memory"):
         FP8(huge, 1)
-
-
-class Compiled:
-    """In the place of a kernel, and of what Triton compiles of it: writes down its launches."""
-
-    def __init__(self, names):
-        self.names, self.launches = names, []
-
-    def __getitem__(self, grid):
-        def launch(*arguments, stream=None, **constants):
-            for option in ("num_warps", "enable_fp_fusion"):
-                constants.pop(option, None)
-            values = [getattr(a, "data_ptr", lambda a=a: a)() for a in arguments]
-            self.launches.append((grid, *values, *constants.values()))
-            if constants:
-                assert [*self.names[: len(arguments)], *constants] == self.names
-            return self
-
-        return launch
-
-
-@pytest.fixture
-def compiled(monkeypatch):
-    triton = load("triton")
-    compiled = Compiled(list(triton.per_token_group_quant_kernel.arg_names))
-    monkeypatch.setattr(triton, "_launches", {})
-    monkeypatch.setattr(triton, "per_token_group_quant_kernel", compiled)
-    monkeypatch.setattr(triton, "_INTERPRETED", True)
-    return compiled
-
-
-needs_interpreter = pytest.mark.skipif(torch.cuda.is_available(), reason="tensors on the CPU")
-
-
-@needs_interpreter
-@pytest.mark.parametrize("options", [{}, {"column_major_scales": True, "use_ue8m0": True}], ids=str)
-@pytest.mark.parametrize("x", [X, X[:, :192], X.float()[:1].expand(5, 256)], ids=lambda x: x.dtype)
-def test_triton_is_launched_as_it_compiled_it(served, compiled, x, options):
-    out = FP8(x, 64, backend="triton", **options)
-    versions = [tensor._version for tensor in out]
-    assert FP8(x, 64, backend="triton", out=out, **options) is out
-    assert [tensor._version for tensor in out] == [version + 1 for version in versions]
-    assert FP8(x, 64, backend="triton", out=list(out), **options) is not out
-    first, direct, last = compiled.launches
-    assert first == direct == last
-    assert direct[0] == (compiled.launches[0][0][0], 1, 1)
-
-
-@needs_interpreter
-def test_triton_launches_of_another_kind_are_told_apart(compiled, monkeypatch):
-    triton = load("triton")
-    ordinary, log = triton.per_token_group_quant, []
-    monkeypatch.setattr(
-        triton, "per_token_group_quant", lambda *call: (log.append(1), ordinary(*call))
-    )
-    unaligned = torch.empty(6 * 256 + 1, dtype=torch.bfloat16)[1:].view(6, 256)
-    calls = [
-        lambda: FP8(X, 64, backend="triton"),
-        lambda: FP8(X, 32, backend="triton"),
-        lambda: FP8(X, 64, True, backend="triton"),
-        lambda: FP8(X, 64, use_ue8m0=True, backend="triton"),
-        lambda: FP8(X, 64, **POWERS, backend="triton"),
-        lambda: INT8(X, 64, backend="triton"),
-        lambda: FP8(X.float(), 64, backend="triton"),
-        lambda: FP8(X[:, :128], 64, backend="triton"),
-        lambda: FP8(X[:, :200], 8, backend="triton"),
-        lambda: FP8(X[:, :200].contiguous(), 8, backend="triton"),
-        lambda: FP8(X[:, :1].contiguous(), 1, backend="triton"),
-    ]
-    for call in calls:
-        call()
-    assert len(log) == len(calls)
-    for call in calls:
-        call()
-    assert len(log) == len(calls)
-    for _ in range(2):
-        FP8(unaligned, 64, backend="triton")
-        # Like column-major ones, but for the padding.
-        FP8(X[:5], 64, True, tma_aligned_scales=True, backend="triton")
-    assert len(log) == len(calls) + 4
-
-
-@needs_interpreter
-def test_triton_launches_for_few_groups_do_not_serve_many(compiled, monkeypatch):
-    FP8(X, 64, backend="triton")
-    monkeypatch.setattr(load("triton"), "_SMALL", 24)  # of which X has so many
-    for _ in range(2):
-        FP8(X, 64, backend="triton")
-    small = 1 + compiled.names.index("SMALL")
-    assert [launch[small] for launch in compiled.launches] == [True, False, False]

@@ -177,22 +177,25 @@ def quantize_directly(
     x: torch.Tensor,
     group_size: SupportsIndex,
     q_dtype: torch.dtype,
-    column_major_scales: bool,
-    use_ue8m0: bool,
-    scale_dtype: torch.dtype | None,
+    scale_format: ScaleFormat,
+    silu_and_mul: bool,
     eps: float,
     out: tuple[torch.Tensor, torch.Tensor] | None,
 ) -> tuple[torch.Tensor, torch.Tensor] | None:
     """Serve an eager call without torch's dispatcher, or refuse it: see :mod:`ptgq.extension`."""
+    accepted = scale_format.group_sizes
+    # What is no int is not compared: it may be a tensor.
+    if accepted and (type(group_size) is not int or group_size not in accepted):
+        return None
     name = _forced.get() if backend is None else backend
     if isinstance(name, str) and name == "triton":
         # Loaded by the first call, which finds out whether it can serve.
         triton = _modules.get("triton")
         return triton and triton.quantize_directly(
-            x, group_size, q_dtype, column_major_scales, use_ue8m0, scale_dtype, eps, out
+            x, group_size, q_dtype, scale_format.code, silu_and_mul, eps, out
         )
     return extension.quantize_directly(
-        name, x, group_size, q_dtype, column_major_scales, use_ue8m0, scale_dtype, eps, out
+        name, x, group_size, q_dtype, scale_format.code, silu_and_mul, eps, out
     )
 
 

@@ -38,6 +38,7 @@ class Launch(NamedTuple):
 
     kernel: Any
     tile: tuple[int, int]
+    column_major: bool
     constants: tuple[Any, ...]
 
 
@@ -48,18 +49,20 @@ def _key(
     device: int,
     dtypes: tuple[torch.dtype, ...],
     pointers: tuple[int, int, int],
-    sizes: tuple[int, int, int],
+    sizes: tuple[int, int, int, int, int, int],
     group_size: int,
-    column_major: bool,
-    power_of_two: bool,
+    code: int,
+    silu: bool,
 ) -> tuple[Any, ...] | None:
     """Return what determines the compiled kernel, or None for the rare ones."""
     x, q, s = pointers
-    num_tokens, num_groups, stride = sizes
-    if (x | q | s) % 16 or stride >= 2**31 or max(num_tokens, group_size) * num_groups >= _SMALL:
+    num_tokens, num_groups, stride, s_groups, column_tokens, column_length = sizes
+    rows = num_tokens // column_tokens * column_length
+    if (x | q | s) % 16 or stride >= 2**31 or max(rows, group_size) * s_groups >= _SMALL:
         return None
     strides = stride == num_groups * group_size, stride == 1, stride % 16 == 0
-    return device, dtypes, strides, group_size, column_major, power_of_two
+    padded = rows > column_tokens or s_groups > num_groups
+    return device, dtypes, strides, group_size, code, silu, padded
 
 
 def _tile(group_size: int, column_major: bool) -> tuple[int, int]:
@@ -100,14 +103,14 @@ def per_token_group_quant(
     num_groups = q.shape[-1] // group_size
     num_tokens = x.numel() // x.shape[-1]
     contiguous = x.is_contiguous()
-    sizes = num_tokens, num_groups, x.shape[-1] if contiguous else x.stride(0)
-    column_major, power_of_two = scale_format.column_major, scale_format.power_of_two
+    x_token_stride = x.shape[-1] if contiguous else x.stride(0)
+    column_major = scale_format.column_major
     int8 = q.dtype is torch.int8
     packed = scale_format.packed
     e8m0 = packed or s.dtype is torch.float8_e8m0fnu
     s_groups = triton.cdiv(num_groups, 4) * 4 if packed else num_groups
     column_tokens, column_length = column_lengths(s.shape, scale_format)
-    s_sizes = s_groups, column_tokens, column_length
+    sizes = num_tokens, num_groups, x_token_stride, s_groups, column_tokens, column_length
     rows = num_tokens // column_tokens * column_length
     padded = rows > column_tokens or s_groups > num_groups
     block = min(triton.next_power_of_2(group_size), _MAX_BLOCK)
@@ -124,7 +127,7 @@ def per_token_group_quant(
         "PADDED": padded,
         "QMAX": QMAX[q.dtype],
         "INT8": int8,
-        "POWER_OF_TWO": power_of_two,
+        "POWER_OF_TWO": scale_format.power_of_two,
         "E8M0": e8m0,
         "CAPABILITY": 10 * capability[0] + capability[1],
         "SILU": silu,
@@ -137,42 +140,41 @@ def per_token_group_quant(
             q if int8 else q.view(torch.uint8),
             memory_of(s, scale_format).view(torch.uint8) if e8m0 else s,
             *sizes,
-            *s_sizes,
             float(eps),
             **constants,
             num_warps=_WARPS,
             enable_fp_fusion=False,
         )
     pointers = x.data_ptr(), q.data_ptr(), s.data_ptr()
-    dtypes = x.dtype, q.dtype, s.dtype
-    key = _key(x.get_device(), dtypes, pointers, sizes, group_size, column_major, power_of_two)
-    if compiled is not None and key is not None and not (packed or padded or silu):
-        _launches[key] = Launch(compiled, tile, tuple(constants.values()))
+    key = _key(
+        x.get_device(), (x.dtype, q.dtype), pointers, sizes, group_size, scale_format.code, silu
+    )
+    if compiled is not None and key is not None:
+        _launches[key] = Launch(compiled, tile, column_major, tuple(constants.values()))
 
 
 def quantize_directly(
     x: torch.Tensor,
     group_size: int,
     q_dtype: torch.dtype,
-    column_major: bool,
-    use_ue8m0: bool,
-    scale_dtype: torch.dtype | None,
+    code: int,
+    silu: bool,
     eps: float,
     out: tuple[torch.Tensor, torch.Tensor] | None,
 ) -> tuple[torch.Tensor, torch.Tensor] | None:
     """Check, allocate and launch a kernel that an ordinary call compiled, or return None."""
-    call = prepare(x, group_size, q_dtype, column_major, use_ue8m0, scale_dtype, eps, out)
+    call = prepare(x, group_size, q_dtype, code, silu, eps, out)
     if call is None or triton.knobs.compilation.instrumentation_mode:
         return None
     results, pointers, sizes, device, stream = call
-    dtypes = x.dtype, q_dtype, results[1].dtype
-    key = _key(device, dtypes, pointers, sizes, group_size, column_major, use_ue8m0)
+    key = _key(device, (x.dtype, q_dtype), pointers, sizes, group_size, code, silu)
     launch = _launches.get(key)
     if launch is None:
         return None
-    grid = _grid(sizes[0], sizes[1], launch.tile, column_major)
-    s_sizes = sizes[1], sizes[0], sizes[0]
-    launch.kernel[grid](*pointers, *sizes, *s_sizes, eps, *launch.constants, stream=stream)
+    num_tokens, _, _, s_groups, column_tokens, column_length = sizes
+    rows = num_tokens // column_tokens * column_length
+    grid = _grid(rows, s_groups, launch.tile, launch.column_major)
+    launch.kernel[grid](*pointers, *sizes, eps, *launch.constants, stream=stream)
     if out is not None:
         increment_version(results)
     return results

@@ -3,36 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 
 import torch
 
 from ptgq.scales.formats import DTYPES, Layout, ScaleFormat
 from ptgq.values import check_bool, check_dtype
-
-
-def _format_of(
-    column_major: bool, use_ue8m0: bool, dtype: torch.dtype | None, tma_aligned: bool
-) -> ScaleFormat:
-    layout: Layout = "tma_aligned" if tma_aligned else "column_major"
-    return ScaleFormat(
-        "power_of_two" if use_ue8m0 else "float32",
-        dtype or (torch.float8_e8m0fnu if use_ue8m0 else torch.float32),
-        layout if column_major else "row_major",
-    )
-
-
-def _formats() -> dict[tuple[bool, bool, torch.dtype | None, bool], ScaleFormat]:
-    known = {}
-    flags = (False, True)
-    for key in itertools.product(flags, flags, (None, *DTYPES), flags):
-        with contextlib.suppress(ValueError):
-            known[key] = _format_of(*key)
-    return known
-
-
-# Built once: a call looks its format up and allocates nothing for it.
-_FORMATS = _formats()
 
 
 def scale_format(
@@ -50,6 +25,25 @@ def scale_format(
     ValueError
         For a combination that contradicts itself, or that nobody reads.
     """
+    # By identity: 1 equals True.
+    if (
+        (column_major_scales is False or column_major_scales is True)
+        and (use_ue8m0 is False or use_ue8m0 is True)
+        and (tma_aligned_scales is False or tma_aligned_scales is True)
+        and (scale_dtype is None or isinstance(scale_dtype, torch.dtype))
+    ):
+        known = _FORMATS[column_major_scales][use_ue8m0][tma_aligned_scales].get(scale_dtype)
+        if known is not None:
+            return known
+    return _format_of(column_major_scales, use_ue8m0, scale_dtype, tma_aligned_scales)
+
+
+def _format_of(
+    column_major_scales: bool,
+    use_ue8m0: bool,
+    scale_dtype: torch.dtype | None,
+    tma_aligned_scales: bool,
+) -> ScaleFormat:
     for name, flag in (
         ("column_major_scales", column_major_scales),
         ("use_ue8m0", use_ue8m0),
@@ -72,5 +66,24 @@ def scale_format(
             "tma_aligned_scales with use_ue8m0 needs scale_dtype=torch.int32 (packed) or "
             "torch.float32, got None, which stands for bytes, and nobody reads those TMA-aligned"
         )
-    key = column_major_scales, use_ue8m0, scale_dtype, tma_aligned_scales
-    return _FORMATS[key] if key in _FORMATS else _format_of(*key)
+    layout: Layout = "tma_aligned" if tma_aligned_scales else "column_major"
+    return ScaleFormat(
+        "power_of_two" if use_ue8m0 else "float32",
+        scale_dtype or (torch.float8_e8m0fnu if use_ue8m0 else torch.float32),
+        layout if column_major_scales else "row_major",
+    )
+
+
+def _formats_of(
+    column_major_scales: bool, use_ue8m0: bool, tma_aligned_scales: bool
+) -> dict[torch.dtype | None, ScaleFormat]:
+    known = {}
+    for dtype in (None, *DTYPES):
+        with contextlib.suppress(ValueError):
+            known[dtype] = _format_of(column_major_scales, use_ue8m0, dtype, tma_aligned_scales)
+    return known
+
+
+_BOOLS = (False, True)
+# Built once, by flag after flag: a call looks its format up, and hashes one thing at most.
+_FORMATS = tuple(tuple(tuple(_formats_of(c, u, t) for t in _BOOLS) for u in _BOOLS) for c in _BOOLS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal, get_args
 
 import torch
@@ -88,6 +89,12 @@ class ScaleFormat:
         reason = _why_refused(self)
         if reason:
             raise ValueError(f"no such scales: {reason}")
+
+    @cached_property
+    def code(self) -> int:
+        """The format as a number, as ``decode_format`` in ``csrc`` reads it."""
+        kind, layout = _KINDS.index(self.kind), _LAYOUTS.index(self.layout)
+        return kind | DTYPES.index(self.dtype) << 1 | layout << 3 | self.per_batch << 5
 
     @property
     def column_major(self) -> bool:

@@ -94,8 +94,23 @@ CPU = {
         f"{BYTES} -k instruction_set",
     ),
     "op: any strides of scales": Mutant(
-        "csrc/check.cpp", "  require(right,\n", "  require(true || right,\n",
+        "csrc/check.cpp", "require(s.sizes[i] <= 1 ||", "require(true || s.sizes[i] <= 1 ||",
         f"{SCALES} -k refuses",
+    ),
+}  # fmt: skip
+DIRECT = {
+    "direct: columns without their padding": Mutant(
+        "csrc/module.cpp", "padded ? scale_elements(p) : 0", "0",
+        "tests/test_direct_formats.py -k 'direct and tma'",
+    ),
+    "direct: out without the memory of its padding": Mutant(
+        "csrc/module.cpp", ">= 4 * scale_elements(p)", ">= 0",
+        "tests/test_direct_formats.py -k out_of_memory",
+    ),
+    "direct: padding that reaches q": Mutant(
+        "csrc/check.cpp", "scale_elements(p) * (bytes ? 1 : 4)",
+        "p.num_tokens * (bytes ? 1 : 4)",
+        "tests/test_direct_formats.py -k out_of_memory",
     ),
 }  # fmt: skip
 TRITON = {
@@ -265,4 +280,4 @@ GPU = {
         "(token == column_tokens - 1)", SCALES, gpu=True,
     ),
 }  # fmt: skip
-MUTANTS = CPU | TRITON | PYTHON | RECORD | GPU
+MUTANTS = CPU | DIRECT | TRITON | PYTHON | RECORD | GPU
