@@ -1,8 +1,20 @@
 // The op on a CUDA device, by the type of x.
+#include <cstdlib>
+#include <cstring>
+#include <stdexcept>
+#include <string>
+
 #include "problem.h"
 
 #ifdef PTGQ_WITH_CUDA
 namespace ptgq {
+
+bool allows_dependent_launch() {
+  const char* setting = std::getenv("PTGQ_PDL");
+  if (setting == nullptr || std::strcmp(setting, "1") == 0) return true;
+  if (std::strcmp(setting, "0") == 0) return false;
+  throw std::runtime_error("PTGQ_PDL must be 0 or 1, got " + std::string(setting));
+}
 
 void quantize_bfloat16(const Problem& p, int device, void* stream);
 void quantize_float16(const Problem& p, int device, void* stream);

@@ -31,13 +31,11 @@ inline Captured newest_captured(cudaStream_t stream) {
   const cudaGraphNode_t* nodes = nullptr;
   size_t count = 0;
 #if CUDART_VERSION >= 13000
-  const cudaError_t error =
-      cudaStreamGetCaptureInfo(stream, &status, &capture, nullptr, &nodes, nullptr, &count);
+  check(cudaStreamGetCaptureInfo(stream, &status, &capture, nullptr, &nodes, nullptr, &count));
 #else
-  const cudaError_t error =
-      cudaStreamGetCaptureInfo_v2(stream, &status, &capture, nullptr, &nodes, &count);
+  check(cudaStreamGetCaptureInfo_v2(stream, &status, &capture, nullptr, &nodes, &count));
 #endif
-  if (error != cudaSuccess || status != cudaStreamCaptureStatusActive) return {};
+  if (status != cudaStreamCaptureStatusActive) return {};
   return {capture, count == 1 ? nodes[0] : nullptr};
 }
 
@@ -53,10 +51,12 @@ struct Launch {
 
 struct Device {
   uint32_t first_wave;
-  bool waits;  // its kernels wait for the one before, as dependent launch demands: from 9.0 on
+  // Its kernels wait for the one before, as dependent launch demands: from 9.0 on, and unless
+  // PTGQ_PDL forbids it.
+  bool waits;
 };
 
-// Found out once.
+// Found out once; throws, and is asked again, where a query fails.
 Device device_facts(int device);
 
 // Dependent launch gains 0.3 us behind a kernel that lets the next one start, and costs as much

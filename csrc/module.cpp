@@ -166,6 +166,12 @@ PyObject* instruction_set(PyObject*, PyObject*) {
   return in_python([] { return PyUnicode_FromString(cpu_instruction_set()); });
 }
 
+#ifdef PTGQ_WITH_CUDA
+PyObject* dependent_launch(PyObject*, PyObject*) {
+  return in_python([] { return PyBool_FromLong(allows_dependent_launch()); });
+}
+#endif
+
 PyObject* serve(PyObject*, PyObject* device) {
   const long index = PyLong_AsLong(device);
   if (index == -1 && PyErr_Occurred()) return nullptr;
@@ -182,6 +188,9 @@ PyCFunction function(Function* f) {
 PyMethodDef methods[] = {
     {"connect", connect, METH_VARARGS, nullptr},
     {"instruction_set", instruction_set, METH_NOARGS, nullptr},
+#ifdef PTGQ_WITH_CUDA
+    {"dependent_launch", dependent_launch, METH_NOARGS, nullptr},
+#endif
     {"serve", serve, METH_O, nullptr},
     {"quantize", function(quantize), METH_FASTCALL, nullptr},
     {"prepare", function(prepare), METH_FASTCALL, nullptr},

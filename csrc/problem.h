@@ -53,6 +53,9 @@ struct Problem {
   bool column_major;  // the scales of a group, token after token, lie side by side
 };
 
+// Whether PTGQ_PDL lets CUDA kernels start before the one before has ended.
+bool allows_dependent_launch();
+
 // The instruction set that quantize_cpu uses.
 const char* cpu_instruction_set();
 

@@ -227,15 +227,22 @@ def built() -> dict[str, str]:
     """Return what the library, if any, was built from and for, and which instructions it uses."""
     if _C is None:
         return {}
-    try:
-        instruction_set = _C.instruction_set()
-    except RuntimeError as error:
-        instruction_set = str(error)
-    return {
+    facts = {
         "commit": commit or "none: built outside a checkout",
-        "instruction set": instruction_set,
+        "instruction set": _said(_C.instruction_set),
         "CUDA architectures": _C.cuda_architectures or "none",
     }
+    if _C.cuda_architectures:
+        facts["dependent launch"] = _said(lambda: "on" if _C.dependent_launch() else "off")
+    return facts
+
+
+def _said(fact: Callable[[], str]) -> str:
+    """Return a fact, or why an environment variable is refused."""
+    try:
+        return fact()
+    except RuntimeError as error:
+        return str(error)
 
 
 def _runs_on(architecture: str, capability: tuple[int, int]) -> bool:

@@ -57,6 +57,42 @@ def test_python_m_ptgq_prints_each_backend_with_its_reason(tmp_path):
     assert re.fullmatch(r"none|[\d.;af+PTX]+", known["CUDA architectures"])
 
 
+needs_cuda_code = pytest.mark.skipif(
+    extension.missing("cuda") is not None, reason="the library holds no CUDA code"
+)
+
+
+@needs_cuda_code
+@pytest.mark.parametrize(("setting", "said"), [(None, "on"), ("1", "on"), ("0", "off")])
+def test_ptgq_pdl_turns_dependent_launch_off(monkeypatch, setting, said):
+    monkeypatch.delenv("PTGQ_PDL", raising=False)
+    if setting is not None:
+        monkeypatch.setenv("PTGQ_PDL", setting)
+    assert extension.built()["dependent launch"] == said
+
+
+@needs_cuda_code
+@pytest.mark.parametrize("setting", ["", "no", "2"])
+def test_another_ptgq_pdl_is_said_and_refused(monkeypatch, setting):
+    monkeypatch.setenv("PTGQ_PDL", setting)
+    assert extension.built()["dependent launch"] == f"PTGQ_PDL must be 0 or 1, got {setting}"
+
+
+def test_what_cuda_calls_return_is_checked():
+    source = Path(__file__).parents[1] / "csrc"
+    calls = [
+        line.strip()
+        for path in sorted(source.glob("*.cu*"))
+        for line in path.read_text().splitlines()
+        if re.search(r"\bcuda[A-Z]\w*\(", line) and not line.strip().startswith("//")
+    ]
+    # On the device, and the words for an error: what returns no error.
+    silent = ("cudaTriggerProgrammatic", "cudaGridDependency", "cudaGetErrorString")
+    unchecked = [line for line in calls if not re.match("check\\(", line)]
+    assert len(calls) > 5
+    assert [line for line in unchecked if not any(name in line for name in silent)] == []
+
+
 def test_an_unknown_instruction_set_is_said_and_refused(tmp_path):
     code = "import ptgq.__main__, torch; ptgq.per_token_group_quant_int8(torch.ones(1, 4), 4)"
     environment = {**os.environ, "PTGQ_CPU_ISA": "mmx"}

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 import torch
@@ -105,10 +107,38 @@ def programmatic_edges(graph):
     return count.value, sum(edge[2] == 1 for edge in edges)
 
 
-@pytest.mark.skipif(
+needs_dependent_launch = pytest.mark.skipif(
     torch.cuda.is_available() and torch.cuda.get_device_capability() < (9, 0),
     reason="dependent launch needs compute capability 9.0",
 )
+
+
+def edges_of_three_calls():
+    """Count the edges between three calls in a graph, see programmatic_edges."""
+    x = random_input((64, 1024), torch.bfloat16).cuda()
+    out = FP8(x, 128)
+    graph = torch.cuda.CUDAGraph(keep_graph=True)
+    with torch.cuda.graph(graph):
+        for _ in range(3):
+            FP8(x, 128, out=out)
+    return programmatic_edges(graph)
+
+
+@needs_dependent_launch
+@pytest.mark.parametrize(("setting", "dependent"), [("1", 2), ("0", 0)])
+def test_ptgq_pdl_turns_dependent_launch_off(setting, dependent):
+    # In processes of their own: what the variable says is found out once.
+    done = subprocess.run(
+        [sys.executable, "-c", "import test_gpu; print(test_gpu.edges_of_three_calls())"],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parent,
+        env={**os.environ, "PTGQ_PDL": setting},
+    )
+    assert done.stdout.strip() == f"(2, {dependent})", done.stderr
+
+
+@needs_dependent_launch
 def test_a_graph_launches_dependently_behind_our_kernels_alone():
     x = random_input((64, 1024), torch.bfloat16).cuda()
     out = FP8(x, 128)
