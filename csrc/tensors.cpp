@@ -74,6 +74,10 @@ PyObject* connect(PyObject*, PyObject* arguments) {
   t.dlpack =
       static_cast<const DLPackExchangeAPI*>(PyCapsule_GetPointer(api, "dlpack_exchange_api"));
   if (t.dlpack == nullptr) return nullptr;
+  if (t.dlpack->header.version.major != DLPACK_MAJOR_VERSION) {
+    PyErr_SetString(PyExc_ValueError, "torch exchanges tensors by another DLPack");
+    return nullptr;
+  }
   Py_IncRef(arguments);  // for ever
   torch = t;
   Py_IncRef(Py_None);

@@ -61,7 +61,7 @@ def check_out(
             raise ValueError(f"{name} must be on x's device {x.device}, got {tensor.device}")
         if tensor.requires_grad:
             raise ValueError(f"{name} must not require gradients, got requires_grad=True")
-        if not _has_address(tensor):
+        if _address(tensor) is None:
             continue
         if tensor.is_neg():
             raise ValueError(f"{name} must not be a negated view, got is_neg()=True")
@@ -86,31 +86,34 @@ def check_out(
     return q, s
 
 
-def _has_address(tensor: torch.Tensor) -> bool:
-    """Whether a tensor is memory: not while compiling, not a fake one or one within torch.func."""
-    return (
-        not torch.compiler.is_compiling()
-        and type(tensor) in (torch.Tensor, torch.nn.Parameter)
-        and not tensor.is_meta
-        and tensor.numel() > 0
-        and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
-    )
+def _address(tensor: torch.Tensor) -> int | None:
+    """Return where a tensor begins; None while compiling, of a fake one, and within torch.func."""
+    if (
+        torch.compiler.is_compiling()
+        or type(tensor) not in (torch.Tensor, torch.nn.Parameter)
+        or tensor.is_meta
+        or tensor.numel() == 0
+    ):
+        return None
+    try:
+        return tensor.data_ptr() or None
+    except RuntimeError:  # what torch.func wraps has no storage
+        return None
 
 
 def check_aligned(name: str, tensor: torch.Tensor) -> None:
     """Raise if a tensor, made of foreign memory, does not start at a multiple of its elements."""
-    size = tensor.element_size()
-    if size > 1 and _has_address(tensor) and tensor.data_ptr() % size:
+    size, address = tensor.element_size(), _address(tensor)
+    if address and address % size:
         raise ValueError(
-            f"{name} must be aligned to its elements of {size} bytes, got the address "
-            f"0x{tensor.data_ptr():x}"
+            f"{name} must be aligned to its elements of {size} bytes, got the address 0x{address:x}"
         )
 
 
 def _span(tensor: torch.Tensor) -> tuple[int, int] | None:
     """Return the addresses where a tensor begins and ends, None if it has none."""
-    if not _has_address(tensor):
+    begin = _address(tensor)
+    if begin is None:
         return None
-    begin = tensor.data_ptr()
     last = sum((n - 1) * step for n, step in zip(tensor.shape, tensor.stride(), strict=True))
     return begin, begin + (last + 1) * tensor.element_size()

@@ -23,13 +23,14 @@ for backends written in Python.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from importlib import import_module
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils._device import DeviceContext
 
 from ptgq.scales import check_memory, has_strides, scale_format, scale_shape, scale_strides
 from ptgq.scales.formats import DTYPES
@@ -107,21 +108,28 @@ def _register_python_backend(op: str, backend: str) -> None:
     torch.library.impl(f"ptgq::{op}_{backend}", "CompositeExplicitAutograd", run)
 
 
+def _of_torch(name: str, default: Any = None) -> Any:
+    """Return what has a name in torch that is not public, or `default` where it has gone."""
+    try:
+        return attrgetter(name)(torch)
+    except AttributeError:
+        return default
+
+
 def _allocator(device_type: str) -> Callable[..., torch.Tensor]:
     """Return ``(size, stride, dtype) -> tensor``, on the current device of a type."""
-    # What the code that torch.compile generates allocates with, in a third of torch.empty's time.
-    fast = getattr(torch._C._dynamo.guards, f"_empty_strided_{device_type}", None)
 
     def slow(size: tuple[int, ...], stride: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
         return torch.empty_strided(size, stride, dtype=dtype, device=device_type)
 
-    return fast or slow
+    # What the code that torch.compile generates allocates with, in a third of torch.empty's time.
+    return _of_torch(f"_C._dynamo.guards._empty_strided_{device_type}", slow)
 
 
 def _reinterpret() -> Callable[..., torch.Tensor]:
     """Return ``(tensor, size, stride, offset) -> tensor`` of the same memory."""
     # As above: not a view that autograd knows.
-    return getattr(torch._C._dynamo.guards, "_reinterpret_tensor", torch.Tensor.as_strided)
+    return _of_torch("_C._dynamo.guards._reinterpret_tensor", torch.Tensor.as_strided)
 
 
 def _bytes_from(tensor: torch.Tensor) -> int:
@@ -132,42 +140,45 @@ def _bytes_from(tensor: torch.Tensor) -> int:
 
 def _is_followed() -> bool:
     """Whether tracers, or modes other than a default device, want to see the calls of torch."""
-    modes = torch.overrides._get_current_function_mode_stack()
+    modes = _of_torch("overrides._get_current_function_mode_stack", lambda: [None])()
+    device_mode = _of_torch("utils._device.DeviceContext")
     return bool(
         torch._C._len_torch_dispatch_stack()
         or torch._C._get_tracing_state()
-        or not all(type(mode) is DeviceContext for mode in modes)
+        or not all(type(mode) is device_mode for mode in modes)
     )
 
 
 def _connect() -> None:
     """Hand over what direct calls need of torch. A torch without it has them all refused."""
     signs = [
-        getattr(torch._C, name, None)
+        _of_torch(f"_C.{name}")
         for name in ("_len_torch_dispatch_stack", "_len_torch_function_stack", "_get_tracing_state")
     ]
-    api = getattr(torch.Tensor, "__dlpack_c_exchange_api__", None)
+    api = _of_torch("Tensor.__dlpack_c_exchange_api__")
     if api is None or None in signs:
         return
-    _C.connect(
-        torch.Tensor,
-        api,
-        (_allocator("cpu"), _allocator("cuda"), _reinterpret()),
-        (torch.float8_e4m3fn, torch.int8),
-        DTYPES,
-        tuple(signs),
-        _is_followed,
-        torch.Tensor.is_neg,
-        "requires_grad",
-        (torch.Tensor.is_inference, torch.is_inference_mode_enabled),
-        _bytes_from,
-        increment_version,
-    )
+    # A table of another name or version is none.
+    with suppress(ValueError):
+        _C.connect(
+            torch.Tensor,
+            api,
+            (_allocator("cpu"), _allocator("cuda"), _reinterpret()),
+            (torch.float8_e4m3fn, torch.int8),
+            DTYPES,
+            tuple(signs),
+            _is_followed,
+            torch.Tensor.is_neg,
+            "requires_grad",
+            (torch.Tensor.is_inference, torch.is_inference_mode_enabled),
+            _bytes_from,
+            increment_version,
+        )
 
 
 # The public function of torch.autograd.graph, which takes twice as long, calls this.
-increment_version: Callable[[tuple[torch.Tensor, ...]], None] = getattr(
-    torch._C, "_increment_version", torch.autograd.graph.increment_version
+increment_version: Callable[[tuple[torch.Tensor, ...]], None] = _of_torch(
+    "_C._increment_version", torch.autograd.graph.increment_version
 )
 
 
