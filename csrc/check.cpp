@@ -65,14 +65,14 @@ bool same_device(const TensorView& a, const TensorView& b) {
 
 int64_t round_up(int64_t value, int64_t unit) { return (value + unit - 1) / unit * unit; }
 
-void check_scales(const Problem& p, const TensorView& s, const ScaleFormat& format) {
+void check_scales(const Problem& p, const TensorView& s, const Strides& strides) {
   const int64_t last = s.dim - 1;
   int64_t tokens = 1;
   for (int64_t i = 0; i < last; ++i) tokens *= s.sizes[i];
   require(tokens == p.num_tokens && s.sizes[last] == scale_columns(p),
           "s must have the shape of x, with a last dimension of ", scale_columns(p));
   for (int64_t i = 0; i < s.dim; ++i) {
-    require(s.sizes[i] <= 1 || s.strides[i] == scale_stride(p, format, s.sizes, s.dim, i),
+    require(s.sizes[i] <= 1 || s.strides[i] == strides.of(i, s.sizes, s.dim),
             "s must be contiguous, or have the strides of column_major_scales, "
             "tma_aligned_scales and per_batch_scales as they are given");
   }
@@ -125,7 +125,7 @@ int64_t scale_columns(const Problem& p) {
   return p.packed ? round_up(p.num_groups, 4) / 4 : p.num_groups;
 }
 
-void lay_out_scales(Problem& p, const ScaleFormat& format, const int64_t* sizes, int64_t dim) {
+Strides lay_out_scales(Problem& p, const ScaleFormat& format, const int64_t* sizes, int64_t dim) {
   p.column_tokens = !format.per_batch ? p.num_tokens : dim >= 2 ? sizes[dim - 2] : 1;
   p.column_length =
       format.layout == Layout::kTmaAligned ? round_up(p.column_tokens, 4) : p.column_tokens;
@@ -136,16 +136,29 @@ void lay_out_scales(Problem& p, const ScaleFormat& format, const int64_t* sizes,
   p.plain = !p.packed && p.column_tokens == p.num_tokens && p.column_length == p.num_tokens;
   p.padded = p.column_length > p.column_tokens || (p.packed && p.num_groups % 4 != 0);
   require(p.plain || !p.int8, "int8 q has scales without words, batches and padding");
+  return {p.s_group_stride, p.s_token_stride, format.per_batch ? p.s_batch_stride : 0};
 }
 
-int64_t scale_stride(const Problem& p, const ScaleFormat& format, const int64_t* sizes, int64_t dim,
-                     int64_t i) {
-  if (i == dim - 1) return p.s_group_stride;
-  int64_t stride = p.s_token_stride;
-  for (int64_t j = dim - 2; j > i; --j) {
-    stride = format.per_batch && j == dim - 2 ? p.s_batch_stride : stride * sizes[j];
-  }
+int64_t Strides::of(int64_t i, const int64_t* sizes, int64_t dim) const {
+  if (i == dim - 1) return last;
+  int64_t stride = token;
+  for (int64_t j = dim - 2; j > i; --j) stride = batch && j == dim - 2 ? batch : stride * sizes[j];
   return stride;
+}
+
+Code code_of(ElementType q) {
+  if (q == ElementType::kInt8) return Code::kInt8;
+  require(q == ElementType::kE4m3 || q == ElementType::kByte,
+          "q must be float8_e4m3fn, its bytes (uint8) or int8");
+  return Code::kE4m3;
+}
+
+Storage storage_of(ElementType s) {
+  if (s == ElementType::kFloat32) return Storage::kFloat32;
+  if (s == ElementType::kInt32) return Storage::kPacked;
+  require(s == ElementType::kE8m0 || s == ElementType::kByte,
+          "s must be float32, int32, float8_e8m0fnu or its bytes (uint8)");
+  return Storage::kE8m0;
 }
 
 bool overlap(const Problem& p) {
@@ -181,8 +194,8 @@ Problem check_outputs(Problem p, const Options& options, const TensorView& x, co
           "s must have the shape of x but for the last dimension");
   require(s.dim >= 1, "s must have at least one dimension");
   if (p.num_tokens > 0) {
-    lay_out_scales(p, options.format, s.sizes, s.dim);
-    check_scales(p, s, options.format);
+    const Strides strides = lay_out_scales(p, options.format, s.sizes, s.dim);
+    check_scales(p, s, strides);
   }
   require(p.num_tokens == 0 || options.format.storage == Storage::kE8m0 || is_aligned(s, 4),
           "s must be aligned to its elements");

@@ -49,12 +49,18 @@ Problem check_input(const TensorView& x, const Options& options);
 Problem check_outputs(Problem p, const Options& options, const TensorView& x, const TensorView& q,
                       const TensorView& s);
 
+// What results of these types hold, bytes for what is one.
+Code code_of(ElementType q);
+Storage storage_of(ElementType s);
+
+// A result's strides: of the last dimension, between tokens and, unless 0, between batches.
+struct Strides {
+  int64_t last, token, batch;
+  int64_t of(int64_t i, const int64_t* sizes, int64_t dim) const;
+};
 // Lays scales out whose leading dimensions are those of `sizes`; the last is scale_columns().
-void lay_out_scales(Problem& p, const ScaleFormat& format, const int64_t* sizes, int64_t dim);
+Strides lay_out_scales(Problem& p, const ScaleFormat& format, const int64_t* sizes, int64_t dim);
 int64_t scale_columns(const Problem& p);
-// The stride of dimension `i` of scales that are laid out.
-int64_t scale_stride(const Problem& p, const ScaleFormat& format, const int64_t* sizes, int64_t dim,
-                     int64_t i);
 // Whether results share memory with x or with each other; padding of s counts.
 bool overlap(const Problem& p);
 

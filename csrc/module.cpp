@@ -47,26 +47,15 @@ Owned allocate(const Arguments& a, Input& in) {
   const TensorView& x = in.x;
   Problem& p = in.problem;
   const ScaleFormat& format = in.options.format;
-  const int64_t last = x.dim - 1;
-  Shape q{x.dim}, s{x.dim};
-  lay_out_scales(p, format, x.sizes, x.dim);
-  int64_t stride = p.num_groups * p.group_size;
-  q.sizes[last] = stride;
-  q.strides[last] = 1;
-  s.sizes[last] = scale_columns(p);
-  s.strides[last] = p.s_group_stride;
-  for (int64_t i = last - 1; i >= 0; --i) {
-    q.sizes[i] = s.sizes[i] = x.sizes[i];
-    q.strides[i] = stride;
-    stride *= x.sizes[i];
-    s.strides[i] = scale_stride(p, format, x.sizes, x.dim, i);
-  }
+  const int64_t width = p.num_groups * p.group_size;
+  const Strides strides = lay_out_scales(p, format, x.sizes, x.dim);
   const bool padded = p.column_length > p.column_tokens;
-  Owned q_tensor = empty(x, q, a.q_dtype);
-  Owned s_tensor = empty(x, s, scale_dtype(format.storage), padded ? scale_elements(p) : 0);
-  p.q = static_cast<uint8_t*>(view(q_tensor.get()).data);
-  p.s = view(s_tensor.get()).data;
-  return owned(PyTuple_Pack(2, q_tensor.get(), s_tensor.get()));
+  const Owned q = empty(x, width, {1, width, 0}, a.q_dtype);
+  const Owned s = empty(x, scale_columns(p), strides, scale_dtype(format.storage),
+                        padded ? scale_elements(p) : 0);
+  p.q = static_cast<uint8_t*>(view(q.get()).data);
+  p.s = view(s.get()).data;
+  return owned(PyTuple_Pack(2, q.get(), s.get()));
 }
 
 Owned take_given(const Arguments& a, Input& in) {
@@ -75,7 +64,7 @@ Owned take_given(const Arguments& a, Input& in) {
   PyObject* s_tensor = PyTuple_GetItem(a.out, 1);
   const TensorView q = view(q_tensor), s = view(s_tensor);
   const ScaleFormat& format = in.options.format;
-  refuse_unless(q.type == element_type(in.options.code) && s.type == element_type(format.storage));
+  refuse_unless(code_of(q.type) == in.options.code && storage_of(s.type) == format.storage);
   refuse_unless(s.dim == in.x.dim && std::equal(s.sizes, s.sizes + s.dim - 1, in.x.sizes));
   Problem& p = in.problem;
   p = check_outputs(p, in.options, in.x, q, s);

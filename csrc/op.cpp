@@ -85,19 +85,6 @@ Tensor rows_of(const Tensor& x) {
   return torch::stable::reshape(x, {shape, 2});
 }
 
-Code code_of(ElementType q) {
-  if (q == ElementType::kInt8) return Code::kInt8;
-  if (q == ElementType::kE4m3 || q == ElementType::kByte) return Code::kE4m3;
-  throw Refusal("q must be float8_e4m3fn, its bytes (uint8) or int8");
-}
-
-Storage storage_of(ElementType s) {
-  if (s == ElementType::kFloat32) return Storage::kFloat32;
-  if (s == ElementType::kInt32) return Storage::kPacked;
-  if (s == ElementType::kE8m0 || s == ElementType::kByte) return Storage::kE8m0;
-  throw Refusal("s must be float32, int32, float8_e8m0fnu or its bytes (uint8)");
-}
-
 Layout layout_of(bool column_major, bool tma_aligned) {
   if (column_major) return tma_aligned ? Layout::kTmaAligned : Layout::kColumnMajor;
   if (tma_aligned) throw Refusal("tma_aligned_scales need column_major_scales");
@@ -125,41 +112,33 @@ Problem problem(const Tensor& x, const Tensor& rows, const Tensor& q, const Tens
 }
 
 template <Prologue kPrologue>
-void on_cpu(const Tensor& x, const Tensor& q, const Tensor& s, int64_t group_size, double eps,
-            bool column_major_scales, bool use_ue8m0, bool tma_aligned_scales,
-            bool per_batch_scales) {
-  const Tensor rows = rows_of(x);
-  quantize_cpu(problem(x, rows, q, s,
-                       options_of(q, s, group_size, eps, column_major_scales, use_ue8m0,
-                                  tma_aligned_scales, per_batch_scales, kPrologue)));
-}
-
-#ifdef PTGQ_WITH_CUDA
-template <Prologue kPrologue>
-void on_cuda(const Tensor& x, const Tensor& q, const Tensor& s, int64_t group_size, double eps,
-             bool column_major_scales, bool use_ue8m0, bool tma_aligned_scales,
-             bool per_batch_scales) {
+void run(const Tensor& x, const Tensor& q, const Tensor& s, int64_t group_size, double eps,
+         bool column_major_scales, bool use_ue8m0, bool tma_aligned_scales, bool per_batch_scales) {
   const Tensor rows = rows_of(x);
   const Problem p = problem(x, rows, q, s,
                             options_of(q, s, group_size, eps, column_major_scales, use_ue8m0,
                                        tma_aligned_scales, per_batch_scales, kPrologue));
-  const int device = x.get_device_index();
-  const torch::stable::accelerator::DeviceGuard guard(device);
-  quantize_cuda(p, device, current_stream(device));
-}
+#ifdef PTGQ_WITH_CUDA
+  if (x.is_cuda()) {
+    const int device = x.get_device_index();
+    const torch::stable::accelerator::DeviceGuard guard(device);
+    return quantize_cuda(p, device, current_stream(device));
+  }
 #endif
+  quantize_cpu(p);
+}
 
 }  // namespace
 
 STABLE_TORCH_LIBRARY_IMPL(ptgq, CPU, m) {
-  m.impl("per_token_group_quant", TORCH_BOX(&on_cpu<Prologue::kNone>));
-  m.impl("silu_and_mul_per_token_group_quant", TORCH_BOX(&on_cpu<Prologue::kSiluAndMul>));
+  m.impl("per_token_group_quant", TORCH_BOX(&run<Prologue::kNone>));
+  m.impl("silu_and_mul_per_token_group_quant", TORCH_BOX(&run<Prologue::kSiluAndMul>));
 }
 
 #ifdef PTGQ_WITH_CUDA
 STABLE_TORCH_LIBRARY_IMPL(ptgq, CUDA, m) {
-  m.impl("per_token_group_quant", TORCH_BOX(&on_cuda<Prologue::kNone>));
-  m.impl("silu_and_mul_per_token_group_quant", TORCH_BOX(&on_cuda<Prologue::kSiluAndMul>));
+  m.impl("per_token_group_quant", TORCH_BOX(&run<Prologue::kNone>));
+  m.impl("silu_and_mul_per_token_group_quant", TORCH_BOX(&run<Prologue::kSiluAndMul>));
 }
 #endif
 

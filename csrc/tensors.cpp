@@ -51,12 +51,19 @@ ElementType element_type(DLDataType type) {
   }
 }
 
-Owned tuple_of(const int64_t* values, int64_t size) {
+// Of what value(0), value(1), ... return.
+template <typename Value>
+Owned tuple_of(int64_t size, const Value& value) {
   Owned tuple = owned(PyTuple_New(size));
   for (int64_t i = 0; i < size; ++i) {
-    PyTuple_SetItem(tuple.get(), i, owned(PyLong_FromLongLong(values[i])).release());
+    PyTuple_SetItem(tuple.get(), i, owned(PyLong_FromLongLong(value(i))).release());
   }
   return tuple;
+}
+
+template <typename... Arguments>
+Owned call(PyObject* function, Arguments*... arguments) {
+  return owned(PyObject_CallFunctionObjArgs(function, arguments..., nullptr));
 }
 
 }  // namespace
@@ -112,30 +119,22 @@ TensorView view(PyObject* tensor) {
           element_type(t.dtype)};
 }
 
-bool is_negated(PyObject* tensor) {
-  return is_true(owned(PyObject_CallFunctionObjArgs(torch.is_neg, tensor, nullptr)));
-}
+bool is_negated(PyObject* tensor) { return is_true(call(torch.is_neg, tensor)); }
 
 bool requires_grad(PyObject* tensor) {
   return is_true(owned(PyObject_GetAttr(tensor, torch.requires_grad)));
 }
 
 bool may_be_written(PyObject* q, PyObject* s) {
-  const auto is_inference = [](PyObject* tensor) {
-    return is_true(owned(PyObject_CallFunctionObjArgs(torch.is_inference, tensor, nullptr)));
-  };
-  return !(is_inference(q) || is_inference(s)) ||
-         is_true(owned(PyObject_CallNoArgs(torch.is_inference_mode)));
+  return !(is_true(call(torch.is_inference, q)) || is_true(call(torch.is_inference, s))) ||
+         is_true(call(torch.is_inference_mode));
 }
 
 int64_t bytes_from(PyObject* tensor) {
-  const Owned bytes = owned(PyObject_CallFunctionObjArgs(torch.bytes_from, tensor, nullptr));
-  return PyLong_AsLongLong(bytes.get());
+  return PyLong_AsLongLong(call(torch.bytes_from, tensor).get());
 }
 
-void count_writes(PyObject* tensors) {
-  owned(PyObject_CallFunctionObjArgs(torch.increment_version, tensors, nullptr));
-}
+void count_writes(PyObject* tensors) { call(torch.increment_version, tensors); }
 
 int device_of(const TensorView& x) {
   if (x.device_type == kDLCPU) return kCpu;
@@ -153,29 +152,18 @@ Code code_of(PyObject* q_dtype) {
 
 PyObject* scale_dtype(Storage storage) { return torch.scale_dtypes[static_cast<int>(storage)]; }
 
-ElementType element_type(Code code) {
-  return code == Code::kInt8 ? ElementType::kInt8 : ElementType::kE4m3;
-}
-
-ElementType element_type(Storage storage) {
-  if (storage == Storage::kPacked) return ElementType::kInt32;
-  return storage == Storage::kE8m0 ? ElementType::kE8m0 : ElementType::kFloat32;
-}
-
-Owned empty(const TensorView& x, const Shape& shape, PyObject* dtype, int64_t elements) {
+Owned empty(const TensorView& x, int64_t last, const Strides& strides, PyObject* dtype,
+            int64_t elements) {
   PyObject* allocate = x.device_type == kDLCPU ? torch.empty_cpu : torch.empty_cuda;
-  const Owned sizes = tuple_of(shape.sizes, shape.dim);
-  const Owned strides = tuple_of(shape.strides, shape.dim);
-  if (elements == 0) {
-    return owned(
-        PyObject_CallFunctionObjArgs(allocate, sizes.get(), strides.get(), dtype, nullptr));
-  }
-  const int64_t one = 1;
-  const Owned memory = owned(PyObject_CallFunctionObjArgs(allocate, tuple_of(&elements, 1).get(),
-                                                          tuple_of(&one, 1).get(), dtype, nullptr));
-  return owned(PyObject_CallFunctionObjArgs(torch.reinterpret, memory.get(), sizes.get(),
-                                            strides.get(), owned(PyLong_FromLong(0)).get(),
-                                            nullptr));
+  const Owned sizes =
+      tuple_of(x.dim, [&](int64_t i) { return i == x.dim - 1 ? last : x.sizes[i]; });
+  const Owned steps = tuple_of(x.dim, [&](int64_t i) { return strides.of(i, x.sizes, x.dim); });
+  if (elements == 0) return call(allocate, sizes.get(), steps.get(), dtype);
+  const Owned size = tuple_of(1, [&](int64_t) { return elements; });
+  const Owned one = tuple_of(1, [](int64_t) { return 1; });
+  const Owned memory = call(allocate, size.get(), one.get(), dtype);
+  const Owned offset = owned(PyLong_FromLong(0));
+  return call(torch.reinterpret, memory.get(), sizes.get(), steps.get(), offset.get());
 }
 
 }  // namespace ptgq

@@ -51,17 +51,10 @@ int device_of(const TensorView& x);
 
 Code code_of(PyObject* q_dtype);
 PyObject* scale_dtype(Storage storage);
-ElementType element_type(Code code);
-ElementType element_type(Storage storage);
 
-struct Shape {
-  static constexpr int64_t kMaxDim = 8;
-  int64_t dim;
-  int64_t sizes[kMaxDim], strides[kMaxDim];
-  explicit Shape(int64_t dim) : dim(dim) { refuse_unless(dim <= kMaxDim); }
-};
-
-// Allocates on the device of x. elements: of its memory, where that reaches behind its last one.
-Owned empty(const TensorView& x, const Shape& shape, PyObject* dtype, int64_t elements = 0);
+// Allocates [..., last] with the leading dimensions of x, on its device; `elements`, unless 0, if
+// its memory reaches behind its last one.
+Owned empty(const TensorView& x, int64_t last, const Strides& strides, PyObject* dtype,
+            int64_t elements = 0);
 
 }  // namespace ptgq

@@ -32,6 +32,7 @@ def inputs(dtype, width):
     yield from (x.view(2, -1, width)[:, :5].contiguous(), x.view(4, 6, -1)[..., :width])
     yield x.view(2, 3, 2, 2, -1)[..., :width]
     yield x.view(3, 8, 1, -1)[:, ::2, :, :width]
+    yield rows[:6].view(*[1] * 7, 2, 3, width)
 
 
 def check(served, function, x, **options):
