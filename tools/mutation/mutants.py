@@ -154,7 +154,7 @@ TRITON = {
     "triton: a launch of other groups": Mutant(
         "ptgq/backends/triton.py", "return device, dtypes, strides, group_size,",
         "return device, dtypes, strides,",
-        "tests/test_direct.py",
+        "tests/test_direct_triton.py",
     ),
 }  # fmt: skip
 PYTHON = {
