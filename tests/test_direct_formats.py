@@ -6,11 +6,13 @@ What lies in memory beside the results, padding, is compared as they are.
 from __future__ import annotations
 
 import itertools
+from functools import partial
 
 import pytest
 import torch
 from numeric import assert_same_results, memory
 from scale_cases import FORMATS, every_format, every_padded_format
+from scale_cases import memory as bytes_of
 from values import hard_input, random_input
 
 import ptgq
@@ -23,9 +25,9 @@ INT8 = ptgq.per_token_group_quant_int8
 GROUP_SIZE, WIDTH = 16, 96
 
 
-def inputs(dtype, width):
+def inputs(dtype, width, device="cpu"):
     """Yield inputs of rows of `width` that a call need not copy."""
-    x = hard_input(24, 2 * width, GROUP_SIZE, dtype)
+    x = hard_input(24, 2 * width, GROUP_SIZE, dtype).to(device)
     rows = x[:, :width]
     yield from (rows[:8].contiguous(), rows[:5].contiguous(), rows[:1], rows[0])
     yield from (rows[:7], rows[::2], rows[:1].expand(5, width))
@@ -58,6 +60,24 @@ def check(served, function, x, **options):
 def test_every_format_is_direct(served, function, dtype, f):
     for x in inputs(dtype, 2 * WIDTH if function is SILU else WIDTH):
         check(served, function, x, scale_format=f)
+
+
+@pytest.mark.gpu
+@every_format
+@pytest.mark.parametrize("backend", ["cuda", "triton"])
+@pytest.mark.parametrize("function", [FP8, SILU])
+def test_every_format_is_direct_on_a_gpu(served, function, backend, f):
+    for x in inputs(torch.bfloat16, 2 * WIDTH if function is SILU else WIDTH, "cuda"):
+        call = partial(function, x, GROUP_SIZE, scale_format=f, backend=backend)
+        call()  # finds out what serves; Triton compiles
+        del served[:]
+        results = call()
+        scales.memory_of(results[1], f).view(torch.uint8).fill_(0xA5)
+        assert call(out=results) is results
+        expected = function(x.cpu(), GROUP_SIZE, scale_format=f, backend="reference")
+        assert_same_results(results, expected)
+        assert bytes_of(results[1], f).equal(bytes_of(expected[1], f))
+        assert served[:2] == [True, True], (x.shape, x.stride())
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32], ids=str)
