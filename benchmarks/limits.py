@@ -72,6 +72,9 @@ ROWS = {
     "call": Row("call, CUDA, allocation included", 1.50, "× torch.abs(x)", ("cuda",)),
     "call_out": Row("call, CUDA, out= given", 0.90, "× torch.abs(x)", ("cuda",)),
     "call_triton": Row("call, Triton, allocation included", 2.50, "× torch.abs(x)", ("triton",)),
+    "call_formats": Row("call, CUDA, every format and function", 1.25, "× torch.abs(x)", ("cuda",)),
+    "call_formats_out": Row("the same, out= given", 0.85, "× torch.abs(x)", ("cuda",)),
+    "call_formats_triton": Row("the same of Triton, both", 2.20, "× torch.abs(x)", ("triton",)),
     "python": Row("call, CUDA, Python's part", 1.00, "µs", ("cuda",)),
     "first": Row("first CUDA call in a process", 50.0, "ms", ("cuda",)),
     "cpu": Row(
@@ -88,6 +91,7 @@ MEASURES = (
     (("formats", "formats_triton"), limits_measure.formats),
     (("silu", "silu_triton"), limits_measure.silu),
     (("call", "call_out", "call_triton"), limits_measure.calls),
+    (("call_formats", "call_formats_out", "call_formats_triton"), limits_measure.format_calls),
     (("python",), limits_measure.python),
     (("first",), limits_measure.first),
     (("cpu",), limits_measure.cpu),

@@ -18,6 +18,7 @@ from unittest.mock import patch
 import torch
 from measure import clocks, timers
 from measure.agreement import check_agreement
+from measure.calls import CALLS, bind
 from measure.kernels import COPY, Kernels
 from measure.workloads import (
     DEFAULT_SCALE_FORMATS,
@@ -42,7 +43,7 @@ SECONDS = 0.5
 # Read before each sample on the CPU: more than caches hold.
 OTHER_BYTES = 2**30
 # Eager calls a sample.
-CALLS = 100
+NUMBER = 100
 STARTS = 3
 
 
@@ -198,7 +199,7 @@ def silu(available: Sequence[str]) -> Values:
 
 def loop(call: timers.Call) -> timers.Timer:
     """Time eager calls: what a caller waits for."""
-    return timers.loop_timer(call, CALLS, clocks.EventClock())
+    return timers.loop_timer(call, NUMBER, clocks.EventClock())
 
 
 def calls(available: Sequence[str]) -> Values:
@@ -220,6 +221,25 @@ def calls(available: Sequence[str]) -> Values:
     return found
 
 
+def format_calls(available: Sequence[str]) -> Values:
+    """Eager calls of every format and function, relative to ``torch.abs`` of their x."""
+    kinds = [("cuda", False, "call_formats"), ("cuda", True, "call_formats_out")]
+    kinds += [("triton", out, "call_formats_triton") for out in (False, True)]
+    found: Values = {}
+    for name in CALLS:
+        if name.startswith("dequantize"):
+            continue
+        to_call = {}
+        for backend, out, key in kinds:
+            if backend in available:
+                call, x = bind(name, "cuda", backend, out)
+                to_call[key, f"{name}, out=" if out else name] = loop(call)
+        yardstick, *samples = rounds([loop(partial(torch.abs, x)), *to_call.values()])
+        for (key, configuration), times in zip(to_call, samples, strict=True):
+            found.setdefault(key, {})[configuration] = median_ratio(times, yardstick)
+    return found
+
+
 def python(available: Sequence[str]) -> Values:
     """Microseconds of a call in Python: with a library that returns at once."""
     found = {}
@@ -227,7 +247,7 @@ def python(available: Sequence[str]) -> Values:
         out = workload.make_output("cuda")
         call = workload.bind(workload.make_input("cuda"), backend="cuda")
         with patch.object(extension, "quantize_directly", lambda *_, out=out: out):
-            (times,) = rounds([timers.loop_timer(call, CALLS, clocks.HostClock())])
+            (times,) = rounds([timers.loop_timer(call, NUMBER, clocks.HostClock())])
         found[describe(workload)] = statistics.median(times) * 1e6
     return {"python": found}
 
