@@ -77,7 +77,7 @@ def output(*command):
 
 def build_inputs():
     """Return a hash of what a build depends on, but for the environment's packages."""
-    patterns = ("*.py", "*.toml", "*.in", "README.md", "csrc/*", "ptgq/**/*.py*")
+    patterns = ("*.py", "*.toml", "*.in", "README.md", "csrc/*/*", "ptgq/**/*.py*")
     paths = [path for pattern in patterns for path in sorted(Path().glob(pattern))]
     paths = [path for path in paths if path.suffix != ".pyc"]
     parts = [part for path in paths for part in (str(path).encode(), path.read_bytes())]
@@ -124,7 +124,7 @@ def lint(session):
     pinned(session, "lint")
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
-    sources = map(str, sorted([*Path("csrc").iterdir(), *Path("proofs").glob("*.cpp")]))
+    sources = map(str, sorted([*Path("csrc").glob("*/*"), *Path("proofs").glob("*.cpp")]))
     session.run("clang-format", "--dry-run", "-Werror", *sources)
 
 

@@ -28,6 +28,8 @@ CXX_FLAGS = ["-O3", "-std=c++20", "-fvisibility=hidden", "-ffp-contract=off", "-
 # CPU backend took 5 to 12 times as long.
 CXX_FLAGS += ["-U_FORTIFY_SOURCE"]
 NVCC_FLAGS = ["-O3", "-std=c++20", "-Xcompiler=-fPIC,-fvisibility=hidden"]
+# Its folders are named in each #include.
+CSRC = Path("csrc")
 # The compute capability that first reduces over a warp in one instruction.
 LEAST_CAPABILITY = (8, 0)
 # As torch names architectures.
@@ -156,8 +158,9 @@ def extension(nvcc: str | None, architectures: list[str]) -> Extension:
         options["library_dirs"] = library_dirs(nvcc)
     return CppExtension(
         "ptgq._C",
-        sorted(map(str, Path("csrc").glob("*.cpp"))),
-        depends=sorted(map(str, Path("csrc").iterdir())),
+        sorted(map(str, CSRC.glob("*/*.cpp"))),
+        include_dirs=[str(CSRC.resolve())],
+        depends=sorted(map(str, CSRC.glob("*/*"))),
         extra_compile_args={"cxx": cxx_flags},
         **options,
     )
@@ -167,7 +170,7 @@ def build_command(nvcc: str | None, architectures: list[str]):
     from torch.utils.cpp_extension import BuildExtension, include_paths
 
     flags = [*NVCC_FLAGS, *(flag for arch in architectures for flag in gencode(arch))]
-    flags += [f"-I{path}" for path in include_paths()]
+    flags += [f"-I{path}" for path in (CSRC, *include_paths())]
 
     class Build(WithCommit, BuildExtension):
         """Compile .cu files with nvcc alone: torch may have no CUDA, or another one, and refuse."""
@@ -181,7 +184,7 @@ def build_command(nvcc: str | None, architectures: list[str]):
                 return target
 
             with ThreadPoolExecutor() as pool:
-                return list(pool.map(compile_one, sorted(Path("csrc").glob("*.cu"))))
+                return list(pool.map(compile_one, sorted(CSRC.glob("*/*.cu"))))
 
         def build_extensions(self):
             link = self.compiler.link_shared_object

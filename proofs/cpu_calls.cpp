@@ -5,7 +5,7 @@
 #include <type_traits>
 #include <vector>
 
-#include "check.h"
+#include "contract/check.h"
 
 using namespace ptgq;
 

@@ -28,7 +28,7 @@ EMULATOR = shutil.which("qemu-aarch64-static") or shutil.which("qemu-aarch64")
 pytestmark = pytest.mark.skipif(
     not (COMPILER and EMULATOR), reason="needs aarch64-linux-gnu-g++ and qemu-aarch64"
 )
-# As csrc/check.h numbers them.
+# As csrc/contract/check.h numbers them.
 TYPES = [torch.bfloat16, torch.float16, torch.float32, torch.float8_e4m3fn]
 TYPES += [torch.float8_e8m0fnu, torch.int8, torch.int32]
 
@@ -43,8 +43,8 @@ def compile_for_aarch64(source, *options):
 
 def build_program(folder):
     """The CPU code and what calls it, without torch, Python or libraries of the system."""
-    sources = [ROOT / "proofs" / "cpu_calls.cpp", ROOT / "csrc" / "check.cpp"]
-    sources += (ROOT / "csrc").glob("cpu*.cpp")
+    sources = [ROOT / "proofs" / "cpu_calls.cpp", ROOT / "csrc" / "contract" / "check.cpp"]
+    sources += (ROOT / "csrc" / "cpu").glob("*.cpp")
     objects = [folder / f"{source.stem}.o" for source in sources]
     with ThreadPoolExecutor() as pool:
         list(pool.map(lambda s, o: compile_for_aarch64(s, "-c", "-o", o), sources, objects))
@@ -127,6 +127,6 @@ def test_all_of_the_library_compiles(tmp_path):
     there.parent.mkdir()
     there.symlink_to(here.parent / str(sysconfig.get_config_var("MULTIARCH")) / here.name)
     options = ("-fsyntax-only", f"-I{tmp_path}")
-    sources = [ROOT / "csrc" / f"{name}.cpp" for name in ("module", "op", "tensors")]
+    sources = (ROOT / "csrc" / "bindings").glob("*.cpp")
     with ThreadPoolExecutor() as pool:
         list(pool.map(lambda source: compile_for_aarch64(source, *options), sources))

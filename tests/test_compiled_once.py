@@ -86,7 +86,7 @@ def building(tmp_path, monkeypatch, built_with):
 
 def test_only_what_is_compiled_starts_a_compiler(building, built_with):
     commit("ptgq/__init__.py", "")
-    first = commit("csrc/module.cpp", MODULE)
+    first = commit("csrc/bindings/module.cpp", MODULE)
     wheel, started = building(first)
     assert [line for line in started if "module.cpp" in line]
     assert wheel.read("ptgq/commit.txt").decode() == first[:10]
@@ -102,12 +102,12 @@ def test_only_what_is_compiled_starts_a_compiler(building, built_with):
     # Each of these may change the library, and what pip is called for is then the same.
     kept = wheel.filename
     assert building(commit("README.md", "\n"), wheel=kept)[1] == []
-    for path in ("csrc/module.cpp", "setup.py"):
+    for path in ("csrc/bindings/module.cpp", "setup.py"):
         assert building(commit(path, "\n"), wheel=kept)[1]
     built_with(CXXFLAGS="-g")
     assert building(python, wheel=kept)[1]
     # Of two that are built together, the second waits.
-    both = commit("csrc/module.cpp", "\n\n"), commit("README.md", "\n\n")
+    both = commit("csrc/bindings/module.cpp", "\n\n"), commit("README.md", "\n\n")
     assert building(*both, wheel=kept)[1] == ["compiles"]
 
 

@@ -82,7 +82,7 @@ def test_what_cuda_calls_return_is_checked():
     source = Path(__file__).parents[1] / "csrc"
     calls = [
         line.strip()
-        for path in sorted(source.glob("*.cu*"))
+        for path in sorted(source.glob("cuda/*.cu*"))
         for line in path.read_text().splitlines()
         if re.search(r"\bcuda[A-Z]\w*\(", line) and not line.strip().startswith("//")
     ]

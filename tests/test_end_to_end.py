@@ -45,7 +45,7 @@ def clone(tmp_path, cached_compiler):
     common = folder / "benchmarks/suite/common.py"
     assert common.read_text().count(SAMPLE) == 1
     common.write_text(common.read_text().replace(SAMPLE, f"{SAMPLE} / 100"))
-    with (folder / "csrc/check.cpp").open("a") as file:
+    with (folder / "csrc/contract/check.cpp").open("a") as file:
         file.write('extern "C" __attribute__((used)) const char planted[100000] = {1};\n')
     git(folder, "commit", "-qam", "Planted: 100 kB more")
     return folder

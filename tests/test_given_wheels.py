@@ -214,7 +214,7 @@ def checkout(tmp_path, monkeypatch, built_with):
 def test_wheels_are_built_there_and_installed_here(
     checkout, tmp_path, monkeypatch, built_with, capsys
 ):
-    commit("csrc/module.cpp", MODULE)
+    commit("csrc/bindings/module.cpp", MODULE)
     built, broken = commit("ptgq/__init__.py", "WHICH = 'built'\n"), commit("setup.py", "raise 1\n")
     mended = commit("setup.py", "#")
     folder, checkout.env_dir = tmp_path / "wheels", str(tmp_path / "env-there")

@@ -95,7 +95,8 @@ def test_wheel_of_an_sdist_with_cuda(tmp_path):
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
         archive.extractall(tmp_path / "unpacked", filter="data")
-    assert {f"csrc/{path.name}" for path in (ROOT / "csrc").iterdir()} <= names
+    sources = (ROOT / "csrc").glob("*/*")
+    assert {str(path.relative_to(ROOT)) for path in sources} <= names
     assert "build_backend.py" in names
     assert not [name for name in names if name.startswith("tests/")]
     (unpacked,) = (tmp_path / "unpacked").iterdir()

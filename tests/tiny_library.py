@@ -22,7 +22,7 @@ def git(*arguments):
 
 def commit(path, text):
     """Commit a change of one file; return the commit."""
-    Path(path).parent.mkdir(exist_ok=True)
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
     with Path(path).open("a") as file:
         file.write(text)
     git("add", "-A")

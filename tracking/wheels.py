@@ -56,7 +56,7 @@ def unsuited(wheel: Wheel, commit: str, capabilities: Sequence[str]) -> str | No
         here = next(sys_tags())
         return f"is for {', '.join(sorted(map(str, tags)))}, here is {here}"
     if not capabilities or not any(
-        name.endswith(".cu") for name in git("ls-tree", "--name-only", commit, "csrc/")
+        name.endswith(".cu") for name in git("ls-tree", "-r", "--name-only", commit, "csrc/")
     ):
         return None
     with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""The numerics contract in Triton: what ``csrc/numerics.h`` and ``csrc/silu.h`` are in C++."""
+"""The numerics contract in Triton: what ``numerics.h`` and ``silu.h`` of ``csrc`` are in C++."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def e4m3_code(y):
     For devices without the conversion (before 8.9), and for the interpreter, which rounds wrongly.
     """
     bits = y.to(tl.uint32, bitcast=True)
-    # As csrc/cpu_numerics.h: 448 is 0x43E00000, 2^-6 is 0x3C800000, 2^14 is 0x46800000.
+    # As csrc/cpu/numerics.h: 448 is 0x43E00000, 2^-6 is 0x3C800000, 2^14 is 0x46800000.
     magnitude = tl.minimum(bits & 0x7FFFFFFF, 0x43E00000)
     normal = ((magnitude + 0x7FFFF + ((magnitude >> 20) & 1)) >> 20) - 960
     shifted = magnitude.to(tl.float32, bitcast=True) + 16384.0
@@ -96,7 +96,7 @@ def absmax_bits(x, PAIRS: tl.constexpr, INTERPRETED: tl.constexpr):
 
 @triton.jit
 def reciprocal(x, INTERPRETED: tl.constexpr):
-    """1 / x, rounded to nearest, for 2^-126 <= x < 2^126: as reciprocal_of in csrc/numerics.h."""
+    """1 / x, rounded to nearest, for 2^-126 <= x < 2^126: as reciprocal_of in C++."""
     if INTERPRETED:
         return tl.div_rn(tl.full(x.shape, 1.0, tl.float32), x)
     else:
@@ -114,7 +114,7 @@ def reciprocal(x, INTERPRETED: tl.constexpr):
 
 @triton.jit
 def quotient_by_qmax(absmax, QMAX: tl.constexpr, INTERPRETED: tl.constexpr):
-    """Absmax / QMAX as IEEE division rounds it: as in csrc/numerics.h."""
+    """Absmax / QMAX as IEEE division rounds it: as in csrc/contract/numerics.h."""
     if INTERPRETED:
         return tl.div_rn(absmax, tl.full(absmax.shape, QMAX, tl.float32))
     else:

@@ -1,7 +1,7 @@
 """The scales of a quantized tensor: numeric kind, storage dtype and layout.
 
 The only Python package that knows where a scale lies in memory. The same layouts for C++ and CUDA
-are in ``csrc/scales.h``.
+are in ``csrc/contract/scales.h``.
 """
 
 from ptgq.scales.conversion import check_scales, convert, to_float32

@@ -31,84 +31,88 @@ class Mutant(NamedTuple):
 
 CPU = {
     "cpu: scale by a reciprocal": Mutant(
-        "csrc/numerics.h", "  return absmax / qmax;", "  return absmax * (1.0f / qmax);",
+        "csrc/contract/numerics.h", "  return absmax / qmax;", "  return absmax * (1.0f / qmax);",
         f"{BYTES} -k cpu-cpu",
     ),
     "cpu: quotient by a reciprocal alone": Mutant(
-        "csrc/cpu_groups.inc",
+        "csrc/cpu/groups.inc",
         "return __builtin_fmaf(x, by.reciprocal, of_rest * by.rest);",
         "return x * by.reciprocal + 0 * of_rest;",
         "tests/test_hard_quotients.py",
     ),
     "cpu: INT8 rounded down": Mutant(
-        "csrc/cpu_numerics.h",
+        "csrc/cpu/numerics.h",
         "return bits_of(y + 0x1.8p23f * kUnit);",
         "return bits_of(y - 0.5f * kUnit + 0x1.8p23f * kUnit);",
         f"{BYTES} -k 'cpu-cpu and int8'",
     ),
     "cpu: power of two rounded down": Mutant(
-        "csrc/numerics.h", "(bits_of(positive) + 0x7FFFFF) & 0x7F800000",
+        "csrc/contract/numerics.h", "(bits_of(positive) + 0x7FFFFF) & 0x7F800000",
         "bits_of(positive) & 0x7F800000",
         f"{BYTES} -k cpu-cpu",
     ),
     "cpu: infinity is finite": Mutant(
-        "csrc/numerics.h", "return absmax_bits < kInfinityBits;",
+        "csrc/contract/numerics.h", "return absmax_bits < kInfinityBits;",
         "return absmax_bits <= kInfinityBits;",
         f"{BYTES} -k cpu-cpu",
     ),
     "cpu: float16 subnormals": Mutant(
-        "csrc/cpu_numerics.h", "magnitude < 0x04000000u", "magnitude < 0x02000000u",
+        "csrc/cpu/numerics.h", "magnitude < 0x04000000u", "magnitude < 0x02000000u",
         f"{BYTES} -k 'cpu-cpu and float16'",
     ),
     "cpu: rows as if contiguous": Mutant(
-        "csrc/cpu_groups.inc", "place.token * p.x_token_stride + place.group * size",
+        "csrc/cpu/groups.inc", "place.token * p.x_token_stride + place.group * size",
         "place.token * p.num_groups * size + place.group * size",
         f"{BYTES} -k 'cpu-cpu and strided'",
     ),
     "cpu: the last element skipped": Mutant(
-        "csrc/cpu_groups.inc", "for (; i < size; ++i) q[i] = code_of",
+        "csrc/cpu/groups.inc", "for (; i < size; ++i) q[i] = code_of",
         "for (; i + 1 < size; ++i) q[i] = code_of",
         f"{BYTES} -k cpu-cpu",
     ),
     "cpu: bytes of a word reversed": Mutant(
-        "csrc/scales.h", "return p.packed ? 4 * at + group % 4 : at;",
+        "csrc/contract/scales.h", "return p.packed ? 4 * at + group % 4 : at;",
         "return p.packed ? 4 * at + 3 - group % 4 : at;",
         f"{SCALES} -k 'golden and cpu-cpu'",
     ),
     "cpu: padding of words left": Mutant(
-        "csrc/scales.h",
+        "csrc/contract/scales.h",
         "(token == column_tokens - 1 || group == static_cast<Index>(p.num_groups) - 1)",
         "(token == column_tokens - 1)",
         f"{SCALES} -k 'padding and cpu-cpu'",
     ),
     "cpu: scales of the next batch": Mutant(
-        "csrc/scales.h", "token -= batch * column_tokens;", "token -= batch * column_tokens - 1;",
+        "csrc/contract/scales.h",
+        "token -= batch * column_tokens;",
+        "token -= batch * column_tokens - 1;",
         f"{SCALES} -k 'cpu-cpu and batch'",
     ),
     "cpu: eps is not the floor": Mutant(
-        "csrc/numerics.h", "absmax > eps ? absmax : eps", "absmax > 0 ? absmax : eps",
+        "csrc/contract/numerics.h", "absmax > eps ? absmax : eps", "absmax > 0 ? absmax : eps",
         f"{BYTES} -k cpu-cpu",
     ),
     "cpu: an instruction set nobody asked for": Mutant(
-        "csrc/cpu.cpp", "std::strcmp(wanted, set.name) == 0", "std::strlen(wanted) != 4",
+        "csrc/cpu/quantize.cpp", "std::strcmp(wanted, set.name) == 0", "std::strlen(wanted) != 4",
         f"{BYTES} -k instruction_set",
     ),
     "op: any strides of scales": Mutant(
-        "csrc/check.cpp", "require(s.sizes[i] <= 1 ||", "require(true || s.sizes[i] <= 1 ||",
+        "csrc/contract/check.cpp",
+        "require(s.sizes[i] <= 1 ||",
+        "require(true || s.sizes[i] <= 1 ||",
         f"{SCALES} -k refuses",
     ),
 }  # fmt: skip
 DIRECT = {
     "direct: columns without their padding": Mutant(
-        "csrc/module.cpp", "padded ? scale_elements(p) : 0", "0",
+        "csrc/bindings/module.cpp", "padded ? scale_elements(p) : 0", "0",
         "tests/test_direct_formats.py -k 'direct and tma'",
     ),
     "direct: out without the memory of its padding": Mutant(
-        "csrc/module.cpp", ">= 4 * scale_elements(p)", ">= 0",
+        "csrc/bindings/module.cpp", ">= 4 * scale_elements(p)", ">= 0",
         "tests/test_direct_formats.py -k out_of_memory",
     ),
     "direct: padding that reaches q": Mutant(
-        "csrc/check.cpp", "scale_elements(p) * (bytes ? 1 : 4)",
+        "csrc/contract/check.cpp", "scale_elements(p) * (bytes ? 1 : 4)",
         "p.num_tokens * (bytes ? 1 : 4)",
         "tests/test_direct_formats.py -k out_of_memory",
     ),
@@ -241,8 +245,8 @@ RECORD = {
         "tests/test_tracking.py",
     ),
     "tracking: setup.py is not of the library": Mutant(
-        "asv_plugins/environment.py", '("HEAD:csrc", "HEAD:setup.py")',
-        '("HEAD:csrc", "HEAD:csrc")',
+        "asv_plugins/wheel_cache.py", '(f"{commit}:csrc", f"{commit}:setup.py")',
+        '(f"{commit}:csrc", f"{commit}:csrc")',
         "tests/test_compiled_once.py",
     ),
     "tracking: what is installed is kept": Mutant(
@@ -271,11 +275,11 @@ RECORD = {
 }  # fmt: skip
 GPU = {
     "cuda: scale by a reciprocal": Mutant(
-        "csrc/numerics.h", "return __fmaf_rn(__fmaf_rn(-y, qmax, absmax), reciprocal, y);",
+        "csrc/contract/numerics.h", "return __fmaf_rn(__fmaf_rn(-y, qmax, absmax), reciprocal, y);",
         "return y;", BYTES, gpu=True,
     ),
     "cuda: padding of words left": Mutant(
-        "csrc/scales.h",
+        "csrc/contract/scales.h",
         "(token == column_tokens - 1 || group == static_cast<Index>(p.num_groups) - 1)",
         "(token == column_tokens - 1)", SCALES, gpu=True,
     ),

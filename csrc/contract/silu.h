@@ -2,7 +2,7 @@
 // ptgq/backends/activation.py for what it computes.
 #pragma once
 
-#include "numerics.h"
+#include "contract/numerics.h"
 
 namespace ptgq {
 

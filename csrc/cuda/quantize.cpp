@@ -4,7 +4,7 @@
 #include <stdexcept>
 #include <string>
 
-#include "problem.h"
+#include "contract/problem.h"
 
 #ifdef PTGQ_WITH_CUDA
 namespace ptgq {

@@ -1,4 +1,4 @@
-#include "tensors.h"
+#include "bindings/tensors.h"
 
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
 // torch's copy of dlpack.h, a C ABI of its own, can't be included with this.

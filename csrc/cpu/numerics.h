@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-#include "numerics.h"
+#include "contract/numerics.h"
 
 #if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
 #define PTGQ_FMA

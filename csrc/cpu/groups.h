@@ -1,7 +1,7 @@
 // The CPU kernel: one definition per instruction set.
 #pragma once
 
-#include "problem.h"
+#include "contract/problem.h"
 
 namespace ptgq {
 

@@ -4,9 +4,9 @@
 #include <algorithm>
 #include <atomic>
 
-#include "scales.h"
-#include "stream.h"
-#include "tensors.h"
+#include "bindings/stream.h"
+#include "bindings/tensors.h"
+#include "contract/scales.h"
 
 namespace ptgq {
 namespace {

@@ -1,8 +1,8 @@
-#include "check.h"
+#include "contract/check.h"
 
 #include <sstream>
 
-#include "scales.h"
+#include "contract/scales.h"
 
 namespace ptgq {
 namespace {

@@ -6,7 +6,7 @@
 #include <stdexcept>
 #include <string>
 
-#include "cuda_kernel.cuh"
+#include "cuda/device.cuh"
 
 namespace ptgq {
 

@@ -2,7 +2,7 @@
 // rows.
 #pragma once
 
-#include "vector_kernel.cuh"
+#include "cuda/vector_kernel.cuh"
 
 namespace ptgq {
 

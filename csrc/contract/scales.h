@@ -1,8 +1,8 @@
 // Where scales lie in memory, for host and device, and how one is stored with its padding.
 #pragma once
 
-#include "numerics.h"
-#include "problem.h"
+#include "contract/numerics.h"
+#include "contract/problem.h"
 
 namespace ptgq {
 

@@ -9,10 +9,10 @@
 #include <stdexcept>
 #include <string>
 
-#include "launch.cuh"
-#include "silu_kernel.cuh"
-#include "small_kernel.cuh"
-#include "tile_kernel.cuh"
+#include "cuda/launch.cuh"
+#include "cuda/silu_kernel.cuh"
+#include "cuda/small_kernel.cuh"
+#include "cuda/tile_kernel.cuh"
 
 namespace ptgq {
 

@@ -6,7 +6,7 @@
 
 #include <memory>
 
-#include "check.h"
+#include "contract/check.h"
 
 namespace ptgq {
 

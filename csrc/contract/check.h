@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <stdexcept>
 
-#include "problem.h"
+#include "contract/problem.h"
 
 namespace ptgq {
 

@@ -5,10 +5,10 @@
 #include <cuda_fp16.h>
 #include <cuda_fp8.h>
 
-#include "numerics.h"
-#include "problem.h"
-#include "scales.h"
-#include "silu.h"
+#include "contract/numerics.h"
+#include "contract/problem.h"
+#include "contract/scales.h"
+#include "contract/silu.h"
 
 namespace ptgq {
 

@@ -1,7 +1,7 @@
 // The op on a CUDA device, of float32, and what all types ask of a device.
 #include <atomic>
 
-#include "cuda_launch.cuh"
+#include "cuda/dispatch.cuh"
 
 namespace ptgq {
 namespace {

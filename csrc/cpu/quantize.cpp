@@ -13,14 +13,14 @@
 #include <type_traits>
 #include <vector>
 
-#include "cpu_groups.h"
-#include "cpu_numerics.h"
-#include "scales.h"
+#include "contract/scales.h"
+#include "cpu/groups.h"
+#include "cpu/numerics.h"
 // The instruction set that the compiler assumes without flags.
 #define PTGQ_QUANTIZE_GROUPS quantize_groups_baseline
-#include "cpu_groups.inc"
+#include "cpu/groups.inc"
 #define PTGQ_ACTIVATE activate_baseline
-#include "cpu_silu.inc"
+#include "cpu/silu.inc"
 
 namespace ptgq {
 namespace {

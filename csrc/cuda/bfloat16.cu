@@ -1,5 +1,5 @@
 // The op on a CUDA device, of bfloat16.
-#include "cuda_launch.cuh"
+#include "cuda/dispatch.cuh"
 
 namespace ptgq {
 

@@ -3,7 +3,7 @@
 
 #include <type_traits>
 
-#include "cuda_kernel.cuh"
+#include "cuda/device.cuh"
 
 namespace ptgq {
 

@@ -10,9 +10,9 @@
 
 #include <string>
 
-#include "check.h"
-#include "scales.h"
-#include "stream.h"
+#include "bindings/stream.h"
+#include "contract/check.h"
+#include "contract/scales.h"
 
 namespace ptgq {
 namespace {

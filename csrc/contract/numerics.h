@@ -45,7 +45,7 @@ PTGQ_HOST_DEVICE float round_up_to_power_of_two(float positive) {
 PTGQ_HOST_DEVICE float quotient_by_qmax(float absmax, float qmax) {
 #ifdef __CUDA_ARCH__
   // The correctly rounded reciprocal, a constant, and one residual step, as in quotient() of
-  // cuda_kernel.cuh. A division would look for subnormals, and none can be here: eps >= 1e-24.
+  // cuda/device.cuh. A division would look for subnormals, and none can be here: eps >= 1e-24.
   const float reciprocal = qmax == kMaxInt8 ? 1.0f / kMaxInt8 : 1.0f / kMaxE4m3;
   const float y = __fmul_rn(absmax, reciprocal);
   return __fmaf_rn(__fmaf_rn(-y, qmax, absmax), reciprocal, y);

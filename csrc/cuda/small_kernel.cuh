@@ -1,7 +1,7 @@
 // The kernel for groups of up to 6 elements, with plain scales.
 #pragma once
 
-#include "vector_kernel.cuh"
+#include "cuda/vector_kernel.cuh"
 
 namespace ptgq {
 
