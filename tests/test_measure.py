@@ -130,7 +130,7 @@ def test_a_processor_is_described_with_its_generation(tmp_path):
     info = tmp_path / "cpuinfo"
     core = "processor\t: 0\ncpu family\t: 25\nmodel\t\t: 1\nmodel name\t: AMD EPYC\n"
     info.write_text(f"{core}\n{core}")
-    assert machine._cpu(info) == ("AMD EPYC", " (family 25 model 1)")
+    assert machine.cpu(info) == ("AMD EPYC", " (family 25 model 1)")
     info.write_text("model name\t: One\n")
-    assert machine._cpu(info) == ("One", "")
-    assert machine._cpu(tmp_path / "none")[0]
+    assert machine.cpu(info) == ("One", "")
+    assert machine.cpu(tmp_path / "none")[0]

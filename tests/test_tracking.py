@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 pytest.importorskip("asv", reason="asv is not installed")
 
@@ -146,6 +149,28 @@ def test_nothing_new_is_fine(history, asv_calls, capsys):
     store(history["last"])
     assert run_main(asv_calls) == (0, [])
     assert "no commit to measure" in capsys.readouterr().out
+
+
+WITHOUT_DRIVER = """
+import json, sys
+from tracking import bisect, compare, machine, track
+machine.has_driver = lambda: False
+print(json.dumps([machine.facts(), "torch" in sys.modules]))
+"""
+
+
+def test_facts_are_the_same_without_importing_torch(monkeypatch):
+    command = (sys.executable, "-c", WITHOUT_DRIVER)
+    root = Path(__file__).parents[1]
+    said = subprocess.run(command, cwd=root, check=True, stdout=subprocess.PIPE).stdout
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(machine, "has_driver", lambda: True)
+    assert json.loads(said) == [machine.facts(), False]
+
+
+@pytest.mark.gpu
+def test_a_gpu_has_a_driver():
+    assert machine.has_driver()
 
 
 def test_machines_are_named_after_what_they_measure_with():

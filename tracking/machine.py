@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import re
+import runpy
+from importlib.util import find_spec
 from pathlib import Path
 
 from asv.machine import Machine, MachineCollection
@@ -11,18 +14,44 @@ from asv.machine import Machine, MachineCollection
 KEYS = ("gpu", "driver", "cuda", "torch", "triton")
 
 
-def facts() -> dict[str, str]:
-    """Return the facts of this machine, ``none`` where it lacks a thing."""
+def has_driver() -> bool:
+    """Whether torch can find a GPU of NVIDIA's: not without this library."""
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    return True
+
+
+def described() -> dict[str, str]:
+    """Return what numbers are stored with; import torch only where it may find a GPU."""
+    from benchmarks.measure import machine
+
+    spec = find_spec("torch")
+    if spec and spec.origin and not has_driver():
+        build = runpy.run_path(str(Path(spec.origin).with_name("version.py")))
+        if build.get("hip") is None:
+            cpu = "".join(machine.cpu())
+            return {
+                "cpu": cpu,
+                "torch": build["__version__"],
+                "triton": machine.installed("triton"),
+            }
     import torch
 
-    from benchmarks.measure.machine import describe
+    found = machine.describe("cuda" if torch.cuda.is_available() else "cpu")
+    # Without the number of threads.
+    return {**found, "cpu": found["cpu"].rpartition(",")[0]}
 
-    described = describe("cuda" if torch.cuda.is_available() else "cpu")
+
+def facts() -> dict[str, str]:
+    """Return the facts of this machine, ``none`` where it lacks a thing."""
+    found = described()
     defaults = Machine.get_defaults()
     # The kernel's release, without what its builder appended.
     defaults["os"] = re.sub(r"(\d+\.\d+)\S*", r"\1", defaults["os"])
-    defaults["cpu"] = described["cpu"].rpartition(",")[0] or defaults["cpu"]
-    return {**defaults, **{key: described.get(key, "none") for key in KEYS}}
+    defaults["cpu"] = found["cpu"] or defaults["cpu"]
+    return {**defaults, **{key: found.get(key, "none") for key in KEYS}}
 
 
 def default_name(facts: dict[str, str]) -> str:

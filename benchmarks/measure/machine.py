@@ -7,8 +7,6 @@ import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import torch
-
 
 def _output(*command: str) -> str:
     """The command's output, or nothing where it is not installed or fails."""
@@ -19,14 +17,15 @@ def _output(*command: str) -> str:
     return result.stdout.strip() if result.returncode == 0 else ""
 
 
-def _installed(package: str) -> str:
+def installed(package: str) -> str:
+    """Return the version of a package, or that it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:
         return "not installed"
 
 
-def _cpu(info: Path = Path("/proc/cpuinfo")) -> tuple[str, str]:
+def cpu(info: Path = Path("/proc/cpuinfo")) -> tuple[str, str]:
     """The processor's name, and its generation: virtual machines give several the same name."""
     try:
         first = info.read_text().partition("\n\n")[0].splitlines()
@@ -44,13 +43,15 @@ def commit() -> str:
     """Return the commit that the installed library was built from, + if files differed from it."""
     from ptgq import extension
 
-    return getattr(extension, "commit", "") or f"{_installed('ptgq')}, built outside a checkout"
+    return getattr(extension, "commit", "") or f"{installed('ptgq')}, built outside a checkout"
 
 
 def describe(device: str) -> dict[str, str]:
     """Return the facts of this machine for numbers measured on ``cuda`` or ``cpu``."""
+    import torch
+
     facts = {}
-    cpu, generation = _cpu()
+    name, generation = cpu()
     if device == "cuda":
         index = torch.cuda.current_device()
         query = ("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
@@ -59,7 +60,7 @@ def describe(device: str) -> dict[str, str]:
         facts["cuda"] = torch.version.cuda or "none"
         # The GPU tells such machines apart; another name would split the series of those measured.
         generation = ""
-    facts["cpu"] = f"{cpu}{generation}, {torch.get_num_threads()} threads"
+    facts["cpu"] = f"{name}{generation}, {torch.get_num_threads()} threads"
     facts["torch"] = torch.__version__
-    facts["triton"] = _installed("triton")
+    facts["triton"] = installed("triton")
     return facts
