@@ -18,7 +18,7 @@ os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
 os.environ.setdefault("TORCHINDUCTOR_VEC_ISA_OK", "1")
 
 import torch
-from covering_design import superfluous
+from every import TRITON
 
 # At the end: an installed ptgq is tested, not the folder of that name.
 sys.path.append(str(Path(__file__).resolve().parents[1]))
@@ -28,7 +28,6 @@ import asv_plugins  # noqa: F401
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 HAS_GPU = torch.cuda.is_available()
-TRITON = ("triton", "cpu")
 # Files of tests that build, from the longest: workers that start them last would end last.
 LONGEST = ("test_end_to_end.py", "test_wheel.py", "test_asv_environment.py")
 if not HAS_GPU:
@@ -46,10 +45,6 @@ def pytest_collection_modifyitems(config, items):
     """Leave out what needs a device where there is none; skip what takes gigabytes unless asked."""
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: [*LONGEST, item.path.name].index(item.path.name))
-    if not HAS_GPU and not os.environ.get("PTGQ_EVERY_CASE"):
-        dropped = superfluous(items, backend_on=TRITON)
-        config.hook.pytest_deselected(items=[item for item in items if item in dropped])
-        items[:] = [item for item in items if item not in dropped]
     if not os.environ.get("PTGQ_LARGE"):
         skip = pytest.mark.skip(reason="takes gigabytes and minutes: PTGQ_LARGE=1")
         for item in items:

@@ -38,7 +38,6 @@ INTERPRETED = {
     "power_of_two int32 row_major",
 }
 PADDED = {name: f for name, f in FORMATS.items() if f.tma_aligned}
-every_padded_format = pytest.mark.parametrize("f", PADDED.values(), ids=PADDED)
 
 
 def interpret_few(backend_on, f):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from every import every
 from numeric import assert_same_results, memory
 from values import random_input
 
@@ -20,7 +21,8 @@ CALLS = {
     "int8": (ptgq.per_token_group_quant_int8, {}),
     "silu": (ptgq.silu_and_mul_per_token_group_quant_fp8, {}),
 }
-every_call = pytest.mark.parametrize(("function", "options"), CALLS.values(), ids=CALLS)
+# What is called directly, and what is checked first.
+CONTAINERS = {"direct": tuple, "checked": list}
 OPS = [
     op + suffix
     for op in ("per_token_group_quant", "silu_and_mul_per_token_group_quant")
@@ -69,9 +71,9 @@ def inside(tensor):
     )
 
 
-@every_call
-@pytest.mark.parametrize("container", [tuple, list], ids=["direct", "checked"])
-def test_writes_through_out_are_counted(backend_on, function, options, container):
+@every(call=CALLS, container=CONTAINERS)
+def test_writes_through_out_are_counted(backend_on, call, container):
+    function, options = call
     backend, device = backend_on
     x = random_input((6, 256), torch.bfloat16).to(device)
     expected = function(x, 32, backend=backend, **options)
@@ -104,13 +106,11 @@ def inference_copy(tensor):
 
 
 WHICH = {"q": (True, False), "s": (False, True), "both": (True, True)}
-which_ones = pytest.mark.parametrize("which", WHICH.values(), ids=WHICH)
 
 
-@which_ones
-@every_call
-@pytest.mark.parametrize("container", [tuple, list], ids=["direct", "checked"])
-def test_inference_outputs(backend_on, function, options, container, which):
+@every(call=CALLS, container=CONTAINERS, which=WHICH)
+def test_inference_outputs(backend_on, call, container, which):
+    function, options = call
     backend, device = backend_on
     x = random_input((6, 256), torch.bfloat16).to(device)
     expected = function(x, 32, backend=backend, **options)
@@ -141,7 +141,7 @@ def memory_like(tensor):
     )
 
 
-@which_ones
+@every(which=WHICH)
 def test_inference_tensors_are_refused_by_the_ops(op_on, which):
     op, device = op_on
     x = random_input((6, 256), torch.bfloat16).to(device)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from every import every
 from numeric import assert_same_bytes, assert_same_results, bits
 from values import DTYPES, hard_input, random_input
 
@@ -47,46 +48,46 @@ def check(x, group_size, scale_format, backend_on, **options):
     assert_same_results(actual, expected)
 
 
-@pytest.mark.parametrize("scale_format", FORMATS, ids=str)
-@pytest.mark.parametrize("group_size", [1, 7, 32, 64, 96, 128, 256, 512, None])
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@every(
+    dtype=DTYPES,
+    group_size=[1, 7, 32, 64, 96, 128, 256, 512, None],
+    scale_format=FORMATS,
+)
 def test_groups_dtypes_and_formats(backend_on, dtype, group_size, scale_format):
     hidden_dim = 672 if group_size is None else group_size * 3
     group_size = group_size or hidden_dim
     check(hard_input(17, hidden_dim, group_size, dtype), group_size, scale_format, backend_on)
 
 
-@pytest.mark.parametrize("scale_format", FORMATS, ids=str)
-@pytest.mark.parametrize("shape", [(256,), (1, 256), (3, 5, 256), (2, 1, 3, 256), (1, 1, 64)])
+@every(
+    shape=[(256,), (1, 256), (3, 5, 256), (2, 1, 3, 256), (1, 1, 64)],
+    scale_format=FORMATS,
+)
 def test_ranks(backend_on, shape, scale_format):
     check(random_input(shape, torch.bfloat16), 64, scale_format, backend_on)
 
 
-@pytest.mark.parametrize("scale_format", FORMATS, ids=str)
-@pytest.mark.parametrize("shape", [(0, 256), (4, 0, 256), (3, 0), (0,)])
+@every(shape=[(0, 256), (4, 0, 256), (3, 0), (0,)], scale_format=FORMATS)
 def test_nothing_to_quantize(backend_on, shape, scale_format):
     check(torch.empty(shape), 64, scale_format, backend_on)
 
 
-@pytest.mark.parametrize("scale_format", FORMATS, ids=str)
-@pytest.mark.parametrize("num_tokens", [1, 3, 63, 129])
+@every(num_tokens=[1, 3, 63, 129], scale_format=FORMATS)
 def test_odd_rows(backend_on, num_tokens, scale_format):
     check(random_input((num_tokens, 5 * 128), torch.bfloat16), 128, scale_format, backend_on)
 
 
-@pytest.mark.parametrize("scale_format", FORMATS, ids=str)
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize(
-    "view",
-    [
-        lambda x: x[:, :384],  # rows 16-byte aligned
-        lambda x: x[:, 3:387],  # rows not aligned
-        lambda x: x[::3, :384],
-        lambda x: x[:, :384].unflatten(0, (4, 5)),  # rank 3, one stride
-        lambda x: x[:, :384].unflatten(0, (4, 5)).transpose(0, 1),  # two strides
-        lambda x: x[:1, :384].expand(6, 384),  # stride 0
-    ],
-    ids=["rows", "unaligned", "every_third", "rank3", "transposed", "expanded"],
+@every(
+    view={
+        "rows": lambda x: x[:, :384],  # 16-byte aligned
+        "unaligned": lambda x: x[:, 3:387],
+        "every_third": lambda x: x[::3, :384],
+        "rank3": lambda x: x[:, :384].unflatten(0, (4, 5)),  # one stride
+        "transposed": lambda x: x[:, :384].unflatten(0, (4, 5)).transpose(0, 1),  # two strides
+        "expanded": lambda x: x[:1, :384].expand(6, 384),  # stride 0
+    },
+    dtype=DTYPES,
+    scale_format=FORMATS,
 )
 def test_strided_rows(backend_on, view, dtype, scale_format):
     backend, device = backend_on
@@ -96,15 +97,12 @@ def test_strided_rows(backend_on, view, dtype, scale_format):
     assert_same_results(actual, expected)
 
 
-@pytest.mark.parametrize("scale_format", FORMATS, ids=str)
-@pytest.mark.parametrize("eps", [1e-24, 1e-3, 1.0, 1e30])
+@every(eps=[1e-24, 1e-3, 1.0, 1e30], scale_format=FORMATS)
 def test_eps(backend_on, eps, scale_format):
     check(hard_input(8, 256, 32, torch.float32), 32, scale_format, backend_on, eps=eps)
 
 
-@pytest.mark.parametrize("scale_format", FORMATS, ids=str)
-@pytest.mark.parametrize("group_size", [48, 128])
-@pytest.mark.parametrize("offset", [0, 1])
+@every(offset=[0, 1], group_size=[48, 128], scale_format=FORMATS)
 def test_out_is_written_whole_and_nothing_beyond(backend_on, offset, group_size, scale_format):
     backend, device = backend_on
     x = random_input((9, 5 * group_size), torch.bfloat16)

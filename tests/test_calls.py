@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from every import every
 from measure import calls, timers
 from numeric import assert_same_bytes
 
@@ -20,9 +21,7 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 BACKENDS = ("cuda", "triton") if DEVICE == "cuda" else ("cpu", "reference")
 
 
-@pytest.mark.parametrize("out", [False, True])
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("name", calls.CALLS)
+@every(name=list(calls.CALLS), backend=BACKENDS, out=[False, True])
 def test_results_of_live_calls_never_share_memory(name, backend, out):
     if name.startswith("dequantize") and (out or backend == "triton"):
         with pytest.raises(NotImplementedError):

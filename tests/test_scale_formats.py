@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from every import every
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numeric import assert_same_results
-from scale_cases import FORMATS, every_format, every_padded_format, interpret_few, memory, name_of
+from scale_cases import FORMATS, PADDED, every_format, interpret_few, memory, name_of
 from values import hard_input, random_input
 
 import ptgq
@@ -50,7 +51,7 @@ def test_golden_file_is_what_its_script_writes():
     assert set(stored) == set(FORMATS)
 
 
-@every_format
+@every(f=FORMATS)
 def test_bytes_are_the_golden_ones(backend_on, f):
     backend, device = backend_on
     _, x = golden_input()
@@ -60,32 +61,30 @@ def test_bytes_are_the_golden_ones(backend_on, f):
     assert ptgq.dequantize(q, s, 16).equal(x.to(device))
 
 
-@every_format
-@pytest.mark.parametrize("group_size", [7, 16, 32, 64, 128, 256, 512])
-@pytest.mark.parametrize("shape", [(9, 5), (2, 3, 6)], ids=str)
+@every(group_size=[7, 16, 32, 64, 128, 256, 512], shape=[(9, 5), (2, 3, 6)], f=FORMATS)
 def test_every_backend_gives_the_reference_bytes(backend_on, shape, group_size, f):
     *tokens, groups = shape
     x = random_input((*tokens, groups * group_size), torch.bfloat16)
     check(x, group_size, f, backend_on)
 
 
-@every_format
-@pytest.mark.parametrize("dtype", [torch.float16, torch.float32], ids=str)
+@every(dtype=[torch.float16, torch.float32], f=FORMATS)
 def test_hard_values(backend_on, dtype, f):
     check(hard_input(18, 7 * 32, 32, dtype).view(3, 6, -1), 32, f, backend_on)
 
 
-@every_format
-@pytest.mark.parametrize("shape", [(64,), (1, 192), (1, 1, 64), (0, 64), (2, 0, 64), (0, 3, 128)])
+@every(shape=[(64,), (1, 192), (1, 1, 64), (0, 64), (2, 0, 64), (0, 3, 128)], f=FORMATS)
 def test_small_and_empty(backend_on, shape, f):
     check(random_input(shape, torch.bfloat16), 64, f, backend_on)
 
 
-@every_format
-@pytest.mark.parametrize(
-    "view",
-    [lambda x: x[..., :192], lambda x: x[..., 3:195], lambda x: x[..., :192].transpose(0, 1)],
-    ids=["rows", "unaligned", "transposed"],
+@every(
+    view={
+        "rows": lambda x: x[..., :192],
+        "unaligned": lambda x: x[..., 3:195],
+        "transposed": lambda x: x[..., :192].transpose(0, 1),
+    },
+    f=FORMATS,
 )
 def test_strided_input(backend_on, view, f):
     backend, device = backend_on
@@ -96,8 +95,7 @@ def test_strided_input(backend_on, view, f):
     assert memory(actual[1], f).tolist() == memory(expected[1], f).tolist()
 
 
-@every_format
-@pytest.mark.parametrize("group_size", [48, 128])
+@every(group_size=[48, 128], f=FORMATS)
 def test_out_is_written_with_its_padding_and_nothing_beyond(backend_on, group_size, f):
     backend, device = backend_on
     x = random_input((2, 5, 6 * group_size), torch.bfloat16)
@@ -135,7 +133,7 @@ def test_any_shape(backend_on, data):
     assert scales.has_strides(s, want)
 
 
-@every_padded_format
+@every(f=PADDED)
 def test_out_without_memory_for_its_padding_is_refused(f):
     x = random_input((5, 6 * 32), torch.bfloat16)
     q, s = FP8(x, 32, scale_format=f)
@@ -194,7 +192,7 @@ def test_compiled(backend_on, f):
     assert memory(actual[1], f).tolist() == memory(expected[1], f).tolist()
 
 
-@every_format
+@every(f=FORMATS)
 def test_meta_tensors_have_the_shapes(f):
     x = random_input((2, 5, 6 * 32), torch.bfloat16)
     expected = FP8(x, 32, scale_format=f)

@@ -8,6 +8,7 @@ from fractions import Fraction
 
 import pytest
 import torch
+from every import every
 from numeric import assert_same_results, bits
 from values import DTYPES, random_input
 
@@ -44,11 +45,8 @@ def check(x, group_size, f, backend_on):
     assert torch.equal(*memory)
 
 
-@every_format
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize(
-    ("shape", "group_size"),
-    [
+@every(
+    shape_and_group_size=[
         ((2, 5, 2 * 6 * 64), 64),
         ((7, 2 * 5 * 32), 32),
         ((3, 2 * 7 * 128), 128),
@@ -60,15 +58,16 @@ def check(x, group_size, f, backend_on):
         ((2 * 64,), 64),
         ((0, 128), 64),
     ],
-    ids=str,
+    dtype=DTYPES,
+    f=FORMATS,
 )
-def test_bytes_are_those_of_the_composition(backend_on, shape, group_size, dtype, f):
+def test_bytes_are_those_of_the_composition(backend_on, shape_and_group_size, dtype, f):
+    shape, group_size = shape_and_group_size
     check(random_input(shape, dtype), group_size, f, backend_on)
 
 
 @pytest.mark.gpu
-@every_format
-@pytest.mark.parametrize("group_size", [16, 32, 64, 96, 256, 512])
+@every(group_size=[16, 32, 64, 96, 256, 512], f=FORMATS)
 @pytest.mark.parametrize("backend", ["cuda", "triton"])
 @pytest.mark.parametrize(("repeats", "elements"), [(61, 8), (269, 3 * 16)])
 def test_more_groups_than_a_gpu_holds(backend, group_size, f, repeats, elements):
@@ -95,10 +94,13 @@ def test_every_bfloat16_gate(backend_on):
         check(x, 16, FORMATS["row_float32"], backend_on)
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize(
-    "view",
-    [lambda x: x[:, :384], lambda x: x[:, 3:387], lambda x: x.unflatten(0, (4, 5))[..., :64]],
+@every(
+    view={
+        "rows": lambda x: x[:, :384],
+        "unaligned": lambda x: x[:, 3:387],
+        "rank3": lambda x: x.unflatten(0, (4, 5))[..., :64],
+    },
+    dtype=DTYPES,
 )
 def test_strided_input(backend_on, view, dtype):
     backend, device = backend_on
