@@ -39,10 +39,10 @@ for backend in ("virtualenv", "venv", "uv"):
     ALL_VENVS[backend] = shared(ALL_VENVS[backend])
 
 
-def pinned(session, name):
+def pinned(session, name, *options):
     """Install requirements/NAME.txt, whose hashes pip checks; without a venv nothing."""
     if session.venv_backend != "none":
-        session.install("--require-hashes", "-r", f"requirements/{name}.txt")
+        session.install(*options, "--require-hashes", "-r", f"requirements/{name}.txt")
 
 
 def pip_install(session, *arguments, env=None):
@@ -53,15 +53,24 @@ def pip_install(session, *arguments, env=None):
         session.install("--quiet", *arguments, env=env)
 
 
+# On all cores, where pip takes one; without packages' own tests. Templates do not compile.
+BYTE_COMPILE = """
+import compileall, re, sysconfig
+for folder in {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}:
+    compileall.compile_dir(folder, quiet=2, workers=0, rx=re.compile("/tests?/"))
+"""
+
+
 def install(session, project=True):
     """Install what is pinned, torch and the project; without a venv, the project alone."""
     if session.venv_backend != "none":
         wanted = "\n".join((Path("requirements/all.txt").read_text(), TORCH, TRITON))
         stamp = Path(session.virtualenv.location, "installed")
         if not stamp.is_file() or stamp.read_text() != wanted:
-            pinned(session, "all")
+            pinned(session, "all", "--no-compile")
             # By release alone: each index has its own builds of both. What they require is pinned.
-            session.install(TORCH, TRITON)
+            session.install("--no-compile", TORCH, TRITON)
+            session.run_install("python", "-I", "-c", BYTE_COMPILE, log=False)
             stamp.write_text(wanted)
     if project:
         build(session)
