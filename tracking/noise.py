@@ -9,10 +9,10 @@ counts for more.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import mul
 from statistics import fmean, variance
 
 # Of fewer rows, chance alone may make the variances equal.
@@ -61,13 +61,16 @@ def pooled_freedom(rows: Sequence[Sequence[float]], freedom: float) -> float:
     """Return with how many degrees of freedom the mean of the rows' variances is known.
 
     Rows of one process share its speed: where they all move together, no more than one's. The
-    covariance of two variances goes with the square of their rows' correlation.
+    covariance of two variances goes with the square of their rows' correlation; the squares of all
+    pairs of rows add up to those of all pairs of rounds, which are fewer.
     """
-    shared = 0.0
-    for a, b in itertools.combinations(rows, 2):
-        product = sum(x * y for x, y in zip(a, b, strict=True))
-        shared += product**2 / (sum(x * x for x in a) * sum(y * y for y in b))
-    return freedom * len(rows) ** 2 / (len(rows) + 2 * shared)
+    scaled = []
+    for row in rows:
+        square = sum(x * x for x in row)
+        scaled.append([x / square for x in row])
+    rounds = list(zip(*scaled, strict=True))
+    shared = sum(sum(map(mul, a, b)) ** 2 for a in zip(*rows, strict=True) for b in rounds)
+    return freedom * len(rows) ** 2 / shared
 
 
 def moderated(rows: Sequence[Sequence[float]], commits: int) -> list[Noise]:
