@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import table_rows
 import torch
 
 from ptgq.backends import load
@@ -45,7 +46,18 @@ def test_table_has_the_30_rows_in_the_stated_form(table, capsys):
 
 def test_people_get_at_most_100_columns(table, capsys, monkeypatch):
     monkeypatch.setattr(table.sys.stdout, "isatty", lambda: True)
-    wide = [*QUICK, "--shape", "32768x192", "--group-size", "192", "--scales", "column_float32"]
+    measure = table_rows.measure
+    # What is measured is small, what is printed is not.
+    large = {"shape": (32768, 192), "cpu_ms": 12.345, "reference_ms": 345.67}
+    monkeypatch.setattr(
+        table_rows,
+        "measure",
+        lambda workload, options: {
+            **measure(workload, options),
+            **(large if workload.silu_and_mul else {}),
+        },
+    )
+    wide = [*QUICK, "--shape", "4x192", "--group-size", "192", "--scales", "column_float32"]
     wide += ["--silu"]
     for bandwidth in ([], ["--bandwidth"]):
         assert table.main([*wide, "--input-dtype", "float16", *bandwidth]) == 0
