@@ -11,7 +11,7 @@ from functools import partial
 import pytest
 import torch
 from numeric import assert_same_results, memory
-from scale_cases import FORMATS, every_format, every_padded_format
+from scale_cases import FORMATS, PADDED, every_format
 from scale_cases import memory as bytes_of
 from values import hard_input, random_input
 
@@ -144,7 +144,7 @@ def test_results_in_inference_mode(served, f):
     assert served[2:] == [False]
 
 
-@every_padded_format
+@pytest.mark.parametrize("f", PADDED.values(), ids=PADDED)
 def test_out_of_memory_that_padding_must_not_reach(served, f):
     x = random_input((5, WIDTH), torch.bfloat16)
     q, s = FP8(x, GROUP_SIZE, scale_format=f)
@@ -196,3 +196,25 @@ def test_out_of_another_format_is_refused(served, f):
             with pytest.raises((TypeError, ValueError), match=r"out\[1\] must have"):
                 FP8(x, GROUP_SIZE, scale_format=f, out=(q, s))
         assert served == [fits]
+
+
+@every_format
+def test_out_that_autograd_or_a_negation_follows_is_refused(served, f):
+    x = random_input((3, WIDTH), torch.bfloat16)
+    for function, options in ((FP8, {"scale_format": f}), (INT8, {})):
+        results = function(x, GROUP_SIZE, **options)
+        before = [memory(tensor) for tensor in results]
+        del served[:]
+        for i, name in enumerate((r"out\[0\]", r"out\[1\]")):
+            given = [tensor.detach() for tensor in results]
+            # What else can be negated, by torch's own functions, is no output's type.
+            if results[i].dtype is torch.float32:
+                given[i] = torch._neg_view(results[i])
+                with pytest.raises(ValueError, match=f"{name} must not be a negated view"):
+                    function(x, GROUP_SIZE, out=tuple(given), **options)
+            if results[i].is_floating_point():  # float8, too
+                given[i] = results[i].detach().requires_grad_()
+                with pytest.raises(ValueError, match=f"{name} must not require gradients"):
+                    function(x, GROUP_SIZE, out=tuple(given), **options)
+        assert not any(served)
+        assert [memory(tensor) for tensor in results] == before

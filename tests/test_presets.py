@@ -102,6 +102,17 @@ def test_group_sizes_are_carried_and_compare_as_nothing():
         FP8(READS, 64, scale_format=own)
 
 
+def test_what_is_stored_of_a_format_says_nothing_that_calls_left_in_it():
+    f = ScaleFormat.deep_gemm_hopper()
+    before = pickle.dumps(f)
+    FP8(READS, 128, scale_format=f)
+    assert pickle.dumps(f) == before
+    # Of a format with another code, as another version may count them.
+    f.__dict__["code"] = ScaleFormat("float32", torch.float32).code
+    for again in (pickle.loads(pickle.dumps(f)), copy.copy(f), copy.deepcopy(f)):
+        assert again.code == ScaleFormat.deep_gemm_hopper().code
+
+
 @pytest.mark.parametrize("fullgraph", [True, False])
 def test_a_compiled_call_refuses_group_sizes_too(fullgraph):
     def run(x, f, group_size):

@@ -69,9 +69,11 @@ Owned take_given(const Arguments& a, Input& in) {
   Problem& p = in.problem;
   p = check_outputs(p, in.options, in.x, q, s);
   refuse_unless(!overlap(p) && may_be_written(q_tensor, s_tensor));
-  // Of the outputs' types, float32 alone can be negated or require gradients.
-  refuse_unless(format.storage != Storage::kFloat32 ||
-                (!is_negated(s_tensor) && !requires_grad(s_tensor)));
+  // Of the outputs' types float32 alone is ever a negated view: torch makes those of complex
+  // numbers.
+  refuse_unless(in.options.code == Code::kInt8 || !requires_grad(q_tensor));
+  refuse_unless(format.storage == Storage::kPacked || !requires_grad(s_tensor));
+  refuse_unless(format.storage != Storage::kFloat32 || !is_negated(s_tensor));
   if (format.layout == Layout::kTmaAligned) {
     refuse_unless(reinterpret_cast<uintptr_t>(p.s) % 16 == 0);
     refuse_unless(p.column_length == p.column_tokens ||

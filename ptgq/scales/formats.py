@@ -96,6 +96,10 @@ class ScaleFormat:
         kind, layout = _KINDS.index(self.kind), _LAYOUTS.index(self.layout)
         return kind | DTYPES.index(self.dtype) << 1 | layout << 3 | self.per_batch << 5
 
+    def __getstate__(self) -> dict[str, object]:
+        """What is pickled and copied: without `code`, which another version may count otherwise."""
+        return {name: value for name, value in vars(self).items() if name != "code"}
+
     @property
     def column_major(self) -> bool:
         """Whether neighbouring tokens lie side by side."""
