@@ -85,5 +85,5 @@ def _formats_of(
 
 
 _BOOLS = (False, True)
-# Built once, by flag after flag: a call looks its format up, and hashes one thing at most.
-_FORMATS = tuple(tuple(tuple(_formats_of(c, u, t) for t in _BOOLS) for u in _BOOLS) for c in _BOOLS)
+# Built once, by flag after flag: torch 2.11 compiles no tuple's place that a bool says.
+_FORMATS = {c: {u: {t: _formats_of(c, u, t) for t in _BOOLS} for u in _BOOLS} for c in _BOOLS}
