@@ -16,7 +16,7 @@ from scale_cases import memory as bytes_of
 from values import hard_input, random_input
 
 import ptgq
-from ptgq import ScaleFormat, scales
+from ptgq import ScaleFormat, extension, scales
 
 FP8 = ptgq.per_token_group_quant_fp8
 SILU = ptgq.silu_and_mul_per_token_group_quant_fp8
@@ -142,6 +142,14 @@ def test_results_in_inference_mode(served, f):
     with pytest.raises(RuntimeError, match="inference tensor"):
         FP8(x, GROUP_SIZE, scale_format=f, out=results)
     assert served[2:] == [False]
+
+
+# A fourth storage, a fourth layout, past all bits, before them.
+@pytest.mark.parametrize("code", [6, 24, 64, -1, 2**70])
+def test_a_number_that_is_no_format_is_refused(code):
+    x = random_input((5, WIDTH), torch.bfloat16)
+    arguments = (None, x, GROUP_SIZE, torch.float8_e4m3fn, code, False, 1e-10, None)
+    assert extension.quantize_directly(*arguments) is None
 
 
 @pytest.mark.parametrize("f", PADDED.values(), ids=PADDED)

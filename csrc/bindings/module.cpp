@@ -30,12 +30,22 @@ struct Input {
   Problem problem;
 };
 
+// A subclass may say any number.
+ScaleFormat format_of(PyObject* number) {
+  const long code = PyLong_AsLong(number);
+  PyErr_Clear();  // one that doesn't fit is -1
+  const ScaleFormat format = decode_format(code);
+  refuse_unless(code >= 0 && code < 64 && format.storage <= Storage::kPacked &&
+                format.layout <= Layout::kTmaAligned);
+  return format;
+}
+
 Input read_input(const Arguments& a) {
   refuse_unless(!is_intercepted());
   const TensorView x = view(a.x);
   refuse_unless(!is_negated(a.x) && PyLong_CheckExact(a.group_size) && PyFloat_CheckExact(a.eps));
   const Options options{PyLong_AsLongLong(a.group_size), PyFloat_AsDouble(a.eps),
-                        code_of(a.q_dtype), decode_format(PyLong_AsLong(a.format)),
+                        code_of(a.q_dtype), format_of(a.format),
                         a.silu_and_mul == Py_True ? Prologue::kSiluAndMul : Prologue::kNone};
   PyErr_Clear();  // a group_size that doesn't fit is -1
   const Problem problem = check_input(x, options);
