@@ -94,13 +94,16 @@ def per_token_group_quant_fp8(
         If the backend is not available, or if `out` holds an inference tensor outside inference
         mode.
     """
+    left_out = (
+        column_major_scales is use_ue8m0 is tma_aligned_scales is False and scale_dtype is None
+    )
     if scale_format is None:
-        scale_format = format_of(column_major_scales, use_ue8m0, scale_dtype, tma_aligned_scales)
-    elif not (
-        isinstance(scale_format, ScaleFormat)
-        and column_major_scales is use_ue8m0 is tma_aligned_scales is False
-        and scale_dtype is None
-    ):
+        scale_format = (
+            _ROW_FLOAT32
+            if left_out
+            else format_of(column_major_scales, use_ue8m0, scale_dtype, tma_aligned_scales)
+        )
+    elif not (left_out and isinstance(scale_format, ScaleFormat)):
         _check_alone(scale_format, column_major_scales, use_ue8m0, scale_dtype, tma_aligned_scales)
     return _quantize(x, group_size, _FP8, scale_format, False, eps, out, backend)
 
@@ -136,13 +139,16 @@ def silu_and_mul_per_token_group_quant_fp8(
     Other parameters, results, of ``[..., hidden_dim]``, and errors are those of
     :func:`per_token_group_quant_fp8`.
     """
+    left_out = (
+        column_major_scales is use_ue8m0 is tma_aligned_scales is False and scale_dtype is None
+    )
     if scale_format is None:
-        scale_format = format_of(column_major_scales, use_ue8m0, scale_dtype, tma_aligned_scales)
-    elif not (
-        isinstance(scale_format, ScaleFormat)
-        and column_major_scales is use_ue8m0 is tma_aligned_scales is False
-        and scale_dtype is None
-    ):
+        scale_format = (
+            _ROW_FLOAT32
+            if left_out
+            else format_of(column_major_scales, use_ue8m0, scale_dtype, tma_aligned_scales)
+        )
+    elif not (left_out and isinstance(scale_format, ScaleFormat)):
         _check_alone(scale_format, column_major_scales, use_ue8m0, scale_dtype, tma_aligned_scales)
     return _quantize(x, group_size, _FP8, scale_format, True, eps, out, backend)
 
