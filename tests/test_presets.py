@@ -107,10 +107,20 @@ def test_what_is_stored_of_a_format_says_nothing_that_calls_left_in_it():
     before = pickle.dumps(f)
     FP8(READS, 128, scale_format=f)
     assert pickle.dumps(f) == before
-    # Of a format with another code, as another version may count them.
+    # Another version may count its formats otherwise.
     f.__dict__["code"] = ScaleFormat("float32", torch.float32).code
     for again in (pickle.loads(pickle.dumps(f)), copy.copy(f), copy.deepcopy(f)):
         assert again.code == ScaleFormat.deep_gemm_hopper().code
+
+
+def test_a_subclass_says_itself_what_the_scales_are():
+    class Column(ScaleFormat):
+        column_major = True
+
+    q, s = FP8(READS, 128, scale_format=Column("float32", torch.float32))
+    wanted = FP8(READS, 128, scale_format=Column("float32", torch.float32), backend="reference")
+    assert s.stride() == wanted[1].stride() == FP8(READS, 128, column_major_scales=True)[1].stride()
+    assert all(map(torch.equal, (q, s), wanted))
 
 
 @pytest.mark.parametrize("fullgraph", [True, False])

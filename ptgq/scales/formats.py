@@ -92,7 +92,10 @@ class ScaleFormat:
 
     @cached_property
     def code(self) -> int:
-        """The format as a number, as ``decode_format`` in ``csrc`` reads it."""
+        """The format as a number, as ``decode_format`` in ``csrc`` reads it; -1 of a subclass."""
+        if type(self) is not ScaleFormat:
+            # Its attributes may say otherwise: the fast path refuses it.
+            return -1
         kind, layout = _KINDS.index(self.kind), _LAYOUTS.index(self.layout)
         return kind | DTYPES.index(self.dtype) << 1 | layout << 3 | self.per_batch << 5
 
