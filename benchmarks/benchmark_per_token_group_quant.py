@@ -11,8 +11,9 @@ from collections.abc import Sequence
 import table_arguments
 import table_text
 
-# Seconds a row, about.
-ROW_SECONDS = {"events": 0.3, "graph": 1.0}
+# More rows take minutes; on a CPU so do more elements: the reference quantizes some hundred million
+# a second, a hundred times each.
+ROWS, CPU_ELEMENTS = 60, 50_000_000
 
 
 def check_device(device: str, backends: Sequence[str]) -> None:
@@ -36,9 +37,9 @@ def facts(options: argparse.Namespace) -> dict[str, str]:
 
     method = options.method
     if method == "graph":
-        method += f", {options.state}: {options.bench_iters} slopes"
+        method += f", {options.state}: {options.samples} slopes"
     else:
-        method += f": {options.bench_iters} calls in 10 samples"
+        method += f": {options.samples} samples of {options.calls} calls"
     method += ", alternating; medians ± half the interquartile range"
     return {**machine.describe(options.device), "ptgq": machine.commit(), "method": method}
 
@@ -50,10 +51,10 @@ def run(options: argparse.Namespace) -> None:
 
         limits.run(options.device, options.every, options.format)
         return
-    seconds = options.rows * len(options.backend) * ROW_SECONDS[options.method]
-    if seconds > 60:
-        about = f"{options.rows} rows: this takes about {seconds / 60:.0f} minutes"
-        print(about, file=sys.stderr)
+    long = options.device == "cpu" and options.elements > CPU_ELEMENTS
+    if long or options.rows > ROWS:
+        hours = ", of large shapes on a CPU hours" if long else ""
+        print(f"{options.rows} rows: this takes minutes{hours}", file=sys.stderr)
     check_device(options.device, options.backend)
     import table_rows
     from tqdm import tqdm

@@ -6,6 +6,8 @@ import argparse
 import itertools
 from collections.abc import Sequence
 
+# Samples of each backend, alternating: fewer than eight decide nothing.
+SAMPLES = 10
 # As measure.workloads and ptgq.backends, which import torch.
 BACKENDS = ("cuda", "triton", "cpu", "reference")
 DTYPES = ("fp8", "int8")
@@ -147,7 +149,7 @@ def parser() -> Parser:
         "--bench-iters",
         type=positive,
         metavar="N",
-        help="as many are timed, in 10 samples (default: 100 calls; graph: 10 slopes)",
+        help="as many are timed, or more: 10 samples (default: 100 calls; graph: 10 slopes)",
     )
     add(
         "--bandwidth",
@@ -166,7 +168,8 @@ def parser() -> Parser:
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line and refuse what does not fit together.
 
-    Added are ``shapes``, ``dtypes`` and ``rows``, how many are to be measured.
+    Added are ``shapes`` and ``dtypes``; ``samples`` of a row, each of so many ``calls``; and how
+    many ``rows`` and ``elements`` are to be measured.
     """
     reader = parser()
     options = reader.parse_args(arguments)
@@ -207,6 +210,11 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     usual = (1, 10) if options.method == "graph" else (10, 100)
     options.warmup_iters = options.warmup_iters or usual[0]
     options.bench_iters = options.bench_iters or usual[1]
+    options.samples = min(SAMPLES, options.bench_iters)
+    # Calls of a sample, at least as many in all as asked for.
+    options.calls = -(-options.bench_iters // options.samples)
+    if options.method == "graph":
+        options.samples, options.calls = options.bench_iters, 1
     options.backend = options.backend or {
         "cuda": ["cuda", "triton"],
         "cpu": ["cpu", "reference"],
@@ -223,6 +231,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
             reader.error(f"argument --group-size: must divide {hidden}, got {group_size}")
     options.scales = options.scales or SCALES[:4]
     formats = {"fp8": len(options.scales), "int8": 1}
-    options.rows = len(options.shapes) * len(options.group_size)
-    options.rows *= sum(formats[dtype] for dtype in options.dtypes)
+    each = len(options.group_size) * sum(formats[dtype] for dtype in options.dtypes)
+    options.rows = each * len(options.shapes)
+    options.elements = each * sum(tokens * hidden for tokens, hidden in options.shapes)
     return options

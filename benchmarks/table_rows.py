@@ -5,17 +5,15 @@ from __future__ import annotations
 import argparse
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from measure import clocks, timers
 from measure.agreement import check_agreement
 from measure.kernels import COPY, Kernels
 from measure.workloads import Workload, workloads
-
-# Samples of each backend, alternating.
-SAMPLES = 10
 
 
 def selected(options: argparse.Namespace) -> list[Workload]:
@@ -25,14 +23,16 @@ def selected(options: argparse.Namespace) -> list[Workload]:
     return [replace(w, input_dtype=input_dtype, silu_and_mul=options.silu) for w in found]
 
 
-def interval(values: Sequence[float]) -> tuple[float, float]:
+def interval(values: Sequence[float]) -> tuple[float, float] | None:
     """Return the order statistics between which the median lies, at 99 %.
 
     The number of values below the median is binomial (Conover, Practical Nonparametric Statistics,
-    3.2). Of fewer than eight values that is all of them, and less sure.
+    3.2): fewer than eight have no such interval.
     """
     ordered, n = sorted(values), len(values)
     index, below = 0, 0.5**n
+    if below > 0.005:
+        return None
     while below + math.comb(n, index + 1) * 0.5**n <= 0.005:
         index += 1
         below += math.comb(n, index) * 0.5**n
@@ -68,25 +68,19 @@ def take(workload: Workload, options: argparse.Namespace) -> list[Times]:
         kernels = Kernels(workload)
         names = [*options.backend, *([COPY] if options.bandwidth else [])]
         several = [kernels.timer(name, options.state) for name in names]
-        found = timers.sample(several, options.bench_iters, options.warmup_iters)
+        found = timers.sample(several, options.samples, options.warmup_iters)
         return [Times(samples) for samples in found]
 
-    def bind(name: str) -> Callable[[], object]:
-        return lambda: workload.call(x, backend=name)
-
-    calls = [bind(name) for name in options.backend]
+    calls = [workload.bind(x, backend=name) for name in options.backend]
     if options.bandwidth:
         source = torch.empty(workload.bytes_moved // 2, dtype=torch.uint8, device=x.device)
         source.random_()
         target = torch.empty_like(source)
-        calls.append(lambda: target.copy_(source))
+        calls.append(partial(target.copy_, source))
     for call in calls:
         timers.loop_timer(call, options.warmup_iters, clock)()
-    count = min(SAMPLES, options.bench_iters)
-    several = [
-        timers.loop_timer(call, math.ceil(options.bench_iters / count), clock) for call in calls
-    ]
-    return [Times(samples) for samples in timers.sample(several, count, warmup=0)]
+    several = [timers.loop_timer(call, options.calls, clock) for call in calls]
+    return [Times(samples) for samples in timers.sample(several, options.samples, warmup=0)]
 
 
 def measure(workload: Workload, options: argparse.Namespace) -> dict[str, object]:
@@ -111,7 +105,6 @@ def measure(workload: Workload, options: argparse.Namespace) -> dict[str, object
             row[f"{name}_percent_of_copy"] = 100 * times[-1].median / found.median
     for name, found in zip(options.backend[1:], times[1:], strict=False):
         ratios = [b / a for a, b in zip(times[0].samples, found.samples, strict=True)]
-        low, high = interval(ratios)
         row[f"speed_up_over_{name}"] = statistics.median(ratios)
-        row[f"speed_up_over_{name}_interval"] = [low, high]
+        row[f"speed_up_over_{name}_interval"] = interval(ratios)
     return row

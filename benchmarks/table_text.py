@@ -22,8 +22,8 @@ def microseconds(row: Row, backend: str) -> str:
 
 def decided(row: Row, backend: str) -> bool:
     """Whether the first backend is faster or slower than this one, beyond the noise."""
-    low, high = row[f"speed_up_over_{backend}_interval"]
-    return low > 1 or high < 1
+    interval = row[f"speed_up_over_{backend}_interval"]
+    return interval is not None and (interval[0] > 1 or interval[1] < 1)
 
 
 class Lines:
@@ -82,7 +82,7 @@ class Page:
 
     def headings(self) -> list[str]:
         """Return the headings."""
-        units = " µs, GB/s, %" if self.bandwidth else " µs"
+        units = " µs GB/s %" if self.bandwidth else " µs"
         names = [f"{LABELS[name]}{units}" for name in self.backends]
         one = len(self.backends) == 2
         over = ["speed-up" if one else f"× {LABELS[name]}" for name in self.backends[1:]]
