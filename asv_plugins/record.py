@@ -13,8 +13,9 @@ from asv.results import iter_results
 from asv_plugins.same_code import HASHES, SAME_CODE, equal_hashes, is_same
 from asv_plugins.verdict import Measurement, drift_of, smallest_change, threshold_for, verdict
 
-# How large the rest of a machine is that is named after its GPU: no other configuration.
+# How large the rest of a GPU's machine is: another configuration only for what runs on all cores.
 SIZE = ("num_cpu", "ram")
+ALL_CORES = "cpu_time."
 # Where a history has no number.
 NOTHING = Measurement(None, None, None)
 NOT_APPLICABLE = "n/a"
@@ -37,11 +38,7 @@ def measurements(results, name: str, params: list) -> list:
     """
     Read one benchmark of one result file, in the order of its parameter combinations.
 
-    Returns
-    -------
-    list of Measurement, str or None
-        A string is ``n/a`` or ``failed``; None was not measured there, because the combination or
-        the benchmark is newer than the result.
+    A string is ``n/a`` or ``failed``; None was not measured there: newer than the result.
     """
     measured_params = results.get_result_params(name) or []
     combinations = list(itertools.product(*params))
@@ -91,6 +88,13 @@ class Series:
                 return measurements(results, name, params)
         return None
 
+    def drop_other_sizes(self) -> None:
+        """Leave out what ran on all cores of a machine that had others than the newest."""
+        for results in itertools.chain.from_iterable(self.commits.values()):
+            if any((results.params.get(key) or "") != self.params.get(key, "") for key in SIZE):
+                for name in [n for n in results.get_all_result_keys() if n.startswith(ALL_CORES)]:
+                    results.remove_result(name)
+
     def started(self, commit: str, name: str) -> int | None:
         """When a benchmark was measured at a commit, in seconds; None where that is not known."""
         times = (results.started_at.get(name) for results in self.commits[commit])
@@ -133,6 +137,7 @@ def load(results_dir: str, order: dict[str, int], benchmarks: dict) -> list[Seri
             series.params = params
     newest: dict[str, int] = {}
     for series in found.values():
+        series.drop_other_sizes()
         name = series.params["machine"]
         newest[name] = max(newest.get(name, -1), *(order[commit] for commit in series.commits))
 

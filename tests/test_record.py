@@ -15,8 +15,9 @@ from asv_plugins import record
 from asv_plugins.verdict import Measurement
 
 FACTS = {"machine": "box", "os": "Linux"}
+NAME = "file.Class.track_it"
 BENCHMARKS = {
-    "file.Class.track_it": {
+    NAME: {
         "params": [["'a'", "'b'"], ["1", "2"]],
         "param_names": ["which", "count"],
         "version": "1",
@@ -24,15 +25,14 @@ BENCHMARKS = {
 }
 
 
-def results(commit, values, *, params=None, stats=None, version="1", facts=FACTS):
+def results(commit, values, *, params=None, stats=None, version="1", facts=FACTS, name=NAME):
     """One result file's content, as asv holds it."""
     made = Results(facts, {}, commit, 0, "3.11", "env", {})
-    name = "file.Class.track_it"
     made._results[name] = values
     made._stats[name] = stats
     made._samples[name] = None
     made._started_at[name] = 1_700_000_000_123
-    made._benchmark_params[name] = params or BENCHMARKS[name]["params"]
+    made._benchmark_params[name] = params or BENCHMARKS[NAME]["params"]
     made._benchmark_version[name] = version
     return made
 
@@ -136,6 +136,18 @@ def test_a_gpu_in_a_larger_machine_has_one_history(store, tmp_path):
         store(commit, [1.0] * 4, facts={**FACTS, "gpu": "none", "num_cpu": cores})
     (series,) = record.load(str(tmp_path), ORDER, BENCHMARKS)
     assert list(series.commits) == [NEW]
+
+
+def test_what_runs_on_all_cores_has_a_history_of_machines_of_one_size(store, tmp_path):
+    name, gpu = "cpu_time.Class.track_it", {**FACTS, "gpu": "H200"}
+    for commit, cores in ((OLD, "16"), (MIDDLE, "32"), (NEW, "32")):
+        store(commit, [1.0] * 4, facts={**gpu, "num_cpu": cores}, name=name)
+        store(commit, [1.0] * 4, "more", facts={**gpu, "num_cpu": cores})
+    (series,) = record.load(str(tmp_path), ORDER, {**BENCHMARKS, name: BENCHMARKS[NAME]})
+    params = BENCHMARKS[NAME]["params"]
+    assert series.read(OLD, NAME, params) == [Measurement(1, 1, 1)] * 4
+    assert series.read(OLD, name, params) is None
+    assert series.read(MIDDLE, name, params) == series.read(NEW, name, params) is not None
 
 
 def test_only_the_configuration_of_the_newest_commit_is_shown(store, tmp_path):
