@@ -115,7 +115,7 @@ def test_the_page_calls_track_as_it_is():
     assert len(calls) == 3
     for call in calls:
         call = re.sub(r'"\$shard"|\$\{\{ matrix.shard \}\}/4', "1/4", call)
-        assert track.parser().parse_args(shlex.split(call)).ranges == ["v0.1..v0.2"]
+        assert track.parse(shlex.split(call)).ranges == ["v0.1..v0.2"]
 
 
 def test_the_pages_jobs_of_slurm_are_merged(history, monkeypatch, tmp_path):

@@ -72,7 +72,7 @@ def test_a_truncated_result_stops_before_measuring(history, asv_calls, capsys):
 
 
 def call(*arguments, has_gpu=True):
-    options = track.parser().parse_args(arguments)
+    options = track.parse(arguments)
     return track.command(options, "here", has_gpu, Path("commits"), options.bench)
 
 
@@ -81,15 +81,25 @@ def test_quick_never_saves():
     assert not {"--quick", "--dry-run"} & set(call())
 
 
+def test_a_dry_run_measures_as_always_also_what_is_stored():
+    given, usual = call("--dry-run"), call()
+    saves = {"--skip-existing-successful", "--record-samples"}
+    assert {*usual} - {*given} == saves
+    assert {*given} - {*usual} == {"--dry-run"}
+
+
 def test_single_samples_are_kept():
     assert "--record-samples" in call()
 
 
 def test_benchmarks_are_chosen():
     assert call("--bench", "a", "--bench", "b")[-5:-1] == ["--bench", "a", "--bench", "b"]
-    assert "--bench" not in call()
-    assert track.WITHOUT_GPU in call(has_gpu=False)
-    assert track.WITHOUT_GPU not in call("--bench", "a", has_gpu=False)
+    for has_gpu in (False, True):
+        assert call(has_gpu=has_gpu)[-3:-1] == ["--bench", track.BENCHMARKS[has_gpu]]
+        assert track.BENCHMARKS[has_gpu] not in call("--bench", "a", has_gpu=has_gpu)
+    names = ("kernel_time.A.b", "timed.Kernels.c", "cpu_time.D.e", "call_latency.F.g")
+    found = {has: [n for n in names if re.match(track.BENCHMARKS[has], n)] for has in (True, False)}
+    assert found == {True: [names[0], names[1], names[3]], False: [names[2], names[3]]}
 
 
 FACTS = {"machine": "here", "gpu": "none", "cpu": "some CPU", "torch": "2.13.0"}

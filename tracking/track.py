@@ -25,6 +25,9 @@ from tracking.rounds import Suite
 RESULTS = Path("results")
 # All n/a without a GPU, and most of the suite's combinations.
 WITHOUT_GPU = r"^(?!kernel_time\.|copy_distance\.|cuda_vs_triton\.|timed\.Kernels\.)"
+# What is measured unless --bench says, by whether there is a GPU. A machine that is named after its
+# GPU may have any CPU.
+BENCHMARKS = {False: WITHOUT_GPU, True: r"^(?!cpu_time\.)"}
 
 
 def parser() -> Parser:
@@ -78,7 +81,15 @@ def parser() -> Parser:
         help="do not measure the one old commit that tells a machine's drift from code's",
     )
     add("--quick", action="store_true", help="run everything once and save nothing")
+    add("--dry-run", action="store_true", help="measure, also what is stored, and save nothing")
     return parser
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Read a command line."""
+    options = parser().parse_args(arguments)
+    options.dry_run |= options.quick
+    return options
 
 
 def shard_of(selected: Sequence[str], number: int, count: int) -> Sequence[str]:
@@ -95,11 +106,12 @@ def command(
     """Return the call of asv for some commits."""
     call = [sys.executable, "-m", "asv", "run", f"HASHFILE:{hashes}", "--machine", name]
     # asv's --quick overwrites saved results, but for --dry-run.
+    call += ["--quick"] if options.quick else []
     kept = ["--skip-existing-successful", "--record-samples"]
-    call += ["--quick", "--dry-run"] if options.quick else kept
+    call += ["--dry-run"] if options.dry_run else kept
     # What is stored has three samples of one process: eight processes take as many minutes.
     call += [] if options.quick else ["--attribute", "rounds=1", "--attribute", "repeat=3"]
-    for expression in bench or ([] if has_gpu else [WITHOUT_GPU]):
+    for expression in bench or [BENCHMARKS[has_gpu]]:
         call += ["--bench", expression]
     return [*call, "--show-stderr"]
 
@@ -137,7 +149,7 @@ def prepare(options: argparse.Namespace) -> tuple[dict[str, str], list[str], lis
     if options.build_only and not options.wheels:
         raise ValueError("--build-only takes --wheels FOLDER: where to")
     conf = Config.load("asv.conf.json")
-    if not options.quick:
+    if not options.dry_run:
         # Also of root: of a file system that is mounted to be read.
         place = RESULTS if RESULTS.exists() else Path()
         if not (options.build_only or os.access(place, os.W_OK)):
@@ -160,10 +172,10 @@ def prepare(options: argparse.Namespace) -> tuple[dict[str, str], list[str], lis
     the_environment(conf).check(builds=given is None)
     if not options.build_only:
         others = machine.problems(facts)
-        if others and not options.quick:
+        if others and not options.dry_run:
             raise ValueError(" ".join(others))
         machine.register(facts)
-    if options.quick:
+    if options.dry_run:
         options.no_canary = True
     elif not options.no_canary and (missing := canary.problem(given, facts["gpu"] != "none")):
         options.no_canary = True
@@ -173,7 +185,7 @@ def prepare(options: argparse.Namespace) -> tuple[dict[str, str], list[str], lis
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run asv over the commits; 0: fine, 1: nothing asv could select, 2: something failed."""
-    options = parser().parse_args(arguments)
+    options = parse(arguments)
     try:
         facts, selected, notes = prepare(options)
     except (ValueError, UserError) as error:
@@ -202,8 +214,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     moved, failed = ("", 0) if options.no_canary else canary.run(name, has_gpu, env)
     parts = [(selected, options.bench)]
     if options.older:
-        here = "" if has_gpu else WITHOUT_GPU + ".*"
-        older = [f"{here}(?:{expression})" for expression in options.older]
+        older = [f"{BENCHMARKS[has_gpu]}.*(?:{expression})" for expression in options.older]
         parts = [(selected[:1], options.bench), (selected[1:], older)]
     statuses = []
     with tempfile.TemporaryDirectory() as folder:

@@ -181,7 +181,7 @@ ptgq.asvCommand = function (read) {
   const entry = stored.length ? `${read.name}(${stored.join(", ")})` : read.name;
   const pattern = entry.replace(/[\\^$.*+?()[\]{}|]/g, "\\$&").replace(/['"]/g, ".");
   const commit = ptgq.front.commits[read.at][0];
-  return `nox -s track -- '${format.hash(commit)}^!' --all --no-canary --bench '^${pattern}$'`;
+  return `nox -s track -- '${format.hash(commit)}^!' --all --dry-run --bench '^${pattern}$'`;
 };
 
 ptgq.tableCommand = function ({ tokens, hidden, group, formatName, device, method, state }) {

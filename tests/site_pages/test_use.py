@@ -26,7 +26,9 @@ def test_commands_of_a_cell_select_exactly_it(page, address, published):
     row(page, "speedup", "32 × 128", "128", "int8").get_by_role("button").click()
     words = shlex.split(page.locator("dialog code").nth(1).inner_text())
     assert words[:4] == ["nox", "-s", "track", "--"]
-    options = track.parser().parse_args(words[4:])
+    options = track.parse(words[4:])
+    assert options.all
+    assert options.dry_run
     benchmarks = json.loads((published / "results" / "benchmarks.json").read_text())
     entries = [
         f"{name}({', '.join(values)})"
