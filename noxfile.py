@@ -1,6 +1,5 @@
 """Tasks: ``nox -s NAME -- ARGUMENTS``; with ``--no-venv`` in the environment that nox runs in."""
 
-import hashlib
 import os
 import runpy
 import shutil
@@ -19,10 +18,6 @@ nox.options.reuse_venv = "yes"
 TORCH = os.environ.get("PTGQ_TORCH", "torch==2.13.0")
 # CUDA builds of torch bring the release that they need.
 TRITON = "triton>=3.6"
-
-# What a build reads besides sources and tools.
-VARIABLES = ("PTGQ_CUDA", "TORCH_CUDA_ARCH_LIST", "CUDA_HOME", "CUDA_PATH", "CUDA_VISIBLE_DEVICES")
-VARIABLES += ("CC", "CXX", "CFLAGS", "CXXFLAGS", "CPPFLAGS", "LDFLAGS")
 
 
 def shared(create):
@@ -76,41 +71,14 @@ def install(session, project=True):
         build(session)
 
 
-def output(*command):
-    """Return what a command prints, nothing where it is missing."""
-    try:
-        return subprocess.run(command, capture_output=True).stdout
-    except FileNotFoundError:
-        return b""
-
-
-def build_inputs():
-    """Return a hash of what a build depends on, but for the environment's packages."""
-    patterns = ("*.py", "*.toml", "*.in", "README.md", "csrc/*/*", "ptgq/**/*.py*")
-    paths = [path for pattern in patterns for path in sorted(Path().glob(pattern))]
-    paths = [path for path in paths if path.suffix != ".pyc"]
-    parts = [part for path in paths for part in (str(path).encode(), path.read_bytes())]
-    parts += [os.environ.get(name, "").encode() for name in VARIABLES]
-    nvcc = shutil.which("nvcc") or "/usr/local/cuda/bin/nvcc"
-    parts += [output(os.environ.get("CXX", "c++"), "--version"), output(nvcc, "--version")]
-    parts += [output("nvidia-smi", "-L"), output("git", "describe", "--always", "--dirty")]
-    return hashlib.sha256(b"\0".join(parts)).hexdigest()
-
-
-# RECORD holds the hash of every file that was installed.
-INSTALLED = """
-from importlib.metadata import distribution
-print(distribution("torch").version, distribution("ptgq").read_text("RECORD"))
-"""
-
-
 def build(session):
     """Build and install the project, unless what is installed was built of the same."""
-    inputs, stamp = build_inputs(), session.cache_dir / "built"
+    built_of = runpy.run_path("tools/build_inputs.py")
+    inputs, stamp = built_of["build_inputs"](), session.cache_dir / "built"
 
     def state():
         options = {"silent": True, "log": False, "success_codes": [0, 1]}
-        installed = session.run_install("python", "-I", "-c", INSTALLED, **options)
+        installed = session.run_install("python", "-I", "-c", built_of["INSTALLED"], **options)
         # None with nox --no-install.
         return installed and inputs + installed
 
