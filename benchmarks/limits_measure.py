@@ -1,7 +1,7 @@
-"""Measures what the rows of ``limits`` judge.
+"""Measures what the rows of ``limits`` judge, by row and configuration.
 
-Each function returns, by row and configuration, the value. What is compared alternates, sample by
-sample, and a ratio is the median of the rounds' ratios: a drift of the machine falls on both sides.
+What is compared alternates, sample by sample, and a ratio is the median of the rounds' ratios: a
+drift of the machine falls on both sides.
 """
 
 from __future__ import annotations
@@ -226,9 +226,7 @@ def format_calls(available: Sequence[str]) -> Values:
     kinds = [("cuda", False, "call_formats"), ("cuda", True, "call_formats_out")]
     kinds += [("triton", out, "call_formats_triton") for out in (False, True)]
     found: Values = {}
-    for name in CALLS:
-        if name.startswith("dequantize"):
-            continue
+    for name in (name for name in CALLS if not name.startswith("dequantize")):
         to_call = {}
         for backend, out, key in kinds:
             if backend in available:
@@ -280,8 +278,7 @@ def first(available: Sequence[str]) -> Values:
 
 def cpu(available: Sequence[str], shape: tuple[int, int] = ROWS_OF_7168) -> Values:
     """The CPU backend's rate, relative to that of PyTorch's faster copy: of bytes or floats."""
-    found = {}
-    clock = clocks.HostClock()
+    found, clock = {}, clocks.HostClock()
     configurations = workloads([shape])
     x = configurations[0].make_input("cpu")
     most = max(workload.bytes_moved for workload in configurations)

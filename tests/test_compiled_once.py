@@ -106,7 +106,7 @@ def test_only_what_is_compiled_starts_a_compiler(building, built_with):
         assert building(commit(path, "\n"), wheel=kept)[1]
     built_with(CXXFLAGS="-g")
     assert building(python, wheel=kept)[1]
-    # Of two that are built together, the second waits.
+    # The second of two that are built together waits.
     both = commit("csrc/bindings/module.cpp", "\n\n"), commit("README.md", "\n\n")
     assert building(*both, wheel=kept)[1] == ["compiles"]
 

@@ -16,7 +16,7 @@ from . import common
 REPEAT = 7
 # nox -s compare measures few: ("default_shapes" or "functions", *parameters); None: all.
 WANTED: set[tuple] | None = None
-# Beside which of PyTorch's calls each is measured: the classes that read the ratios.
+# Each call is measured beside PyTorch's: these classes of call_latency read the ratios.
 BESIDE = {"RelativeToAbs", "RelativeToTorch"}
 # The functions' names; as measure.calls.CALLS, which imports torch.
 _FORMATS = (

@@ -79,7 +79,7 @@ Owned take_given(const Arguments& a, Input& in) {
   Problem& p = in.problem;
   p = check_outputs(p, in.options, in.x, q, s);
   refuse_unless(!overlap(p) && may_be_written(q_tensor, s_tensor));
-  // Of the outputs' types float32 alone is ever a negated view: torch makes those of complex
+  // Float32 alone, of the outputs' types, is ever a negated view: torch makes those of complex
   // numbers.
   refuse_unless(in.options.code == Code::kInt8 || !requires_grad(q_tensor));
   refuse_unless(format.storage == Storage::kPacked || !requires_grad(s_tensor));

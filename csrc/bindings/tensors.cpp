@@ -51,7 +51,7 @@ ElementType element_type(DLDataType type) {
   }
 }
 
-// Of what value(0), value(1), ... return.
+// The tuple holds value(0), value(1), ...
 template <typename Value>
 Owned tuple_of(int64_t size, const Value& value) {
   Owned tuple = owned(PyTuple_New(size));
