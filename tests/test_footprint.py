@@ -20,7 +20,8 @@ COMPILE = """
 import json, sys
 sys.path.append(sys.argv[1])
 from benchmarks.suite import triton_offline
-print(json.dumps([triton_offline.kernel(90, "fp8_row_float32", 64) for _ in range(2)]))
+results = [triton_offline.compiled(90, "fp8_row_float32", 64) for _ in range(2)]
+print(json.dumps([*map(triton_offline.metrics_of, results)]))
 """
 
 

@@ -98,11 +98,18 @@ class Workload:
     def make_input(self, device: str, seed: int = 42, copies: int | None = None) -> torch.Tensor:
         """Return ``randn * 8``; with `copies`, stacked along a first dimension."""
         generator = torch.Generator(device).manual_seed(seed)
+        # In place: no float32 copy of a rotation of several gigabytes.
+        x = self._rows(device, copies).normal_(generator=generator).mul_(8)
+        return x[..., : self._width]
+
+    def empty_input(self, device: str) -> torch.Tensor:
+        """Return what :meth:`make_input` does, uninitialized."""
+        return self._rows(device)[..., : self._width]
+
+    def _rows(self, device: str, copies: int | None = None) -> torch.Tensor:
         rows = (self.tokens, self.row_stride or self._width)
         shape = rows if copies is None else (copies, *rows)
-        x = torch.empty(shape, dtype=self.input_dtype, device=device)
-        # In place: no float32 copy of a rotation of several gigabytes.
-        return x.normal_(generator=generator).mul_(8)[..., : self._width]
+        return torch.empty(shape, dtype=self.input_dtype, device=device)
 
     def make_output(self, device: str) -> tuple[torch.Tensor, torch.Tensor]:
         """Return uninitialized ``(q, s)``."""
