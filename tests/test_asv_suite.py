@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import math
+import os
 import subprocess
 import sys
 import time
@@ -168,8 +169,9 @@ def test_discovery_finds_the_suite_without_starting_cuda():
         assert len(benchmark["params"]) == len(benchmark["param_names"])
 
 
-def test_no_file_but_timed_imports_torch_or_ptgq():
-    names = sorted(path.stem for path in SUITE.glob("*.py") if path.stem != "timed")
+@pytest.mark.parametrize("environment", [{}, {"PTGQ_IMPORT_TORCH": "0"}])
+def test_no_file_but_timed_imports_torch_or_ptgq(environment):
+    names = sorted(path.stem for path in SUITE.glob("*.py") if environment or path.stem != "timed")
     code = (
         "import sys; from importlib import import_module\n"
         f"sys.path.insert(0, {str(SUITE.parent)!r})\n"
@@ -177,7 +179,8 @@ def test_no_file_but_timed_imports_torch_or_ptgq():
         "    import_module(f'suite.{name}')\n"
         "    assert not {'torch', 'ptgq', 'triton'} & set(sys.modules), name"
     )
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    command, env = [sys.executable, "-c", code], {**os.environ, **environment}
+    run = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
     assert run.returncode == 0, run.stderr
 
 

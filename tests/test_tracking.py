@@ -118,6 +118,12 @@ def test_the_status_is_asvs(history, asv_calls, status):
     assert run_main(asv_calls, "main") == (status, expected)
 
 
+def test_torch_is_imported_for_what_asv_times(history, asv_calls):
+    for bench, wanted in (((), "1"), (("--bench", "footprint"), "0"), (("--bench", "Calls"), "1")):
+        assert run_main(asv_calls, "main", *bench)[0] == 0
+        assert asv_calls.env["PTGQ_IMPORT_TORCH"] == wanted
+
+
 def test_only_the_newest_are_measured_on_request(history, asv_calls, capsys):
     newest = [history["setup"], history["merge"]]
     assert run_main(asv_calls, "main", "--newest", "2") == (0, newest)

@@ -134,6 +134,12 @@ def chosen(options: argparse.Namespace, name: str) -> tuple[list[str], list[str]
     return selected, notes
 
 
+def any_timed(bench: Sequence[str]) -> bool:
+    """Whether rows of timed.py are measured, whose processes want torch imported before."""
+    selected = Suite(Config.load("asv.conf.json"), bench).selected
+    return any(name.startswith("timed.") for name in selected)
+
+
 def prepare(options: argparse.Namespace) -> tuple[dict[str, str], list[str], list[str]]:
     """Return the machine's facts, the commits to measure, and what to say before.
 
@@ -223,6 +229,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if some:
                 hashes.write_text("\n".join(some) + "\n")
                 call = command(options, name, has_gpu, hashes, bench)
+                env["PTGQ_IMPORT_TORCH"] = "01"[any_timed(bench or [BENCHMARKS[has_gpu]])]
                 statuses.append(subprocess.run(call, env=env).returncode)
     if moved:
         print(moved)

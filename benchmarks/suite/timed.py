@@ -3,16 +3,22 @@
 Nothing is prepared in ``setup``, which asv would run before every single call, but at first use,
 which is asv's warm-up; so ``number`` is stated. torch is imported here, once for all rows that asv
 forks, and CUDA is not started.
+
+Environment variable: PTGQ_IMPORT_TORCH=0, where none of these rows is measured. asv forks a process
+for each of thousands of rows, which takes three times as long with torch.
 """
 
 from __future__ import annotations
 
 import functools
+import os
 
-import torch
 from asv_runner.benchmarks.mark import SkipNotImplemented
 
 from . import common
+
+if os.environ.get("PTGQ_IMPORT_TORCH") != "0":
+    import torch
 
 # Calls of a graph: its launch, 15 to 20 us, is then 1 % of 2000 kernels of 1 us.
 GRAPH_CALLS = 2000
