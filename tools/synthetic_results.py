@@ -269,6 +269,7 @@ def write_results(folder: Path, commits: int, machine_count: int, series: int | 
         "results_dir": "results",
         "html_dir": "html",
         "benchmark_dir": "benchmarks",
+        "show_commit_url": "https://example.org/commit/",
         "regressions_thresholds": {"footprint\\.Kernels\\.": 0.0, "accuracy\\.": 0.0},
     }
     (folder / "asv.conf.json").write_text(json.dumps(configuration, indent=2))

@@ -37,7 +37,9 @@ ptgq.bandwidth = function (machine, spec) {
   for (const key of Object.keys(choice)) {
     options[key] = ptgq.values(spec.time, key);
     // A benchmark without the parameter is of these alone.
-    if (options[key].length && !options[key].includes(choice[key])) choice[key] = options[key].at(-1);
+    if (!options[key].length) continue;
+    if (!options[key].includes(choice[key])) choice[key] = options[key].at(-1);
+    choice[key] = ptgq.chosen(`${spec.id}.${key}`, choice[key], options[key]);
   }
   const hiddens = ptgq.values(spec.time, "hidden");
   const names = spec.backends.map((backend) => ptgq.backendNames[backend]);
@@ -90,7 +92,7 @@ ptgq.bandwidth = function (machine, spec) {
         el("th", { scope: "col", class: place % 3 ? null : "first" }, name)),
       el("th", { scope: "col", class: "first" }, "speed-up"),
       el("th", { scope: "col" }, el("span", { class: "hidden-text" }, "Details")));
-    table.replaceChildren(ptgq.table(spec.title, [above, head], lines));
+    table.replaceChildren(ptgq.table(spec.id, spec.title, [above, head], lines));
     if (hiddens.length) drawPlot(rows);
   }
 
@@ -116,6 +118,7 @@ ptgq.bandwidth = function (machine, spec) {
     .filter(([key]) => options[key].length > 1)
     .map(([key, label]) => ptgq.select(label, options[key], choice[key], (value) => {
       choice[key] = value;
+      ptgq.choose({ [`${spec.id}.${key}`]: value });
       draw();
     }));
   const section = ptgq.section(spec.id, spec.title, el("p", { class: "note" }, spec.note),

@@ -39,12 +39,11 @@ ptgq.smallestText = function (read) {
 };
 
 ptgq.changes = function (machine) {
-  const STEP = 100;
   const all = ptgq.changed(machine);
   const counts = {};
   for (const { verdict } of all) counts[verdict] = (counts[verdict] || 0) + 1;
-  const chosen = new Set(ptgq.VERDICTS.filter((verdict) => !verdict.startsWith("same")));
-  let shown = STEP;
+  const usual = ptgq.VERDICTS.filter((verdict) => !verdict.startsWith("same"));
+  const chosen = new Set(ptgq.chosen("changes.verdicts", usual.join()).split(","));
   const body = el("div", {});
 
   function line({ read, verdict, ratio }) {
@@ -55,7 +54,7 @@ ptgq.changes = function (machine) {
     const title = ptgq.seriesTitle(read);
     return el("tr", {},
       el("th", { scope: "row" }, title),
-      el("td", {}, read.before ? number(read.before) : "failed"),
+      el("td", { "data-sort": read.before ? read.before.value : "failed" }, read.before ? number(read.before) : "failed"),
       el("td", {}, ptgq.show(read, () => number(read))),
       el("td", {}, change),
       el("td", {}, read.before && read.state === "value" ? ptgq.smallestText(read) : "–"),
@@ -68,15 +67,10 @@ ptgq.changes = function (machine) {
     const head = ptgq.heads(["Series", "before", "after", "change", "smallest", "verdict"]);
     head.lastChild.className = "text";
     head.append(el("th", { scope: "col" }, el("span", { class: "hidden-text" }, "Details")));
-    const more = rows.length > shown
-      ? el("button", { type: "button", onclick: () => { shown += STEP * 5; draw(); } },
-        `Show more (${rows.length - shown} left)`)
-      : "";
     body.replaceChildren(
       rows.length
-        ? ptgq.table("What changed", [head], rows.slice(0, shown).map(line), true)
-        : el("p", {}, all.length ? "Nothing with the chosen verdicts." : "No earlier commit was measured here."),
-      more);
+        ? ptgq.table("changes", "What changed", [head], rows.map(line), { long: true, limit: 100 })
+        : el("p", {}, all.length ? "Nothing with the chosen verdicts." : "No earlier commit was measured here."));
   }
 
   const filters = ptgq.VERDICTS.filter((verdict) => counts[verdict]).map(function (verdict) {
@@ -86,19 +80,18 @@ ptgq.changes = function (machine) {
       onclick() {
         if (!chosen.delete(verdict)) chosen.add(verdict);
         button.setAttribute("aria-pressed", String(chosen.has(verdict)));
-        shown = STEP;
+        ptgq.choose({ "changes.verdicts": [...chosen].join() || "none" });
         draw();
       },
     }, `${counts[verdict]} ${word}`);
     return button;
   });
   draw();
-  const commits = ptgq.front.commits;
   const previous = new Set(Object.values(ptgq.front.machines[machine].previous));
-  const since = [...previous].sort((a, b) => a - b).map((position) => format.hash(commits[position][0])).join(", ");
+  const since = [...previous].sort((a, b) => a - b).flatMap((position, place) => [place ? ", " : " (", ptgq.commitLink(position)]);
   return ptgq.section("changes", "What changed",
     el("p", { class: "note" },
-      `Against the previous measured commit${since ? ` (${since})` : ""}, by the 99 % intervals of the medians. ` +
+      "Against the previous measured commit", ...since, since.length ? ")" : "", ", by the 99 % intervals of the medians. " +
       "Slower or faster: the intervals lie apart and the medians differ by more than the benchmark's " +
       "threshold. Same: even the ends of the intervals differ by no more. Undecided: the noise allows " +
       "neither, or it is no more than nine in ten of the reference's series stay within, whose code " +

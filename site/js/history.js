@@ -5,16 +5,17 @@ ptgq.historySection = function (machine) {
   if (!names.length) return null;
   let name = [ptgq.KERNEL, ptgq.CALL].find((key) => names.includes(key)) || names[0];
   let choice = {};
-  let zero = true;
+  let zero = ptgq.chosen("history.zoom", "") !== "y";
   let asked = 0;
   const controls = el("div", { class: "controls" });
   const plot = el("div", {});
   const table = el("div", {});
   const rows = el("details", {}, el("summary", {}, "Numbers"), table);
   const axis = el("button", {
-    type: "button", "aria-pressed": "false",
+    type: "button", "aria-pressed": String(!zero),
     onclick() {
       zero = !zero;
+      ptgq.choose({ "history.zoom": zero ? "" : "y" });
       axis.setAttribute("aria-pressed", String(!zero));
       draw();
     },
@@ -47,7 +48,8 @@ ptgq.historySection = function (machine) {
   // Each choice is in the address: a link to it can be sent.
   function share() {
     const index = ptgq.index(name, choice);
-    history.replaceState(null, "", ptgq.historyAddress({ machine, name, index }));
+    const address = new URLSearchParams(ptgq.historyAddress({ machine, name, index }).slice(1));
+    ptgq.choose({ machine: address.get("machine"), at: "history", series: name, value: address.getAll("value") });
   }
 
   async function draw() {
@@ -114,7 +116,7 @@ ptgq.historySection = function (machine) {
           const measured = { value: values[index], low: low ? low[index] : values[index], high: high ? high[index] : values[index] };
           return el("td", { title: ptgq.interval(measured, unit) }, format.unit(values[index], unit));
         }))).reverse();
-      table.replaceChildren(ptgq.table(title, [head], body, true));
+      table.replaceChildren(ptgq.table("history", title, [head], body, { long: true }));
     };
     rows.ontoggle = fill;
     fill();
@@ -124,6 +126,7 @@ ptgq.historySection = function (machine) {
     el("p", { class: "note" }, "Median and 99 % interval at each measured commit. A gap is a commit with no number: n/a, failed or not measured; the numbers below say which failed."),
     controls, plot, rows);
   section.drawn = () => choose(name);
-  ptgq.openHistory = (read) => choose(read.name, ptgq.combination(read.name, read.index));
+  const usual = name;
+  ptgq.openHistory = (read) => read ? choose(read.name, ptgq.combination(read.name, read.index)) : choose(usual);
   return section;
 };

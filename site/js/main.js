@@ -2,7 +2,7 @@
 // Put the page together for the machine that the address names: #machine=NAME&at=SECTION.
 (function () {
   const front = ptgq.front;
-  const state = () => new URLSearchParams(location.hash.slice(1));
+  const state = ptgq.address;
   const address = (machine, at) =>
     "#" + new URLSearchParams({ machine: front.machines[machine].params.machine, ...(at ? { at } : {}) });
 
@@ -95,12 +95,20 @@
     // Without a name, the one that measured last: whoever has just measured finds theirs.
     const times = front.machines.map((_, number) => ptgq.lastMeasured(number));
     const machine = named >= 0 ? named : times.indexOf(Math.max(...times));
-    if (machine !== shown) render(machine);
+    // Sections read their choices when they are made; the series and the place are set below.
+    if (choices(machine) !== shown) {
+      const top = window.scrollY;
+      shown = choices(machine);
+      render(machine);
+      if (asked !== null) window.scrollTo(0, top);
+    }
     const unknown = document.getElementById("unknown");
     unknown.hidden = wanted === null || named >= 0;
     unknown.textContent = `No results of a machine named ${wanted}: this is ${front.machines[machine].params.machine}.`;
     const series = ptgq.namedSeries(machine, state());
     if (series && front.machines[machine].histories.includes(series.name)) ptgq.openHistory(series);
+    else if (asked && ptgq.openHistory) ptgq.openHistory(null);
+    asked = series ? series.name : "";
     const target = document.getElementById(state().get("at"));
     if (target) {
       target.scrollIntoView();
@@ -108,13 +116,26 @@
     }
   }
 
+  // Of what is drawn: the machine with its choices, and the series of the history.
   let shown = null;
+  let asked = null;
+  function choices(machine) {
+    const made = state();
+    for (const key of ["machine", "at", "series", "value"]) made.delete(key);
+    return `${machine} ${made}`;
+  }
+  document.addEventListener("chosen", function () {
+    if (shown !== null) shown = choices(shown.split(" ")[0]);
+    asked = state().get("series") || "";
+  });
+
   function render(machine) {
-    shown = machine;
+    ptgq.openHistory = null;
+    ptgq.machineName = front.machines[machine].params.machine;
     document.getElementById("machines").replaceChildren(...front.machines.map((_, number) =>
       el("button", {
         type: "button", "aria-pressed": String(number === machine),
-        onclick: () => { history.pushState(null, "", address(number)); render(number); },
+        onclick: () => { ptgq.choose({ machine: front.machines[number].params.machine, at: "" }); show(); },
       }, label(number))));
     document.getElementById("machine").replaceChildren(...facts(machine));
     const sections = [

@@ -25,7 +25,7 @@ ptgq.accuracy = function (machine) {
   return ptgq.section("accuracy", "Accuracy",
     el("p", { class: "note" }, "Relative RMS error of dequantize(quantize(x)); SQNR = −20 log10(error)."),
     ptgq.measuredNote(machine, [ptgq.ERROR]),
-    ptgq.table("Accuracy", [above, head], rows));
+    ptgq.table("accuracy", "Accuracy", [above, head], rows));
 };
 
 // Of each backend: how many checks agreed, differed, failed or do not apply.
@@ -71,7 +71,7 @@ ptgq.identity = function (machine) {
   return ptgq.section("identity", "Byte identity",
     el("p", { class: "note" }, "Checks of q and s, byte for byte, against the reference on the CPU: data × group × format."),
     ptgq.measuredNote(machine, [ptgq.IDENTITY]),
-    ptgq.table("Byte identity", [head], rows));
+    ptgq.table("identity", "Byte identity", [head], rows));
 };
 
 // One table for each class of the suite's footprint file: a row a combination, a column a count.
@@ -104,7 +104,7 @@ ptgq.footprint = function (machine) {
     }
     const head = ptgq.heads([names.join(", ") || className, ...columns.map((column) => column.title)]);
     head.append(el("th", { scope: "col" }, el("span", { class: "hidden-text" }, "Details")));
-    return [el("h3", {}, className), ptgq.table(className, [head], rows, rows.length > 16)];
+    return [el("h3", {}, className), ptgq.table(`footprint.${className}`, className, [head], rows, { long: rows.length > 16 })];
   });
   return ptgq.section("footprint", "Footprint",
     el("p", { class: "note" }, "Per compiled kernel, the built library, and starting up. No GPU is needed to count these."),

@@ -168,7 +168,8 @@ ptgq.show = function (read, text) {
   const label = { "n/a": "n/a", failed: "failed" }[read.state] || text(read.value);
   const title = read.state === "value" ? ptgq.interval(read, unit) : ptgq.why(read);
   const style = read.state === "value" ? null : read.state === "failed" ? "failed" : "na";
-  return el("a", { href: ptgq.historyAddress(read), title, class: style }, label);
+  const sort = read.state === "value" ? read.value : null;
+  return el("a", { href: ptgq.historyAddress(read), title, class: style, "data-sort": sort }, label);
 };
 
 // asv matches a regular expression; a dot stands for a quote, so that the shell needs no escapes.
@@ -198,15 +199,6 @@ ptgq.tableCommand = function ({ tokens, hidden, group, formatName, device, metho
 ptgq.geometricMean = function (numbers) {
   if (!numbers.length) return null;
   return Math.exp(numbers.reduce((sum, number) => sum + Math.log(number), 0) / numbers.length);
-};
-
-// A table that scrolls by itself, so that the page does not; the keyboard can scroll it too.
-ptgq.table = function (label, head, rows, long) {
-  return el(
-    "div",
-    { class: long ? "scroll long" : "scroll", tabindex: "0", role: "region", "aria-label": label },
-    el("table", {}, el("caption", { class: "hidden-text" }, label), el("thead", {}, ...head), el("tbody", {}, ...rows)),
-  );
 };
 
 ptgq.heads = (names, attributes) =>

@@ -45,7 +45,7 @@ ptgq.speedup = function (machine) {
     return ptgq.section("speedup", `${names[0]} against ${names[1]}`,
       el("p", { class: "na" }, "Call latency and kernel time: not measured."));
   }
-  let state = ptgq.STATES[0];
+  let state = ptgq.chosen("speedup.state", ptgq.STATES[0], ptgq.STATES);
   const body = el("div", {});
 
   function draw() {
@@ -98,12 +98,12 @@ ptgq.speedup = function (machine) {
       el("th", { scope: "col" }, el("span", { class: "hidden-text" }, "Details")));
     const above = el("tr", {}, el("td", { colspan: "3" }), wide("Call latency"),
       onGpu ? wide(`Kernel time, ${state}`) : null, el("td", {}));
-    body.replaceChildren(ptgq.table(`${names[0]} and ${names[1]}`, [above, head], rows));
+    body.replaceChildren(ptgq.table("speedup", `${names[0]} and ${names[1]}`, [above, head], rows));
   }
 
   draw();
   const pick = ptgq.select("Kernel time with x", ptgq.STATES, state,
-    (value) => { state = value; draw(); });
+    (value) => { state = value; ptgq.choose({ "speedup.state": value }); draw(); });
   return ptgq.section("speedup", `${names[0]} against ${names[1]}`,
     el("p", { class: "note" },
       `Call latency is what a caller waits for per eager call, host included. ` +

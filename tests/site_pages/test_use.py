@@ -133,3 +133,101 @@ def test_choosing_a_machine_changes_the_address(page, address):
         page,
         "document.querySelector('#machines [aria-pressed=true]').textContent.startsWith('h200')",
     )
+
+
+def place_of(published, address, how):
+    return address if how == "served" else (published / "html" / "index.html").as_uri()
+
+
+def shapes(page, section="speedup"):
+    return page.locator(f"#{section} tbody th").all_inner_texts()
+
+
+@pytest.mark.parametrize("how", ["served", "file"])
+def test_every_choice_is_in_the_address_and_back_undoes_one(page, address, published, how):
+    place = place_of(published, address, how)
+    open_front(page, place)
+    speedup, bandwidth = page.locator("#speedup select"), page.locator("#default-bandwidth select")
+    verdict = page.locator("#changes button", has_text="undecided")
+    speedup.select_option("hot")
+    bandwidth.nth(1).select_option("int8")
+    verdict.click()
+    page.get_by_role("button", name="Zoom y").click()
+    page.get_by_role("searchbox", name="Search in Accuracy").fill("ue8m0 64")
+    assert len(shapes(page, "accuracy")) == 2
+    sort = page.locator("#speedup thead").get_by_role("button", name="Format")
+    sort.click()
+    sort.click()
+    # Where a link from one place to another leads, other choices stay.
+    page.locator("#contents").get_by_role("link", name="Accuracy").click()
+    browsers.wait_until(page, "document.activeElement.id === 'accuracy-title'")
+    sent = page.url
+    page.goto("about:blank")
+    page.goto(sent)
+    browsers.wait_until(page, browsers.READY)
+    assert speedup.input_value() == "hot"
+    assert bandwidth.nth(1).input_value() == "int8"
+    assert verdict.get_attribute("aria-pressed") == "false"
+    zoom = page.get_by_role("button", name="Zoom y")
+    assert zoom.get_attribute("aria-pressed") == "true"
+    assert len(shapes(page, "accuracy")) == 2
+    ordered = page.locator("#speedup tbody td.text:nth-child(3)").all_inner_texts()
+    assert ordered == sorted(ordered, reverse=True)
+    bandwidth.nth(1).select_option("fp8_row_ue8m0")
+    speedup.select_option("cold")
+    for undone in ("hot", "hot"):
+        page.go_back()
+        browsers.wait_until(page, "document.querySelector('#speedup select').value === 'hot'")
+        assert speedup.input_value() == undone
+    browsers.wait_until(
+        page, "document.querySelectorAll('#default-bandwidth select')[1].value === 'int8'"
+    )
+
+
+def test_back_undoes_a_choice_of_a_series(page, address):
+    open_front(page, address)
+    page.wait_for_selector("#history canvas")
+    page.locator("#history select").nth(4).select_option("int8")
+    browsers.wait_until(page, "location.hash.includes('int8')")
+    page.go_back()
+    browsers.wait_until(
+        page,
+        "document.querySelectorAll('#history select')[4].value === 'fp8_row_float32'",
+    )
+
+
+def test_tables_sort_by_size_not_by_letters(page, address):
+    open_front(page, address)
+    button = page.locator("#bandwidth thead").get_by_role("button", name="Tokens")
+    button.click()
+    ascending = [
+        [int(number) for number in shape.split(" × ")] for shape in shapes(page, "bandwidth")
+    ]
+    assert ascending == sorted(ascending)
+    head = page.locator("#bandwidth thead th[aria-sort]")
+    assert head.get_attribute("aria-sort") == "ascending"
+    # What is in µs and what in ms is compared as it is stored; what is none comes last.
+    page.locator("#changes thead").get_by_role("button", name="before").click()
+    shown = page.locator("#changes tbody td:nth-child(2)")
+    values = [
+        float(value) for value in shown.evaluate_all("cells => cells.map(one => one.dataset.sort)")
+        if value != "failed"
+    ]  # fmt: skip
+    assert values == sorted(values)
+    assert "failed" not in shown.first.inner_text()
+    button.click()
+    button.click()
+    assert head.count() == 0
+
+
+def test_commits_link_to_their_page_where_one_is_configured(page, address, published):
+    open_front(page, address)
+    newest = git(published, "rev-parse", "main")
+    page.locator("#history summary").click()
+    page.wait_for_selector("#history details tbody tr")
+    for place in ("#machine .commit", "#speedup .measured", "#history details tbody tr"):
+        link = page.locator(f"{place} a").first
+        assert link.get_attribute("href") == f"https://example.org/commit/{newest}"
+    before = git(published, "rev-parse", "main^")
+    link = page.locator("#changes .note a").first
+    assert link.get_attribute("href") == f"https://example.org/commit/{before}"
