@@ -26,6 +26,7 @@ FORMATS = ("fp8_row_float32", "fp8_column_float32", "fp8_row_ue8m0", "fp8_column
 DEFAULT = {"tokens": (16, 32, 64), "group": (64, 128), "format": FORMATS}
 SERVING = {"tokens": (1, 16, 128, 1023, 1024, 8192, 32768), "hidden": (2048, 4096, 7168)}
 VARIANTS = {"tokens": (128, 1024, 8192), "variant": ("deep_gemm_hopper", "silu_and_mul")}
+FUNCTIONS = {"call": ("fp8_row_float32", "silu_row_float32", "dequantize"), "out": (False, True)}
 GPU_BACKENDS = {"backend": ("cuda", "triton")}
 BACKENDS = {"backend": ("cuda", "triton", "cpu", "reference")}
 CPU_BACKENDS = {"backend": ("cpu", "reference")}
@@ -137,6 +138,11 @@ BENCHMARKS = (
     ("copy_distance.DistanceToCopy.track_serving_shapes", "time / copy time",
      {**GPU_BACKENDS, **STATE, **SERVING}, lambda v: 1.02 if v["backend"] == "cuda" else 1.4,
      False),
+    ("copy_distance.DistanceToCopy.track_variants", "time / copy time",
+     {**GPU_BACKENDS, **STATE, **VARIANTS}, lambda v: 0.8, False),
+    ("call_latency.CallLatency.track_functions", "seconds",
+     {"backend": ("cuda", "triton", "cpu"), **FUNCTIONS},
+     lambda v: seconds(v["backend"], 16, 512, 9e-6), False),
     ("accuracy.ByteIdentity.track_differing_bytes", "bytes",
      {**BACKENDS, **DATA, "group": (64, 128), "format": FORMATS}, differing, True),
     ("footprint.Kernels.track_registers", "registers", KERNEL, lambda v: 40.0, True),

@@ -139,9 +139,12 @@
       }, label(number))));
     document.getElementById("machine").replaceChildren(...facts(machine));
     const sections = [
+      ptgq.shape(machine),
+      // What is served first, the small default shapes last.
+      ...ptgq.bandwidths.filter(({ id }) => id !== "default-bandwidth").map((spec) => ptgq.bandwidth(machine, spec)),
       ptgq.speedup(machine),
-      ...ptgq.bandwidths.map((spec) => ptgq.bandwidth(machine, spec)),
-      ptgq.changes(machine), ptgq.historySection(machine), ptgq.accuracy(machine),
+      ...ptgq.bandwidths.filter(({ id }) => id === "default-bandwidth").map((spec) => ptgq.bandwidth(machine, spec)),
+      ptgq.functions(machine), ptgq.changes(machine), ptgq.historySection(machine), ptgq.accuracy(machine),
       ptgq.identity(machine), ptgq.footprint(machine),
     ].filter(Boolean);
     document.getElementById("sections").replaceChildren(...sections);

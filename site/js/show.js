@@ -97,11 +97,18 @@ ptgq.interval = function (measured, unit) {
   return `99 % interval ${format.unit(measured.low, unit)} to ${format.unit(measured.high, unit)}`;
 };
 
-// Bytes of one call: x is read once in bfloat16, q and s are written once.
-ptgq.bytes = function (tokens, hidden, group, formatName) {
-  const scale = formatName.includes("ue8m0") ? 1 : 4;
-  return tokens * hidden * 3 + ((tokens * hidden) / group) * scale;
+// Bytes of one call, as measure.workloads counts them: x is read once in bfloat16, twice as wide where
+// SiLU is fused, q and s, with its padding, are written once.
+ptgq.bytes = function (tokens, hidden, group, formatName, silu) {
+  const [rows, groups] = [Number(tokens), hidden / group];
+  const padded = (number) => Math.ceil(number / 4) * 4;
+  const row = formatName.includes("packed") ? padded(groups) : groups * (formatName.includes("ue8m0") ? 1 : 4);
+  return rows * hidden * (silu ? 5 : 3) + (formatName.includes("tma") ? padded(rows) : rows) * row;
 };
+
+// Why a kernel may be faster than the copy that it is measured against.
+ptgq.ABOVE_COPY = "It is above 100 where the op is faster: of as many bytes, the copy writes half and the kernel a third " +
+  "or less, and its launches overlap.";
 
 // A machine's facts are "none" where it lacks a thing.
 ptgq.fact = function (machine, key) {
@@ -185,12 +192,13 @@ ptgq.asvCommand = function (read) {
   return `nox -s track -- '${format.hash(commit)}^!' --all --dry-run --bench '^${pattern}$'`;
 };
 
-ptgq.tableCommand = function ({ tokens, hidden, group, formatName, device, method, state }) {
+ptgq.tableCommand = function ({ tokens, hidden, group, formatName, device, method, state, silu }) {
   const parts = [
     "nox -s bench --",
     `--shape ${tokens}x${hidden} --group-size ${group}`,
     formatName === "int8" ? "--dtype int8" : `--dtype fp8 --scales ${formatName.replace(/^fp8_/, "")}`,
   ];
+  if (silu) parts.push("--silu");
   if (device === "cpu") parts.push("--device cpu");
   if (method === "graph") parts.push(`--method graph --${state}`);
   return parts.join(" ") + " --bandwidth";

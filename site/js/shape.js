@@ -1,0 +1,166 @@
+"use strict";
+// "My shape": what a reader's own configuration takes, by the nearest measured one, on each machine.
+// Bytes a second of a GPU's memory, by the name that its driver gives, as its maker states them.
+ptgq.PEAKS = {
+  "NVIDIA H200": { rate: 4.8e12, source: "NVIDIA H200 Tensor Core GPU datasheet: 4.8 TB/s" },
+  "NVIDIA H100 80GB HBM3": { rate: 3.35e12, source: "NVIDIA H100 Tensor Core GPU datasheet, SXM5: 3.35 TB/s" },
+};
+ptgq.peak = (machine) => ptgq.PEAKS[ptgq.fact(machine, "gpu")] || null;
+ptgq.peakNote = function (machines) {
+  const known = [...new Set(machines.map(ptgq.peak).filter(Boolean).map((peak) => peak.source))];
+  return known.length ? `% of peak is of the memory's stated bandwidth (${known.join("; ")}).` : "";
+};
+ptgq.percentOfPeak = function (machine, bytes, time) {
+  const peak = ptgq.peak(machine);
+  return peak && time.state === "value" ? format.percent(bytes / time.value / peak.rate) : "–";
+};
+
+// As benchmarks/measure/workloads.py VARIANTS, of the hidden size VARIANT_HIDDEN.
+ptgq.VARIANTS = {
+  deep_gemm_hopper: { group: 128, format: "fp8_tma_float32" },
+  deep_gemm_blackwell: { group: 128, format: "fp8_tma_packed" },
+  deep_gemm_mega_moe: { group: 32, format: "fp8_row_packed" },
+  torch_scaled_mm: { group: 128, format: "fp8_column_float32" },
+  ocp_mx: { group: 32, format: "fp8_row_ue8m0" },
+  group_64: { group: 64, format: "fp8_row_float32" },
+  group_32: { group: 32, format: "fp8_row_float32" },
+  int8: { group: 128, format: "int8" },
+  silu_and_mul: { group: 128, format: "fp8_row_float32", silu: true },
+};
+// The presets of ptgq.ScaleFormat that read a format.
+ptgq.CONSUMERS = {
+  fp8_tma_float32: "deep_gemm_hopper", fp8_tma_packed: "deep_gemm_blackwell", fp8_row_packed: "deep_gemm_mega_moe",
+  fp8_column_float32: "torch_scaled_mm, vllm_cutlass, sglang_cutlass", fp8_row_ue8m0: "ocp_mx",
+};
+ptgq.FUNCTIONS = { quant: "per_token_group_quant", silu: "silu_and_mul_per_token_group_quant" };
+
+// Every configuration that a machine's kernel times, or a CPU's calls, are of, with where each stands.
+ptgq.configurations = function () {
+  const sources = [
+    ["kernel_time.KernelTime.track_serving_shapes", "copy_distance.DistanceToCopy.track_serving_shapes"],
+    ["kernel_time.KernelTime.track_variants", "copy_distance.DistanceToCopy.track_variants"],
+    ["kernel_time.KernelTime.track_default_shapes", "copy_distance.DistanceToCopy.track_default_shapes"],
+    ["cpu_time.CpuTime.track_call", "cpu_time.CpuTime.track_copy_ratio"],
+  ];
+  const found = [];
+  for (const [time, copy] of sources) {
+    const names = ["tokens", "hidden", "group", "format", "variant"].filter((name) => ptgq.values(time, name).length);
+    let rows = names.length ? [{}] : [];
+    for (const name of names) rows = rows.flatMap((row) => ptgq.values(time, name).map((value) => ({ ...row, [name]: value })));
+    for (const row of rows) {
+      const { group = 128, format: formatName = "fp8_row_float32", silu = false } = ptgq.VARIANTS[row.variant] || row;
+      if (row.variant && !ptgq.VARIANTS[row.variant]) continue;
+      found.push({
+        time, copy, row, tokens: Number(row.tokens), hidden: Number(ptgq.hiddenOf(time, row)),
+        group: String(group), format: formatName, function: silu ? "silu" : "quant",
+      });
+    }
+  }
+  return found;
+};
+
+// Of configurations, those of the measured shape nearest to the one asked for, by the factors between.
+ptgq.nearest = function (configurations, tokens, hidden) {
+  const far = (one) => Math.abs(Math.log(one.hidden / hidden)) + Math.abs(Math.log(one.tokens / tokens));
+  const least = Math.min(...configurations.map(far));
+  return configurations.filter((one) => far(one) === least);
+};
+
+ptgq.shape = function (machine) {
+  const all = ptgq.configurations();
+  const everywhere = ptgq.front.machines.map((_, number) => number);
+  // Only what some machine has a number of.
+  const has = (number, one) => {
+    const cells = ptgq.front.machines[number].cells[one.time] || [];
+    const backends = ptgq.values(one.time, "backend"), states = ptgq.values(one.time, "state");
+    return backends.some((backend) => (states.length ? states : [null]).some((state) =>
+      Array.isArray(cells[ptgq.index(one.time, { ...one.row, backend, state })])));
+  };
+  const measured = all.filter((one) => everywhere.some((number) => has(number, one)));
+  if (!measured.length) return null;
+  const choice = { machines: "this", function: "quant", format: "fp8_row_float32", group: "128", state: ptgq.STATES[0], shape: "1024x7168" };
+  for (const key of Object.keys(choice)) choice[key] = ptgq.chosen(`shape.${key}`, choice[key]);
+  const controls = el("div", { class: "controls" });
+  const body = el("div", {});
+  const typed = el("input", { type: "text", size: "12", value: choice.shape.replace("x", " × "), spellcheck: "false" });
+  typed.addEventListener("change", () => pick("shape", typed.value.trim().replace(/\s*[x×*,\s]\s*/, "x")));
+
+  function pick(key, value) {
+    choice[key] = value;
+    ptgq.choose({ [`shape.${key}`]: value });
+    draw();
+  }
+
+  function draw() {
+    // Each choice leaves those of the next that were measured.
+    let left = measured;
+    const options = {};
+    for (const key of ["function", "format", "group"]) {
+      options[key] = [...new Set(left.map((one) => one[key]))];
+      if (!options[key].includes(choice[key])) choice[key] = options[key][0];
+      left = left.filter((one) => one[key] === choice[key]);
+    }
+    const names = { function: (value) => ptgq.FUNCTIONS[value], format: (value) => ptgq.CONSUMERS[value] ? `${value} (${ptgq.CONSUMERS[value]})` : value, group: String };
+    const lists = [["machines", "Machines", [["this", "this one"], ["all", "all"]]], ["state", "x", ptgq.STATES],
+      ...["function", "format", "group"].map((key) => [key, { function: "Function", format: "Format", group: "Group" }[key], options[key].map((value) => [value, names[key](value)])])];
+    controls.replaceChildren(el("label", {}, "tokens × hidden", typed),
+      ...lists.map(([key, label, values]) => ptgq.select(label, values, choice[key], (value) => pick(key, value))));
+    const match = /^([1-9]\d*)x([1-9]\d*)$/.exec(choice.shape);
+    if (!match) {
+      body.replaceChildren(el("p", { class: "failed", role: "alert" }, `Not tokens × hidden: ${choice.shape}; write 1024 x 7168, say.`));
+      return;
+    }
+    const lines = [], used = [], shapes = new Set();
+    for (const number of choice.machines === "all" ? everywhere : [machine]) {
+      const near = ptgq.nearest(left.filter((one) => has(number, one)), Number(match[1]), Number(match[2]));
+      const own = near.flatMap((one) => rows(number, one));
+      if (own.length) used.push(number);
+      for (const one of near) shapes.add(`${one.tokens} × ${one.hidden}`);
+      lines.push(...own);
+    }
+    const asked = `${match[1]} × ${match[2]}`;
+    const said = [...shapes].join(", ");
+    const head = ptgq.heads(["Machine", "Backend", "Tokens × hidden", "µs", "99 % interval", "% of copy", "% of peak", "Commit"]);
+    head.append(el("th", { scope: "col" }, el("span", { class: "hidden-text" }, "Details")));
+    body.replaceChildren(
+      el("p", { class: "nearest", role: "status" }, !lines.length ? "Not measured on this machine: choose all." :
+        said === asked ? `${asked} was measured.` : `${asked} was not measured: the nearest is ${said}.`),
+      lines.length ? ptgq.table("shape", "My shape", [head], lines) : "",
+      el("p", { class: "note" }, ptgq.peakNote(used)));
+  }
+
+  function rows(number, one) {
+    const { params } = ptgq.front.machines[number];
+    const bytes = ptgq.bytes(one.tokens, one.hidden, one.group, one.format, one.function === "silu");
+    const state = ptgq.values(one.time, "state").length ? choice.state : null;
+    return ptgq.values(one.time, "backend").flatMap(function (backend) {
+      const time = ptgq.cell(number, one.time, { ...one.row, state, backend });
+      if (!["value", "failed"].includes(time.state)) return [];
+      const same = ptgq.measuredAt(number, one.time) === ptgq.measuredAt(number, one.copy);
+      const copy = ptgq.cell(number, one.copy, same ? { ...one.row, state, backend } : -1);
+      const name = ptgq.backendNames[backend] || backend;
+      const title = `${name}, ${one.tokens} × ${one.hidden}, group ${one.group}, ${one.format}${state ? `, x ${state}` : ""}`;
+      const command = ptgq.tableCommand({
+        ...one, formatName: one.format, device: state ? "cuda" : "cpu", method: state ? "graph" : "events", state,
+        silu: one.function === "silu",
+      });
+      const ends = time.state === "value" && time.low !== null && time.high !== null;
+      return [el("tr", {}, el("th", { scope: "row" }, params.machine), el("td", { class: "text" }, name),
+        el("td", {}, `${one.tokens} × ${one.hidden}`),
+        el("td", {}, ptgq.show(time, format.micro)),
+        el("td", {}, ends ? `${format.micro(time.low)} to ${format.micro(time.high)}` : "–"),
+        el("td", {}, ptgq.show(copy, (value) => format.percent(1 / value))),
+        // Of the GPU's memory, so of a kernel's time.
+        el("td", {}, state ? ptgq.percentOfPeak(number, bytes, time) : "–"),
+        el("td", {}, ptgq.commitLink(time.at)),
+        ptgq.more(title, [{ label: `${name}, time`, read: time }, { label: `${name}, time / copy time`, read: copy }], command))];
+    });
+  }
+
+  draw();
+  return ptgq.section("shape", "My shape",
+    el("p", { class: "note" }, "Kernel time of your configuration; on a CPU, the time of a call, of x as the call before left it. " +
+      "••• holds the command that measures a row again. % of copy: a same-bytes copy's time over this one, of the same run. " +
+      ptgq.ABOVE_COPY),
+    controls, body);
+};

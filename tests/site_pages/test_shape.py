@@ -1,0 +1,121 @@
+"""What a reader's own shape takes, and all that is derived from a configuration."""
+
+from __future__ import annotations
+
+import re
+import shlex
+
+import browser as browsers
+import pytest
+from pages import H200, TWO_CORE, cells, open_front, stored
+
+KERNEL_TIME = "kernel_time.KernelTime"
+COPY = "copy_distance.DistanceToCopy"
+
+
+def place_of(published, address, how):
+    return address if how == "served" else (published / "html" / "index.html").as_uri()
+
+
+def choose(page, label, value):
+    labels = page.locator("#shape label").filter(has_text=re.compile(f"^{label}"))
+    labels.locator("select").select_option(value)
+
+
+def type_shape(page, text):
+    page.locator("#shape").get_by_label("tokens × hidden").fill(text)
+    page.keyboard.press("Enter")
+
+
+@pytest.mark.parametrize("how", ["served", "file"])
+def test_my_shape_is_the_nearest_measured_one_with_all_that_is_known(
+    page, address, published, how, load_script
+):
+    place = place_of(published, address, how)
+    open_front(page, place)
+    assert page.locator("#sections section").first.get_attribute("id") == "shape"
+    type_shape(page, "1000 x 7000")
+    choose(page, "x", "cold")
+    said = page.locator("#shape .nearest")
+    assert said.inner_text() == "1000 × 7000 was not measured: the nearest is 1023 × 7168."
+    line = page.locator("#shape tbody tr").first
+    values = 1023, 7168
+    time = stored(published, H200, f"{KERNEL_TIME}.track_serving_shapes", "cuda", "cold", *values)
+    copy = stored(published, H200, f"{COPY}.track_serving_shapes", "cuda", "cold", *values)
+    shown = cells(line)
+    moved = 1023 * 7168 * 3 + 1023 * 7168 // 128 * 4
+    assert shown[:4] == ["h200", "CUDA", "1023 × 7168", f"{1e6 * time:.2f}"]
+    low, high = (float(end) for end in shown[4].split(" to "))
+    assert low < 1e6 * time < high
+    assert shown[5:7] == [f"{100 / copy:.0f} %", f"{100 * moved / time / 4.8e12:.0f} %"]
+    assert "NVIDIA H200 Tensor Core GPU datasheet: 4.8 TB/s" in page.locator("#shape").inner_text()
+    line.get_by_role("button").click()
+    words = shlex.split(page.locator("dialog code").first.inner_text())
+    options = load_script("table_arguments", "table_arguments.py").parse(words[4:])
+    (workload,) = load_script("table_rows", "table_rows.py").selected(options)
+    assert (workload.tokens, workload.hidden, options.state) == (1023, 7168, "cold")
+    page.keyboard.press("Escape")
+    # The same from its address; a function that has its own formats; every machine.
+    page.reload()
+    browsers.wait_until(page, browsers.READY)
+    assert "1023 × 7168" in said.inner_text()
+    choose(page, "Function", "silu")
+    choose(page, "Machines", "all")
+    assert "nearest is 1024 × 7168" in said.inner_text()
+    machines = page.locator("#shape tbody th").all_inner_texts()
+    assert machines.count(H200) == 2
+    assert len(set(machines)) == 2
+    line.get_by_role("button").click()
+    words = shlex.split(page.locator("dialog code").first.inner_text())
+    options = load_script("table_arguments", "table_arguments.py").parse(words[4:])
+    (workload,) = load_script("table_rows", "table_rows.py").selected(options)
+    assert workload.silu_and_mul
+    page.keyboard.press("Escape")
+    type_shape(page, "many")
+    assert page.locator("#shape [role=alert]").inner_text().startswith("Not tokens × hidden: many")
+
+
+def test_a_cpu_has_its_own_shapes_and_no_peak(page, address, published):
+    open_front(page, address, TWO_CORE)
+    type_shape(page, "1024x7168")
+    assert page.locator("#shape .nearest").inner_text() == "1024 × 7168 was measured."
+    shown = [cells(line) for line in page.locator("#shape tbody tr").all()]
+    assert [line[1] for line in shown] == ["CPU", "Reference"]
+    assert {line[6] for line in shown} == {"–"}
+    assert "peak is" not in page.locator("#shape").inner_text()
+
+
+def test_formats_are_named_by_their_consumers_and_serving_comes_first(page, address):
+    open_front(page, address)
+    names = page.locator("#shape").get_by_label("Format").locator("option").all_inner_texts()
+    assert "fp8_tma_float32 (deep_gemm_hopper)" in names
+    assert {"variants", "functions"} <= set(
+        page.locator("#sections section").evaluate_all("all => all.map(one => one.id)")
+    )
+    ids = page.locator("#sections section").evaluate_all("all => all.map(one => one.id)")
+    assert ids.index("bandwidth") < ids.index("variants") < ids.index("speedup")
+    assert ids.index("speedup") < ids.index("default-bandwidth")
+
+
+def test_above_the_copy_has_its_reason(page, address):
+    open_front(page, address)
+    assert "125 %" in page.locator("#variants tbody").inner_text()
+    for section in ("variants", "bandwidth", "default-bandwidth", "cpu", "shape"):
+        note = page.locator(f"#{section} .note", has_text="above 100")
+        assert "the copy writes half" in note.first.inner_text()
+
+
+def test_bytes_and_variants_are_those_of_the_workloads(page, address):
+    pytest.importorskip("torch")
+    workloads = pytest.importorskip("measure.workloads")
+    open_front(page, address)
+    variants = page.evaluate("ptgq.VARIANTS")
+    assert set(variants) == set(workloads.VARIANTS)
+    for name, its in variants.items():
+        for tokens in (1, 33, 1024):
+            workload = workloads.variant(tokens, name)
+            known = "int8" if workload.dtype == "int8" else f"fp8_{workload.scales}"
+            assert (its["group"], its["format"]) == (workload.group_size, known)
+            assert its.get("silu", False) == workload.silu_and_mul
+            given = [tokens, workload.hidden, its["group"], its["format"], its.get("silu", False)]
+            assert page.evaluate("a => ptgq.bytes(...a)", given) == workload.bytes_moved
