@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import hashlib
 import io
 import re
 import subprocess
@@ -99,6 +100,14 @@ def launching(commit: str, repository: str = ".") -> dict[str, str] | None:
                 strip = without_docstrings if member.name.endswith(".py") else without_comments
                 found[member.name] = strip(text)
     return found
+
+
+def digest(commit: str, repository: str = ".") -> str | None:
+    """Return a digest of a commit's sources that decide on launches; None without any."""
+    sources = launching(commit, repository)
+    if sources is None:
+        return None
+    return hashlib.sha256(repr(sorted(sources.items())).encode()).hexdigest()[:16]
 
 
 def equal_launches(base: str, head: str, repository: str = ".") -> bool:

@@ -195,11 +195,18 @@ def write_data(
             drawn.append(name)
             for index, column in enumerate(columns):
                 path = folder / "history" / str(number) / str(position) / f"{index}.js"
-                write(path, f"{number}/{position}/{index}", column)
+                write(path, f"history/{number}/{position}/{index}", column)
+        at = sorted(order[commit] for commit in series.commits)
+        for commit in series.commits:
+            key = f"commit/{number}/{order[commit]}"
+            write(folder / f"{key}.js", key, record.cells_at(series, commit, benchmarks))
         runs = canary.series(canary.folder_of(conf.results_dir), series.params["machine"])
         newest = max(series.commits, key=order.__getitem__)
-        shown |= {"histories": drawn, "canary": runs, "behind": behind[newest]}
+        shown |= {"commits": at, "histories": drawn, "canary": runs, "behind": behind[newest]}
         machines.append({"params": series.params, **shown})
+    launches = functools.partial(same_code.digest, repository=repo._path)
+    rules = record.rules(all_series, order, benchmarks, conf.regressions_thresholds, launches)
+    write(folder / "rules.js", "rules", rules)
     return write(
         folder / "front.js",
         "front",

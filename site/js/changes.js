@@ -1,6 +1,6 @@
 "use strict";
 // What changed since the previous measured commit, with the verdict that asv_plugins/verdict.py gave.
-ptgq.VERDICTS = ["failed", "worse", "better", "fixed", "undecided", "same", "same code"];
+ptgq.VERDICTS = ["failed", "worse", "better", "fixed", "undecided", "same", "same code", "not judged"];
 
 // Time and time ratios get faster or slower; bytes, registers and errors better or worse.
 ptgq.verdictWord = function (verdict, unit) {
@@ -20,6 +20,10 @@ ptgq.changed = function (machine) {
       rows.push({ read, verdict, ratio });
     });
   }
+  return ptgq.ranked(rows);
+};
+
+ptgq.ranked = function (rows) {
   // By verdict, then the largest change first; from or to 0 is larger than every ratio.
   const rank = (row) => ptgq.VERDICTS.indexOf(row.verdict);
   const size = (row) => row.ratio > 0 ? Math.min(Math.abs(Math.log(row.ratio)), 1e9) : row.ratio === null ? 0 : 1e9;
@@ -38,12 +42,12 @@ ptgq.smallestText = function (read) {
   return percent === 0 ? "any" : `${percent < 10 ? percent.toPrecision(2) : Math.round(percent)} %`;
 };
 
-ptgq.changes = function (machine) {
-  const all = ptgq.changed(machine);
+// The rows of ptgq.ranked in a table, below buttons for the verdicts to show; `id` is in the address.
+ptgq.verdictTable = function (id, all, none) {
   const counts = {};
   for (const { verdict } of all) counts[verdict] = (counts[verdict] || 0) + 1;
-  const usual = ptgq.VERDICTS.filter((verdict) => !verdict.startsWith("same"));
-  const chosen = new Set(ptgq.chosen("changes.verdicts", usual.join()).split(","));
+  const usual = ptgq.VERDICTS.filter((verdict) => !/^(same|not)/.test(verdict));
+  const chosen = new Set(ptgq.chosen(`${id}.verdicts`, usual.join()).split(","));
   const body = el("div", {});
 
   function line({ read, verdict, ratio }) {
@@ -69,8 +73,8 @@ ptgq.changes = function (machine) {
     head.append(el("th", { scope: "col" }, el("span", { class: "hidden-text" }, "Details")));
     body.replaceChildren(
       rows.length
-        ? ptgq.table("changes", "What changed", [head], rows.map(line), { long: true, limit: 100 })
-        : el("p", {}, all.length ? "Nothing with the chosen verdicts." : "No earlier commit was measured here."));
+        ? ptgq.table(id, "Verdicts", [head], rows.map(line), { long: true, limit: 100 })
+        : el("p", {}, all.length ? "Nothing with the chosen verdicts." : none));
   }
 
   const filters = ptgq.VERDICTS.filter((verdict) => counts[verdict]).map(function (verdict) {
@@ -80,13 +84,17 @@ ptgq.changes = function (machine) {
       onclick() {
         if (!chosen.delete(verdict)) chosen.add(verdict);
         button.setAttribute("aria-pressed", String(chosen.has(verdict)));
-        ptgq.choose({ "changes.verdicts": [...chosen].join() || "none" });
+        ptgq.choose({ [`${id}.verdicts`]: [...chosen].join() || "none" });
         draw();
       },
     }, `${counts[verdict]} ${word}`);
     return button;
   });
   draw();
+  return [el("div", { class: "controls", role: "group", "aria-label": "Verdicts shown" }, ...filters), body];
+};
+
+ptgq.changes = function (machine) {
   const previous = new Set(Object.values(ptgq.front.machines[machine].previous));
   const since = [...previous].sort((a, b) => a - b).flatMap((position, place) => [place ? ", " : " (", ptgq.commitLink(position)]);
   return ptgq.section("changes", "What changed",
@@ -100,5 +108,5 @@ ptgq.changes = function (machine) {
       "would have let one be called. Ratios, calls' times, which differ between processes by half, and the " +
       "reference have no verdict. Each commit was measured once, in a process of its own: nox -s compare " +
       "alternates the two and settles a doubt."),
-    el("div", { class: "controls", role: "group", "aria-label": "Verdicts shown" }, ...filters), body);
+    ...ptgq.verdictTable("changes", ptgq.changed(machine), "No earlier commit was measured here."));
 };

@@ -14,14 +14,15 @@ const ptgq = {
   },
 
   // Keep in step with write_data in asv_plugins/site.py.
-  history(machine, name, index) {
-    const key = `${machine}/${ptgq.benchmarkNumber(name)}/${index}`;
+  history: (machine, name, index) => ptgq.load(`history/${machine}/${ptgq.benchmarkNumber(name)}/${index}`),
+
+  load(key) {
     if (!ptgq.loading.has(key)) {
       ptgq.loading.set(
         key,
         new Promise(function (resolve, reject) {
           const script = document.createElement("script");
-          script.src = `data/history/${key}.js?${ptgq.front.published}`;
+          script.src = `data/${key}.js?${ptgq.front.published}`;
           script.onload = () => {
             script.remove();
             resolve(ptgq.received.get(key));

@@ -30,6 +30,8 @@
     return [params.machine, ptgq.fact(machine, "gpu") || params.cpu, ...apart].filter(Boolean).join(" · ");
   }
 
+  ptgq.machineLabel = label;
+
   function facts(machine) {
     const { params, commit, behind } = front.machines[machine];
     const [hash, time, subject] = front.commits[commit];
@@ -144,7 +146,7 @@
       ...ptgq.bandwidths.filter(({ id }) => id !== "default-bandwidth").map((spec) => ptgq.bandwidth(machine, spec)),
       ptgq.speedup(machine),
       ...ptgq.bandwidths.filter(({ id }) => id === "default-bandwidth").map((spec) => ptgq.bandwidth(machine, spec)),
-      ptgq.functions(machine), ptgq.changes(machine), ptgq.historySection(machine), ptgq.accuracy(machine),
+      ptgq.functions(machine), ptgq.changes(machine), ptgq.compareSection(machine), ptgq.historySection(machine), ptgq.accuracy(machine),
       ptgq.identity(machine), ptgq.footprint(machine),
     ].filter(Boolean);
     document.getElementById("sections").replaceChildren(...sections);

@@ -1,0 +1,149 @@
+"""Any two measured commits and any two machines, by the one rule of verdicts."""
+
+from __future__ import annotations
+
+import math
+import random
+from types import SimpleNamespace
+
+import browser as browsers
+import pytest
+from pages import COMMITS, H200, HOSTILE, cells, git, open_front, row
+
+from asv_plugins import record
+from asv_plugins.verdict import Measurement, drift_of, smallest_change, verdict
+
+SERIES = "Kernel time, default shapes: cuda, cold, 64 × 256, group 128, int8"
+
+
+def test_the_pages_rule_is_pythons(page, address):
+    open_front(page, address)
+    chance = random.Random(7)
+
+    def measurement(value):
+        width = chance.choice([0, 0.001, 0.03, 0.3])
+        low, high = value * (1 - width * chance.random()), value * (1 + width * chance.random())
+        # Too few samples leave an end open.
+        low, high = (
+            one if chance.random() < 0.97 else end
+            for one, end in ((low, -math.inf), (high, math.inf))
+        )
+        return Measurement(value, low, high) if width else Measurement(value, value, value)
+
+    def stored(one):
+        return None if one is None else record.encode(one)
+
+    cases = []
+    for _ in range(3000):
+        before = measurement(chance.choice([0.0, 1e-6, 1.0, 1859408.0]))
+        after = measurement(before.value * chance.choice([1, 1, 1.01, 0.9, 1.06, 0.5, 2]))
+        cases.append(
+            (before, after, chance.choice([0.0, 0.05, 0.1, 0.2]), chance.choice([0, 0, 0.03, 0.4]))
+        )
+    given = [[stored(a), stored(b), limit, drift] for a, b, limit, drift in cases]
+    found = page.evaluate(
+        """cases => cases.map(([before, after, threshold, drift]) => {
+            const ends = [before, after].map(ptgq.ends);
+            const smallest = ptgq.smallestChange(...ends, threshold, drift);
+            const word = ptgq.verdict(...ends, threshold, drift);
+            return [word, Number.isFinite(smallest) ? smallest : null];
+        })""",
+        given,
+    )  # fmt: skip
+    expected = [[verdict(*case), record.finite(smallest_change(*case))] for case in cases]
+    assert {word for word, _ in expected} == {"worse", "better", "same", "undecided"}
+    assert [word for word, _ in found] == [word for word, _ in expected]
+    for (_, mine), (_, pythons) in zip(found, expected, strict=True):
+        assert mine == pytest.approx(pythons, rel=1e-12) if pythons is not None else mine is None
+    for count in (0, 9, 10, 11, 37, 100):
+        pairs = [
+            (measurement(1.0), measurement(chance.choice([0.0, 1.0, 1.1]))) for _ in range(count)
+        ]
+        of_page = page.evaluate(
+            "pairs => ptgq.driftOf(pairs.map(pair => pair.map(ptgq.ends)))",
+            [[stored(a), stored(b)] for a, b in pairs],
+        )
+        assert of_page == pytest.approx(drift_of(pairs), rel=1e-12)
+
+
+def test_the_newest_pair_has_the_verdicts_that_were_exported(page, address):
+    open_front(page, address)
+    differing = page.evaluate("""async () => {
+        const [rules, before, after] = await Promise.all(
+            ["rules", `commit/0/${ptgq.front.machines[0].commits.at(-2)}`,
+             `commit/0/${ptgq.front.machines[0].commits.at(-1)}`].map(ptgq.load));
+        const [one, other] = ptgq.front.machines[0].commits.slice(-2);
+        const sides = [[0, { commit: one, cells: before }], [0, { commit: other, cells: after }]];
+        const found = new Map(ptgq.compared(rules, ...sides).map(
+            entry => [`${entry.read.name} ${entry.read.index}`, entry]));
+        const exported = ptgq.changed(0);
+        const judged = [...found.values()].filter(({ verdict }) => verdict !== "not judged").length;
+        const wrong = exported.filter(({ read, verdict }) =>
+            found.get(`${read.name} ${read.index}`).verdict !== verdict);
+        return [exported.length, judged, wrong.length];
+    }""")
+    exported, judged, wrong = differing
+    assert (wrong, judged) == (0, exported)
+    assert exported > 100
+
+
+@pytest.mark.parametrize("how", ["served", "file"])
+def test_two_commits_and_two_machines_are_compared(page, address, published, how):
+    open_front(page, address if how == "served" else (published / "html/index.html").as_uri())
+    section = page.locator("#compare")
+    assert section.locator("table").count() == 0
+    oldest, newest = (git(published, "rev-parse", name) for name in (f"main~{COMMITS - 1}", "main"))
+    commits = section.locator("select")
+    commits.nth(1).select_option("0")
+    section.locator("table").wait_for()
+    assert cells(row(page, "compare", SERIES))[5] == "slower"
+    # Its address says what is compared.
+    assert f"compare.before={oldest[:8]}" in page.url
+    assert f"compare.after={newest[:8]}" in page.url
+    page.reload()
+    browsers.wait_until(page, browsers.READY)
+    assert cells(row(page, "compare", SERIES))[5] == "slower"
+    # Another machine of the same kind, made up with the same numbers and another noise.
+    commits.nth(0).select_option(
+        label=commits.nth(0).locator("option", has_text=HOSTILE).inner_text()
+    )
+    browsers.wait_until(page, "location.hash.includes('before-machine=x')")
+    section.get_by_role("button", name="not judged").click()
+    browsers.wait_until(page, "document.querySelectorAll('#compare tbody tr').length > 90")
+    words = set(section.locator("tbody td.text").all_inner_texts())
+    assert "not judged" in words
+    assert (
+        section.locator("select").nth(2).locator("option[selected]").inner_text().startswith(H200)
+    )
+
+
+def test_equal_machine_code_is_the_same_whatever_its_time(page, address):
+    name, hashes = "kernel_time.KernelTime.track_default_shapes", "code_hash.CudaKernels.track_hash"
+    benchmarks = {
+        name: {"params": [["'cuda'", "'triton'"]]},
+        hashes: {"params": [["'all'", "'small_kernel'"]]},
+    }
+    order = {"a" * 40: 0, "b" * 40: 1, "c" * 40: 2}
+    results = SimpleNamespace(get_all_result_keys=lambda: [hashes])
+    series = SimpleNamespace(commits={commit: [results] for commit in order})
+    rules = record.rules(
+        [series], order, benchmarks, {}, lambda commit: "y" if commit[0] == "c" else "x"
+    )
+    slow = {name: [[2.0, 1.9, 2.1], [2.0, 1.9, 2.1]], hashes: [5, 6]}
+    fast = {name: [[1.0, 0.9, 1.1], [1.0, 0.9, 1.1]], hashes: [5, 6]}
+    open_front(page, address)
+
+    def words(one, other, machines=(0, 0), cells_of=fast):
+        given = [rules, [machines[0], {"commit": one, "cells": cells_of}],
+                 [machines[1], {"commit": other, "cells": slow}]]  # fmt: skip
+        found = page.evaluate(
+            "given => ptgq.compared(...given).map(({ read, verdict }) => [read.index, verdict])",
+            given,
+        )
+        return [word for _, word in sorted(found)]
+
+    assert words(0, 1) == ["same code", "worse"]
+    # Another launch, another machine, another hash.
+    assert words(0, 2) == ["worse", "worse"]
+    assert words(0, 1, (0, 1)) == ["worse", "worse"]
+    assert words(0, 1, (0, 0), {**fast, hashes: [5, 7]}) == ["worse", "worse"]
