@@ -30,6 +30,8 @@ ASV_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data:; font-src 'self'; connect-src 'self'"
 )
+# The theme, too, before the first paint.
+THEME = '<link rel="stylesheet" href="css/asv.css"><script src="js/theme.js"></script>'
 NAVIGATION = '<li id="nav-li-" class="active">'
 
 
@@ -139,7 +141,8 @@ def localize(page: str, manifest: dict) -> str:
     page = re.sub(r"<(script)\b[^>]*>\s*</script>|<(link)\b[^>]*>", tag, page)
     page, headed = re.subn(
         r"<title>",
-        f'<meta http-equiv="Content-Security-Policy" content="{ASV_POLICY}">\n    <title>',
+        f'<meta http-equiv="Content-Security-Policy" content="{ASV_POLICY}">'
+        f"\n    {THEME}\n    <title>",
         page,
     )
     page, linked = re.subn(

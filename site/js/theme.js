@@ -21,7 +21,9 @@
   apply();
   system.addEventListener("change", apply);
   document.addEventListener("DOMContentLoaded", function () {
-    document.getElementById("theme").addEventListener("click", function () {
+    const button = document.getElementById("theme");
+    // asv's pages have none: they follow what was chosen on the front page.
+    if (button) button.addEventListener("click", function () {
       chosen = root.dataset.theme === "dark" ? "light" : "dark";
       try {
         localStorage.setItem("theme", chosen);

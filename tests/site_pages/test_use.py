@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import itertools
 import json
 import re
@@ -231,3 +232,63 @@ def test_commits_link_to_their_page_where_one_is_configured(page, address, publi
     before = git(published, "rev-parse", "main^")
     link = page.locator("#changes .note a").first
     assert link.get_attribute("href") == f"https://example.org/commit/{before}"
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_phone_shows_numbers_on_the_first_screen_of_each_table(page, address, machine):
+    page.set_viewport_size({"width": 390, "height": 844})
+    open_front(page, address, machine)
+    page.locator("#compare").get_by_role("button", name="Compare").click()
+    page.locator("#compare table").wait_for()
+    page.locator("#history summary").click()
+    page.wait_for_selector("#history details tbody tr")
+    tables = page.locator("main table")
+    assert tables.count() >= 8
+    for table in tables.all():
+        # The first number that is neither a group size nor a shape.
+        label, number, seen = table.evaluate("""table => {
+            table.scrollIntoView();
+            const cells = [...table.tBodies[0].querySelectorAll("td:not(.text)")];
+            const text = cell => cell.textContent.trim();
+            const found = cells.find(cell => /^\\D?\\d/.test(text(cell)) &&
+                !/^(64|128)$| × /.test(text(cell)));
+            const box = found.getBoundingClientRect();
+            const seen = box.right <= innerWidth && box.bottom <= innerHeight;
+            return [table.caption.textContent, text(found), seen];
+        }""")
+        assert seen, (label, number)
+
+
+def test_asvs_pages_follow_the_theme(page, address):
+    def lightness():
+        """Of a screenshot's corner of the page, as a browser decodes it."""
+        picture = base64.b64encode(page.screenshot()).decode()
+        return other.evaluate(
+            """async picture => {
+            const image = new Image();
+            image.src = "data:image/png;base64," + picture;
+            await image.decode();
+            const canvas = document.createElement("canvas");
+            [canvas.width, canvas.height] = [image.width, image.height];
+            const context = canvas.getContext("2d");
+            context.drawImage(image, 0, 0);
+            const { data } = context.getImageData(0, 0, image.width, image.height);
+            let sum = 0;
+            for (let i = 0; i < data.length; i += 4) sum += data[i];
+            return sum / (data.length / 4);
+        }""",
+            picture,
+        )
+
+    other = page.context.new_page()
+    open_front(page, address)
+    page.get_by_role("button", name="Switch to the dark theme").click()
+    for place in ("#/", "#/summarylist", f"#{CALL}"):
+        page.goto(f"{address}asv.html{place}")
+        page.wait_for_load_state("networkidle")
+        assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+        assert lightness() < 90
+    page.evaluate("localStorage.setItem('theme', 'light')")
+    page.reload()
+    page.wait_for_load_state("networkidle")
+    assert lightness() > 200
