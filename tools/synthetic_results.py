@@ -33,6 +33,9 @@ CPU_BACKENDS = {"backend": ("cpu", "reference")}
 STATE = {"state": ("produced", "hot", "cold")}
 DATA = {"data": ("normal", "heavy_tailed", "outlier_channels")}
 KERNEL = {"kernel": ("quantize<128, row>", "quantize<128, column>")}
+FAMILY = {
+    "family": ("all", "vector_kernel<bfloat16>", "vector_kernel<float16>", "small_kernel<float32>")
+}
 # Text that must stay text, wherever a page shows it.
 HOSTILE = "<script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'>"
 
@@ -147,6 +150,7 @@ BENCHMARKS = (
      {**BACKENDS, **DATA, "group": (64, 128), "format": FORMATS}, differing, True),
     ("footprint.Kernels.track_registers", "registers", KERNEL, lambda v: 40.0, True),
     ("footprint.Kernels.track_spill_bytes", "bytes", KERNEL, lambda v: 0.0, True),
+    ("footprint.Kernels.track_kernels", "kernels", FAMILY, lambda v: 3.0, True),
     ("cpu_time.CpuTime.track_call", "seconds",
      {**CPU_BACKENDS, "tokens": (16, 32, 64, 128, 1024), "group": (64, 128), "format": FORMATS},
      timed(9e-6), False),

@@ -35,7 +35,7 @@ ptgq.historySection = function (machine) {
         const shapes = key === "tokens" && !ptgq.values(name, "hidden").length;
         const text = (value) => shapes ? `${value} × ${ptgq.hiddenOf(name, { tokens: value })}` : value;
         const values = ptgq.values(name, key).map((value) => [value, text(value)]);
-        return ptgq.select(shapes ? "tokens × hidden" : key, values, choice[key], (value) => {
+        return ptgq.select(shapes ? "tokens × hidden" : { group: "group size", hidden: "hidden size" }[key] || key, values, choice[key], (value) => {
           choice[key] = value;
           draw();
           share();
@@ -109,12 +109,15 @@ ptgq.historySection = function (machine) {
       if (!rows.open) return;
       const head = ptgq.heads(["Commit", ...lines.map((line) => line.label)]);
       const body = positions.map((position, index) => el("tr", {},
-        el("th", { scope: "row" }, ptgq.commitLink(position), " ", el("span", { class: "quiet" }, ptgq.front.commits[position][2].slice(0, 60))),
+        el("th", { scope: "row" }, ptgq.commitLink(position), " ", el("span", { class: "quiet" }, ptgq.front.commits[position][2])),
         ...lines.map(({ values, low, high, failed }) => {
           if (failed.has(position)) return el("td", { class: "failed" }, "failed");
           if (values[index] === null) return el("td", { class: "na" }, "n/a");
           const measured = { value: values[index], low: low ? low[index] : values[index], high: high ? high[index] : values[index] };
-          return el("td", { title: ptgq.interval(measured, unit) }, format.unit(values[index], unit));
+          const apart = measured.low !== measured.high;
+          const ends = [measured.low, measured.high].map((end) => end === null ? "?" : format.unit(end, unit)).join(" to ");
+          return el("td", { "data-sort": measured.value, title: ptgq.interval(measured, unit) }, format.unit(values[index], unit),
+            apart ? el("span", { class: "interval" }, ends) : "");
         }))).reverse();
       table.replaceChildren(ptgq.table("history", title, [head], body, { long: true }));
     };
@@ -123,7 +126,7 @@ ptgq.historySection = function (machine) {
   }
 
   const section = ptgq.section("history", "History",
-    el("p", { class: "note" }, "Median and 99 % interval at each measured commit. A gap is a commit with no number: n/a, failed or not measured; the numbers below say which failed."),
+    el("p", { class: "note" }, "Median and 99 % interval at each measured commit. A gap is a commit with no number: n/a, failed or not measured; the numbers below say which failed. The arrow keys read a plot's points."),
     controls, plot, rows);
   section.drawn = () => choose(name);
   const usual = name;

@@ -12,7 +12,7 @@ ptgq.plot = function (host, spec) {
   const data = [spec.x];
   const series = [{}];
   const bands = [];
-  const readout = el("div", { class: "readout", "aria-live": "off" }, spec.label);
+  const readout = el("div", { class: "readout", "aria-live": "polite" }, spec.label);
   for (const curve of spec.curves) {
     const color = ptgq.color(curve.color);
     data.push(curve.values);
@@ -31,7 +31,7 @@ ptgq.plot = function (host, spec) {
     stroke: ptgq.color("--quiet"), font: "12px system-ui, sans-serif",
     grid: { stroke: ptgq.color("--line"), width: 1 }, ticks: { stroke: ptgq.color("--line"), width: 1 },
   };
-  const holder = el("div", { role: "img", "aria-label": spec.label });
+  const holder = el("div", { role: "img", tabindex: "0", "aria-label": `${spec.label}. Arrow keys read its points.` });
   const legend = el("div", { class: "legend" }, ...spec.curves.map(function (curve) {
     const key = el("span", { class: "key", "aria-hidden": "true" });
     key.style.borderTopColor = ptgq.color(curve.color);
@@ -56,6 +56,26 @@ ptgq.plot = function (host, spec) {
     hooks: { setCursor: [(self) => say(self.cursor.idx)] },
   }, data, holder);
 
+  // The ends too, where both are known and apart.
+  function interval({ low, high }, place) {
+    const ends = low ? [low[place], high[place]] : [];
+    return ends.every((end) => typeof end === "number") && ends[0] < ends[1] ? ` (${ends.map(spec.y).join(" to ")})` : "";
+  }
+
+  // The pointer's cursor, moved by keys.
+  holder.addEventListener("keydown", function (event) {
+    const last = spec.x.length - 1;
+    const now = chart.cursor.idx;
+    const next = {
+      ArrowLeft: now === null || now === undefined ? last : Math.max(now - 1, 0),
+      ArrowRight: now === null || now === undefined ? 0 : Math.min(now + 1, last),
+      Home: 0, End: last,
+    }[event.key];
+    if (next === undefined) return;
+    event.preventDefault();
+    chart.setCursor({ left: chart.valToPos(spec.x[next], "x"), top: 0 });
+  });
+
   function say(place) {
     if (place === null || place === undefined) {
       readout.textContent = spec.label;
@@ -63,7 +83,7 @@ ptgq.plot = function (host, spec) {
     }
     const parts = spec.curves
       .filter((curve) => typeof curve.values[place] === "number")
-      .map((curve) => `${curve.label} ${spec.y(curve.values[place])}`);
+      .map((curve) => `${curve.label} ${spec.y(curve.values[place])}${interval(curve, place)}`);
     readout.textContent = `${spec.xText(spec.x[place])}: ${parts.join(", ") || "no number"}`;
   }
   ptgq.plots.set(host, { chart, spec });

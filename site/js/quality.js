@@ -74,6 +74,16 @@ ptgq.identity = function (machine) {
     ptgq.table("identity", "Byte identity", [head], rows));
 };
 
+// What each family of CUDA kernels is for; its last word is the type of x.
+ptgq.KERNELS = {
+  vector_kernel: "groups of 16 to 512 elements, a multiple of 16, in aligned rows: what is served",
+  tile_kernel: "groups of up to 512 elements, of any size and alignment; codes go through shared memory",
+  small_kernel: "groups of up to 6 elements",
+  wide_kernel: "a block a group: any multiple of 16 elements, in aligned rows",
+  silu_and_mul_kernel: "SiLU(gate) · up, quantized, in one kernel",
+  per_token_group_quant_kernel: "what the faster ones do not take: any group size, alignment and row stride",
+};
+
 // One table for each class of the suite's footprint file: a row a combination, a column a count.
 ptgq.footprint = function (machine) {
   const classes = new Map();
@@ -104,7 +114,11 @@ ptgq.footprint = function (machine) {
     }
     const head = ptgq.heads([names.join(", ") || className, ...columns.map((column) => column.title)]);
     head.append(el("th", { scope: "col" }, el("span", { class: "hidden-text" }, "Details")));
-    return [el("h3", {}, className), ptgq.table(`footprint.${className}`, className, [head], rows, { long: rows.length > 16 })];
+    const families = names.includes("family") ? ptgq.values(name, "family").map((family) => family.split("<")[0]) : [];
+    const known = [...new Set(families)].filter((family) => ptgq.KERNELS[family]);
+    const explained = known.length ? el("dl", { class: "note kernels" }, ...known.map((family) =>
+      el("div", {}, el("dt", {}, el("code", {}, family)), el("dd", {}, ptgq.KERNELS[family])))) : "";
+    return [el("h3", {}, className), explained, ptgq.table(`footprint.${className}`, className, [head], rows, { long: rows.length > 16 })];
   });
   return ptgq.section("footprint", "Footprint",
     el("p", { class: "note" }, "Per compiled kernel, the built library, and starting up. No GPU is needed to count these."),

@@ -14,8 +14,10 @@ from pages import (
     H200,
     KERNEL,
     MACHINES,
+    ROOT,
     TWO_CORE,
     cells,
+    git,
     open_front,
     row,
     stored,
@@ -176,7 +178,7 @@ def test_history_draws_the_series_and_lists_its_numbers(page, address, published
     page.locator("#history select").first.select_option("footprint.Startup.track_import")
     wait_for_history(page, "footprint.Startup.track_import")
     value = stored(published, H200, "footprint.Startup.track_import")
-    assert cells(lines.first)[1] == f"{value:.2f} s"
+    assert cells(lines.first)[1].split("\n")[0] == f"{value:.2f} s"
 
 
 def test_a_number_leads_to_its_history_by_an_address_that_can_be_sent(page, address):
@@ -238,3 +240,64 @@ def test_the_canary_says_what_moved(page, address):
     )
     open_front(page, address, TWO_CORE)
     assert page.locator(".canary").count() == 0
+
+
+def test_a_plot_is_read_by_keys_with_its_intervals(page, address, published):
+    open_front(page, address)
+    page.wait_for_selector("#history canvas")
+    page.locator("#history [role=img]").focus()
+    readout = page.locator("#history .readout")
+    page.keyboard.press("End")
+    newest = git(published, "rev-parse", "main")[:8]
+    number = r"\d[\d.]* µs"
+    with_ends = rf"{newest} .*: CUDA {number} \({number} to {number}\), Triton {number} \(.*"
+    assert re.fullmatch(with_ends, readout.inner_text())
+    for key, commit in (("ArrowLeft", "main^"), ("Home", f"main~{COMMITS - 1}")):
+        page.keyboard.press(key)
+        assert readout.inner_text().startswith(git(published, "rev-parse", commit)[:8])
+    page.keyboard.press("ArrowRight")
+    second = git(published, "rev-parse", f"main~{COMMITS - 2}")[:8]
+    assert readout.inner_text().startswith(second)
+
+
+def test_the_historys_numbers_have_intervals_and_full_subjects(page, address, published):
+    open_front(page, address)
+    page.locator("#history summary").click()
+    line = page.locator("#history details tbody tr").first
+    line.wait_for()
+    value, ends = cells(line)[1].split("\n")
+    assert re.fullmatch(r"\d[\d.]* µs to \d[\d.]* µs", ends)
+    low, _, _, high, _ = [*ends.split(), ""][:5]
+    assert float(low) <= float(value.split()[0]) <= float(high)
+    subject = git(published, "log", "-1", "--format=%s", "main")
+    assert len(subject) > 60
+    assert subject in line.inner_text()
+
+
+def test_kernel_names_are_explained(page, address):
+    open_front(page, address)
+    known = page.locator("#footprint dl.kernels")
+    assert known.locator("dt").all_inner_texts() == ["vector_kernel", "small_kernel"]
+    assert "up to 6 elements" in known.inner_text()
+
+
+def test_every_kernel_of_the_suite_is_explained(page, address):
+    families = (ROOT / "benchmarks/suite/kernel_families.txt").read_text().split()
+    names = {family.partition("<")[0] for family in families} - {"all"}
+    open_front(page, address)
+    assert set(page.evaluate("Object.keys(ptgq.KERNELS)")) == names
+
+
+def test_shapes_and_groups_say_which_they_are(page, address):
+    open_front(page, address)
+    labels = page.locator("#history label")
+    page.locator("#history select").first.select_option(
+        "kernel_time.KernelTime.track_serving_shapes"
+    )
+    wait_for_history(page, "1 × 2048")
+    assert any(text.startswith("hidden size") for text in labels.all_text_contents())
+    page.locator("#history select").first.select_option(KERNEL)
+    wait_for_history(page, "group 64")
+    found = labels.all_text_contents()
+    assert any(text.startswith("tokens × hidden16 × 512") for text in found)
+    assert any(text.startswith("group size64") for text in found)
