@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import math
 import re
 import shutil
@@ -14,12 +15,13 @@ import pytest
 
 pytest.importorskip("asv", reason="asv is not installed")
 
+from asv import util
 from asv.util import UserError
 
 # Last, so that the installed ptgq is found before the folder.
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-from asv_plugins import record, site, vendor
+from asv_plugins import record, same_code, site, vendor
 from asv_plugins.verdict import (
     Measurement,
     drift_of,
@@ -27,6 +29,8 @@ from asv_plugins.verdict import (
     threshold_for,
     verdict,
 )
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture
@@ -174,7 +178,7 @@ def test_the_smallest_change_that_is_called(before, after, threshold, drift, exp
     ("row", "judged"),
     [
         ("kernel_time.KernelTime.track_variants('cuda', 'cold', 128, 'int8')", True),
-        ("call_latency.RelativeToAbs.track_functions('cuda', 'int8', True)", True),
+        ("call_latency.RelativeToAbs.track_functions('cuda', 'int8', True)", False),
         ("call_latency.CallLatency.track_functions('cuda', 'int8', True)", False),
         ("call_latency.RelativeToAbs.track_default_shapes('reference', 16, 64, 'int8')", False),
         ("cuda_vs_triton.KernelRatio.track_variants('cold', 128, 'int8')", False),
@@ -183,6 +187,20 @@ def test_the_smallest_change_that_is_called(before, after, threshold, drift, exp
 )
 def test_ratios_calls_and_the_reference_are_not_judged(row, judged):
     assert record.is_judged(row) is judged
+
+
+def test_asvs_regressions_are_looked_for_where_the_site_judges():
+    conf = util.load_json(str(ROOT / "asv.conf.json"), js_comments=True)
+    left_out = [regex for regex, at in conf["regressions_first_commits"].items() if at is None]
+    benchmarks = util.load_json(str(ROOT / "results/benchmarks.json"), api_version=2)
+    judged = set()
+    for name, benchmark in benchmarks.items():
+        for values in itertools.product(*benchmark["params"]):
+            row = record.entry_name(name, values)
+            expected = record.is_judged(row) and name not in same_code.HASHES.values()
+            assert expected != any(re.match(regex, row) for regex in left_out), row
+            judged.add(expected)
+    assert judged == {True, False}
 
 
 def test_drift_is_what_most_equal_code_differs_by():

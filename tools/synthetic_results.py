@@ -20,7 +20,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from asv.results import Results
-from asv.util import write_json
+from asv.util import load_json, write_json
 
 FORMATS = ("fp8_row_float32", "fp8_column_float32", "fp8_row_ue8m0", "fp8_column_ue8m0", "int8")
 DEFAULT = {"tokens": (16, 32, 64), "group": (64, 128), "format": FORMATS}
@@ -280,6 +280,10 @@ def write_results(folder: Path, commits: int, machine_count: int, series: int | 
         "html_dir": "html",
         "benchmark_dir": "benchmarks",
         "show_commit_url": "https://example.org/commit/",
+        # As the project's own.
+        "regressions_first_commits": load_json(
+            str(Path(__file__).resolve().parents[1] / "asv.conf.json"), js_comments=True
+        )["regressions_first_commits"],
         "regressions_thresholds": {"footprint\\.Kernels\\.": 0.0, "accuracy\\.": 0.0},
     }
     (folder / "asv.conf.json").write_text(json.dumps(configuration, indent=2))

@@ -46,7 +46,7 @@ ptgq.smallestText = function (read) {
 ptgq.verdictTable = function (id, all, none) {
   const counts = {};
   for (const { verdict } of all) counts[verdict] = (counts[verdict] || 0) + 1;
-  const usual = ptgq.VERDICTS.filter((verdict) => !/^(same|not)/.test(verdict));
+  const usual = ptgq.VERDICTS.filter((verdict) => !/^(same|not|undecided)/.test(verdict));
   const chosen = new Set(ptgq.chosen(`${id}.verdicts`, usual.join()).split(","));
   const body = el("div", {});
 
@@ -105,7 +105,7 @@ ptgq.changes = function (machine) {
       "neither, or it is no more than nine in ten of the reference's series stay within, whose code " +
       "hardly changes: the machine did. Same code: a kernel whose machine code and launch are unchanged, so " +
       "what its time did is the machine's doing. Smallest is the slow-down from which the series' own noise " +
-      "would have let one be called. Ratios, calls' times, which differ between processes by half, and the " +
+      "would have let one be called. Ratios, calls' times, which differ between processes by half, also beside PyTorch's, and the " +
       "reference have no verdict. Each commit was measured once, in a process of its own: nox -s compare " +
       "alternates the two and settles a doubt."),
     ...ptgq.verdictTable("changes", ptgq.changed(machine), "No earlier commit was measured here."));

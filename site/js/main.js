@@ -77,11 +77,15 @@
       const right = identity.reduce((sum, tally) => sum + tally.same, 0);
       found.push([`${right} of ${right + wrong}`, "byte-identity checks agree"]);
     }
-    const verdicts = ptgq.changed(machine).map((row) => row.verdict);
-    const count = (...kinds) => verdicts.filter((verdict) => kinds.includes(verdict)).length;
-    if (verdicts.length) {
-      found.push([String(count("worse", "failed")), "slower, worse or failed since the commit before"]);
-      found.push([String(count("better", "fixed")), "faster or better"]);
+    const rows = ptgq.changed(machine);
+    // What is timed was timed in one process a commit: only rounds confirm that it is slower.
+    const timed = ({ read }) => read.low !== read.high;
+    const count = (wanted) => String(rows.filter(wanted).length);
+    if (rows.length) {
+      found.push([count((row) => row.verdict === "failed" || (row.verdict === "worse" && !timed(row))),
+        "failed or, counted, worse since the commit before"]);
+      found.push([count((row) => row.verdict === "worse" && timed(row)), "times to confirm by nox -s compare: longer, in one process each"]);
+      found.push([count(({ verdict }) => ["better", "fixed"].includes(verdict)), "shorter, better or repaired, not confirmed where timed"]);
     }
     return el("div", { class: "tiles" }, ...found.map(([number, text]) =>
       el("div", { class: "tile" }, el("b", {}, number), el("span", {}, text))));

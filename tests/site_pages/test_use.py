@@ -168,7 +168,7 @@ def test_every_choice_is_in_the_address_and_back_undoes_one(page, address, publi
     browsers.wait_until(page, browsers.READY)
     assert speedup.input_value() == "hot"
     assert bandwidth.nth(1).input_value() == "int8"
-    assert verdict.get_attribute("aria-pressed") == "false"
+    assert verdict.get_attribute("aria-pressed") == "true"
     zoom = page.get_by_role("button", name="Zoom y")
     assert zoom.get_attribute("aria-pressed") == "true"
     assert len(shapes(page, "accuracy")) == 2
