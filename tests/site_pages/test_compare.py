@@ -147,3 +147,16 @@ def test_equal_machine_code_is_the_same_whatever_its_time(page, address):
     assert words(0, 2) == ["worse", "worse"]
     assert words(0, 1, (0, 1)) == ["worse", "worse"]
     assert words(0, 1, (0, 0), {**fast, hashes: [5, 7]}) == ["worse", "worse"]
+
+
+@pytest.mark.parametrize("section", ["changes", "compare"])
+def test_verdicts_are_seen_without_scrolling(page, address, section):
+    open_front(page, f"{address}#changes.verdicts=same&compare.verdicts=same", machine=None)
+    page.locator("#compare").get_by_role("button", name="Compare", exact=True).click()
+    box = page.locator(f"#{section} .scroll")
+    box.wait_for()
+    # A name as long as the longest of the suite.
+    page.locator(f"#{section} tbody th").first.evaluate(
+        "cell => cell.textContent = 'Call / abs and two allocations: ' + 'deep_gemm, '.repeat(9)"
+    )
+    assert box.evaluate("box => box.scrollWidth <= box.clientWidth")
