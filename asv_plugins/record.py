@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from asv.results import iter_results
 
-from asv_plugins.same_code import HASHES, SAME_CODE, backends_of, equal_hashes, is_same
+from asv_plugins.same_code import HASHES, SAME_CODE, equal_hashes, is_same
 from asv_plugins.verdict import Measurement, drift_of, smallest_change, threshold_for, verdict
 
 # How large the rest of a GPU's machine is: another configuration only for what runs on all cores.
@@ -258,53 +258,6 @@ def snapshot(
             for row, new, old in ((entry_name(name, v), new, old) for v, new, old in rows)
         ]
     return shown
-
-
-def cells_at(series: Series, commit: str, benchmarks: dict) -> dict[str, list]:
-    """Encode all that was measured at one commit, by benchmark."""
-    found = {}
-    for name, benchmark in benchmarks.items():
-        row = series.read(commit, name, benchmark["params"])
-        if row is not None:
-            found[name] = [encode(one) if isinstance(one, Measurement) else one for one in row]
-    return found
-
-
-def rules(
-    all_series: list[Series],
-    order: dict[str, int],
-    benchmarks: dict,
-    thresholds: dict,
-    digest: Callable[[str], str | None],
-) -> dict:
-    """What a verdict on any two commits needs beside their numbers.
-
-    Of each benchmark the threshold of each row (None: not judged), the backends whose kernels it
-    times, and the rows of the control; of each commit with hashes of machine code, by position,
-    a digest of what decides on launches.
-    """
-    found = {}
-    for name, benchmark in benchmarks.items():
-        combinations = list(itertools.product(*benchmark["params"]))
-        rows = [entry_name(name, values) for values in combinations]
-        limits = [threshold_for(row, thresholds) if is_judged(row) else None for row in rows]
-        timed = [sorted(one.strip("'") for one in backends_of(row)) for row in rows]
-        found[name] = {
-            "thresholds": limits if len(set(limits)) > 1 else limits[0],
-            "timed": timed if any(timed) else None,
-            "control": [at for at, values in enumerate(combinations) if CONTROL in values],
-        }
-    hashed = {
-        commit
-        for series in all_series
-        for commit, results in series.commits.items()
-        if any(set(HASHES.values()) & set(one.get_all_result_keys()) for one in results)
-    }
-    return {
-        "benchmarks": found,
-        "hashes": {backend.strip("'"): name for backend, name in HASHES.items()},
-        "launches": {order[commit]: digest(commit) for commit in sorted(hashed)},
-    }
 
 
 def entry_name(name: str, values: tuple[str, ...]) -> str:

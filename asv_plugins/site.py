@@ -22,7 +22,7 @@ from asv.graph import Graph
 from asv.publishing import OutputPublisher
 from asv.util import UserError
 
-from asv_plugins import canary, record, same_code, vendor
+from asv_plugins import canary, pairs, record, same_code, vendor
 
 SITE = vendor.VENDOR.parent
 # Nothing from elsewhere, no inline script. asv's page styles elements inline.
@@ -202,13 +202,13 @@ def write_data(
         at = sorted(order[commit] for commit in series.commits)
         for commit in series.commits:
             key = f"commit/{number}/{order[commit]}"
-            write(folder / f"{key}.js", key, record.cells_at(series, commit, benchmarks))
+            write(folder / f"{key}.js", key, pairs.cells_at(series, commit, benchmarks))
         runs = canary.series(canary.folder_of(conf.results_dir), series.params["machine"])
         newest = max(series.commits, key=order.__getitem__)
         shown |= {"commits": at, "histories": drawn, "canary": runs, "behind": behind[newest]}
         machines.append({"params": series.params, **shown})
     launches = functools.partial(same_code.digest, repository=repo._path)
-    rules = record.rules(all_series, order, benchmarks, conf.regressions_thresholds, launches)
+    rules = pairs.rules(all_series, order, benchmarks, conf.regressions_thresholds, launches)
     write(folder / "rules.js", "rules", rules)
     return write(
         folder / "front.js",

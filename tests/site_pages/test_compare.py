@@ -10,7 +10,7 @@ import browser as browsers
 import pytest
 from pages import COMMITS, H200, HOSTILE, cells, git, open_front, row
 
-from asv_plugins import record
+from asv_plugins import pairs, record
 from asv_plugins.verdict import Measurement, drift_of, smallest_change, verdict
 
 SERIES = "Kernel time, default shapes: cuda, cold, 64 × 256, group 128, int8"
@@ -126,7 +126,7 @@ def test_equal_machine_code_is_the_same_whatever_its_time(page, address):
     order = {"a" * 40: 0, "b" * 40: 1, "c" * 40: 2}
     results = SimpleNamespace(get_all_result_keys=lambda: [hashes])
     series = SimpleNamespace(commits={commit: [results] for commit in order})
-    rules = record.rules(
+    rules = pairs.rules(
         [series], order, benchmarks, {}, lambda commit: "y" if commit[0] == "c" else "x"
     )
     slow = {name: [[2.0, 1.9, 2.1], [2.0, 1.9, 2.1]], hashes: [5, 6]}
