@@ -75,7 +75,7 @@ def test_a_chain_that_starts_early_is_not_seen_at_any_length(device, length):
 
 def test_lengths_follow_the_time_of_a_copy_alone(device):
     slow = Kernels(Workload(64, 256, 64), device="cpu")
-    assert slow.lengths == (640, 1920)
+    assert slow.lengths == (600, 1800)
     assert timers.lengths_for(1e-9) == (timers.MOST, 3 * timers.MOST)
     assert timers.lengths_for(1.0) == (timers.LEAST, 3 * timers.LEAST)
     assert timers.lengths_for(44e-6) == (18, 54)

@@ -98,7 +98,7 @@ def slope_timer(
 # graph of this and one of three times as long. And a chain of small kernels needs some hundreds
 # of them until it takes as long as it will.
 SHORT_SECONDS = 0.8e-3
-LEAST, MOST = 4, 1000
+LEAST, MOST = 4, 600
 
 
 def lengths_for(seconds: float) -> tuple[int, int]:
