@@ -75,7 +75,13 @@ def differing(before: Run, now: Run) -> list[str]:
     """Say what of machine, driver, versions and compilers is not as it was."""
     old, new = before.environment, now.environment
     names = [name for name in {**old, **new} if old.get(name) != new.get(name)]
-    return [f"{name} was {old.get(name)}, is {new.get(name)}" for name in names]
+
+    def shown(name: str, value: str | None) -> str:
+        # asv's machine has bytes.
+        is_size = name == "ram" and value and value.isdigit()
+        return f"{int(value) / 2**30:.0f} GiB" if is_size else str(value)
+
+    return [f"{n} was {shown(n, old.get(n))}, is {shown(n, new.get(n))}" for n in names]
 
 
 def series(folder: Path, machine: str) -> dict | None:

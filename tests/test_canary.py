@@ -32,7 +32,7 @@ def test_it_is_a_commit_of_this_repository():
 
 def test_runs_tell_how_far_it_moved_and_what_else_did(tmp_path):
     write = synthetic_results.write_canary
-    write(tmp_path, 3, 1.1, {"nvcc": "13.1"}, driver="590.1")
+    write(tmp_path, 3, 1.1, {"nvcc": "13.1"}, driver="590.1", ram=str(2**37))
     write(tmp_path, 1)
     write(tmp_path, 2, 0.9)
     write(tmp_path, 4, 9.0, machine="another")
@@ -49,6 +49,7 @@ def test_runs_tell_how_far_it_moved_and_what_else_did(tmp_path):
     assert differing(found[0], found[1]) == []
     assert differing(found[1], found[2]) == [
         "driver was 580.95, is 590.1",
+        "ram was 252 GiB, is 128 GiB",
         "built with nvcc was 13.0, is 13.1",
     ]
     told = series(tmp_path, "h200")
@@ -58,7 +59,7 @@ def test_runs_tell_how_far_it_moved_and_what_else_did(tmp_path):
         {},
         {"timed.Kernels": pytest.approx(-0.1)},
     ]
-    assert [len(run["differs"]) for run in told["runs"]] == [0, 0, 2]
+    assert [len(run["differs"]) for run in told["runs"]] == [0, 0, 3]
     assert series(tmp_path, "elsewhere") is None
 
 

@@ -48,7 +48,7 @@ GPU_MACHINE = {
     "num_cpu": "16",
     "os": "Linux",
     "arch": "x86_64",
-    "ram": "131072",
+    "ram": "270334464000",
 }
 
 
