@@ -167,6 +167,8 @@ class Host(environment.Environment):
         """Run a program of the environment; builds find the host's tools (ninja) on the PATH."""
         env = dict(kwargs.pop("env", os.environ))
         env["PATH"] = toolchain.search_path(env.get("PATH", os.defpath))
+        # pip removes bytecode that it wrote beside the source: elsewhere the last commit's stays.
+        env.pop("PYTHONPYCACHEPREFIX", None)
         return super().run_executable(executable, args, env=env, **kwargs)
 
     def run(self, args, **kwargs):
