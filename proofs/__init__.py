@@ -3,3 +3,5 @@
 ``python -m proofs --device cuda`` (or ``cpu``) runs them; :mod:`proofs.oracle` says what is right,
 in integer arithmetic alone.
 """
+
+PARTS = ("pairs", "scales", "decisions", "quotients", "conversion", "calls")

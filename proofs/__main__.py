@@ -8,11 +8,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 # The installed package is proven, not the folder of that name.
 sys.path.append(sys.path.pop(0))
 
-PARTS = ("pairs", "scales", "decisions", "quotients", "conversion", "calls")
+from proofs import PARTS
+
 # On a CPU: a backend, one of how many cases it is checked on, in which parts, and what selects it.
 # Triton's interpreter takes a minute for what a device does in a microsecond.
 CPU_PLAN = (
@@ -34,8 +36,12 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--format", action="append", metavar="NAME", help="only this one; repeatable")
     add("--stride", type=int, help="check one case of so many")
     add("--whole", action="store_true", help="on a CPU: every case on every instruction set")
+    add("--record", type=Path, metavar="FILE", help="keep what is counted there, see newest.json")
     add("--out-of-bounds", action="store_true", help="read where nothing is, for a memory checker")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.record and not options.record.absolute().parent.is_dir():
+        parser.exit(2, f"proofs: error: --record: {options.record.parent} is no folder\n")
+    return options
 
 
 def unused_instruction_sets() -> tuple[str, ...]:
@@ -63,6 +69,7 @@ def run_plan(options: argparse.Namespace) -> int:
         command = [sys.executable, "-m", "proofs", "--device=cpu", f"--backend={backend}"]
         command += [f"--stride={stride}", *(f"--part={part}" for part in parts)]
         command += [f"--format={name}" for name in options.format or ()]
+        command += [f"--record={options.record}"] if options.record else []
         if subprocess.run(command, env={**os.environ, **environment}).returncode:
             failed.append(entry)
     print(f"\n{time.perf_counter() - begin:.0f} s in all; failed: {', '.join(failed) or 'none'}")
@@ -73,7 +80,7 @@ def prove(device: str, backends: Sequence[str], options: argparse.Namespace) -> 
     """Run the parts on one device in this process."""
     import torch
 
-    from proofs import calls, float32, pairs
+    from proofs import calls, float32, pairs, record
     from proofs.formats import FORMATS, one_a_rule
     from proofs.report import Report
 
@@ -119,7 +126,12 @@ def prove(device: str, backends: Sequence[str], options: argparse.Namespace) -> 
         conversion.prove(report, device, chunk=chunk, stride=stride)
     if "calls" in parts:
         calls.run(report, device, backends)
-    return report.close()
+    status = report.close()
+    if options.record:
+        selection = {"parts": list(parts), "formats": options.format, "one_case_of": stride}
+        new = record.entry(device, backends, selection, report.checked, report.wrong)
+        record.keep(options.record, new)
+    return status
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -71,9 +71,17 @@ class Report:
         print(f"  {time.perf_counter() - self._begin:.1f} s", flush=True)
         self.lines.extend(lines.values())
 
+    @property
+    def checked(self) -> int:
+        """How much was compared."""
+        return sum(line.checked for line in self.lines)
+
+    @property
+    def wrong(self) -> int:
+        """How much of it differs."""
+        return sum(line.wrong for line in self.lines)
+
     def close(self) -> int:
         """Print the sum; return status 1 if anything differs or nothing was checked, else 0."""
-        checked = sum(line.checked for line in self.lines)
-        wrong = sum(line.wrong for line in self.lines)
-        print(f"\n{checked:,} checked, {wrong:,} differ")
-        return 1 if wrong or not checked else 0
+        print(f"\n{self.checked:,} checked, {self.wrong:,} differ")
+        return 1 if self.wrong or not self.checked else 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from dataclasses import dataclass
 from fractions import Fraction
@@ -182,3 +183,41 @@ def test_each_instruction_set_is_proven_once(best, expected, monkeypatch):
     monkeypatch.setattr(command.subprocess, "run", run)
     assert command.main(["--device=cpu", "--part=calls"]) == 0
     assert ran == [*expected, "cpu"]  # the last for the reference
+
+
+def test_the_newest_run_of_each_kind_is_kept(monkeypatch, tmp_path):
+    monkeypatch.setattr(torch, "set_num_threads", lambda threads: None)
+    path = tmp_path / "newest.json"
+    call = ["--device=cpu", "--backend=cpu", "--part=scales", "--format=planted"]
+    call += [f"--record={path}"]
+    for plant in ("s", ""):
+        formats = (Wrong("planted", E4M3, plant=plant),)
+        monkeypatch.setattr("proofs.formats.FORMATS", formats)
+        wrong = command.main([*call, "--stride=524288"])
+        (run,) = json.loads(path.read_text())
+        # 255 exponents, 2 mantissas each; of each exponent the last scale is wrong.
+        assert (run["checked"], run["differ"]) == (510, 255 if plant else 0)
+        assert wrong == bool(plant)
+    assert run["backends"] == ["cpu"]
+    assert command.main([*call, "--stride=262144"]) == 0
+    assert sorted(r["one_case_of"] for r in json.loads(path.read_text())) == [262144, 524288]
+
+
+def test_a_plan_keeps_each_of_its_runs(monkeypatch, tmp_path):
+    ran = []
+
+    def run(arguments, env):
+        ran.append(arguments)
+        return SimpleNamespace(returncode=0)
+
+    monkeypatch.setattr(command.subprocess, "run", run)
+    assert command.main(["--device=cpu", f"--record={tmp_path}/newest.json"]) == 0
+    assert len(ran) > 1
+    assert all(f"--record={tmp_path}/newest.json" in arguments for arguments in ran)
+
+
+def test_a_record_in_no_folder_is_refused_at_once(tmp_path, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        command.main(["--device=cpu", f"--record={tmp_path}/none/newest.json"])
+    err = capsys.readouterr().err
+    assert err == f"proofs: error: --record: {tmp_path}/none is no folder\n"

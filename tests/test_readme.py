@@ -1,0 +1,69 @@
+"""The README: its examples run, and its numbers are the stored ones."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+@pytest.fixture
+def readme(monkeypatch):
+    """The command that writes the numbers, in the project's folder."""
+    pytest.importorskip("asv", reason="asv is not installed")
+    from tracking import readme
+
+    monkeypatch.chdir(ROOT)
+    return readme
+
+
+def test_the_first_example_prints_what_it_says(capsys):
+    example = EXAMPLES[0]
+    assert len(re.findall(r"^\S", example, re.MULTILINE)) == 4
+    exec(example, {})
+    assert capsys.readouterr().out.strip() == example.rpartition("# ")[2].strip()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("example", EXAMPLES[1:])
+def test_the_other_examples_run(example):
+    exec(example, {})
+
+
+def test_the_numbers_are_those_stored_of_their_commit(readme):
+    shown = readme.pattern("numbers").search(README)[0]
+    commit = re.search(r"commit `(\w{10})`", shown)[1]
+    (results,) = (r for r in readme.measured() if r.commit_hash.startswith(commit))
+    assert shown == readme.parts(results)["numbers"], "run python -m tracking.readme"
+
+
+def test_the_proof_is_the_newest_run(readme):
+    shown = readme.pattern("proof").search(README)[0]
+    assert shown == readme.parts(readme.measured()[0])["proof"], "run python -m tracking.readme"
+    runs = list(filter(readme.is_whole, readme.record.read(readme.PROOFS)))
+    assert runs
+    assert [run["differ"] for run in runs] == [0] * len(runs)
+
+
+def test_the_command_writes_the_newest_of_both(readme, monkeypatch, tmp_path):
+    path = tmp_path / "README.md"
+    path.write_text(re.sub(r"\d", "0", README), encoding="utf-8")
+    monkeypatch.setattr(readme, "README", path)
+    readme.main()
+    written = path.read_text(encoding="utf-8")
+    for part in readme.parts(readme.measured()[0]).values():
+        assert part in written
+        written = written.replace(part, "")
+    assert not re.search(r"[1-9]", written)
+
+
+def test_a_run_of_some_cases_is_no_proof_of_all(readme):
+    run = {"parts": list(readme.PARTS), "formats": None, "one_case_of": 1}
+    assert readme.is_whole(run)
+    for some in ({"parts": ["scales"]}, {"formats": ["int8"]}, {"one_case_of": 16}):
+        assert not readme.is_whole({**run, **some})
