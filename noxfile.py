@@ -97,12 +97,15 @@ def only_installs(session):
 
 @nox.session
 def lint(session):
-    """Check style: ruff for Python, clang-format for csrc."""
+    """Check style, ruff for Python, clang-format for csrc; and CI's workflows."""
     pinned(session, "lint")
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     sources = map(str, sorted([*Path("csrc").glob("*/*"), *Path("proofs").glob("*.cpp")]))
     session.run("clang-format", "--dry-run", "-Werror", *sources)
+    workflows = map(str, sorted(Path(".github/workflows").glob("*.yml")))
+    session.run("check-jsonschema", "--builtin-schema", "vendor.github-workflows", *workflows)
+    session.run("zizmor", "--offline", "--strict-collection", "--no-progress", ".github")
 
 
 @nox.session

@@ -12,5 +12,5 @@ groups() { printf -- '--group=pyproject.toml:%s\n' "$@"; }
 lock all requirements/torch.in $(groups build typecheck test)
 # These agree with it.
 lock site $(groups site) --constraint requirements/all.txt
-lock lint $(groups lint)
+lock lint $(groups lint) --constraint requirements/all.txt
 lock nox requirements/nox.in --constraint requirements/all.txt
