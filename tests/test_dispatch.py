@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import distribution
 from pathlib import Path
 from threading import Barrier
 
@@ -105,6 +106,8 @@ def test_an_unknown_instruction_set_is_said_and_refused(tmp_path):
 
 
 def test_the_source_folder_says_that_it_hides_an_installed_ptgq(tmp_path):
+    if '"editable": true' in (distribution("ptgq").read_text("direct_url.json") or ""):
+        pytest.skip("an editable install finds its library for any folder ptgq")
     root = Path(__file__).parents[1]
     shutil.copytree(root / "ptgq", tmp_path / "ptgq", ignore=shutil.ignore_patterns("*.so"))
     shutil.copy(root / "setup.py", tmp_path)

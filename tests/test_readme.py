@@ -12,6 +12,23 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
+def test_the_files_of_the_project_that_a_page_names_are_there(page):
+    folders = "asv_plugins|benchmarks|csrc|proofs|ptgq|requirements|tests|tools|tracking"
+    named = re.findall(
+        rf"(?<![\w./])(?:{folders})/[\w/{{,}}]*\.\w+", (ROOT / page).read_text("utf-8")
+    )
+    assert named
+    for path in named:
+        before, _, rest = path.partition("{")
+        choices, _, after = rest.partition("}")
+        for choice in choices.split(","):
+            name = before + choice + after
+            # An invented one, in how to add a backend; and what a build writes.
+            if "NAME" not in name and name != "ptgq/commit.txt":
+                assert (ROOT / name).exists(), name
+
+
 @pytest.fixture
 def readme(monkeypatch):
     """The command that writes the numbers, in the project's folder."""
