@@ -10,13 +10,16 @@ import sys
 import browser as browsers
 from site_scale import ROOT
 
+# The README's numbers are of this machine; unasked, the page opens on the one measured last.
+MACHINE = "nvidia-h200"
+
 
 def main(picture: str) -> None:
-    """Open the front page and write what a screen of 1280 x 900 shows."""
+    """Open the front page and write its first 1280 x 1300 pixels."""
     with browsers.serve(ROOT / ".asv/html") as address, browsers.launch() as browser:
-        context = browser.new_context(viewport={"width": 1280, "height": 900})
+        context = browser.new_context(viewport={"width": 1280, "height": 1300})
         watch = browsers.Watch(context.new_page(), address)
-        watch.page.goto(address)
+        watch.page.goto(f"{address}#machine={MACHINE}")
         watch.page.wait_for_selector("html[data-ready]", state="attached")
         watch.page.wait_for_selector("#history canvas")
         watch.page.screenshot(path=picture)
