@@ -184,6 +184,20 @@ def test_no_file_but_timed_imports_torch_or_ptgq(environment):
     assert run.returncode == 0, run.stderr
 
 
+def test_choosing_benchmarks_imports_no_torch():
+    code = (
+        "import sys\n"
+        "from asv.config import Config\n"
+        "from tracking.rounds import Suite\n"
+        "suite = Suite(Config.load('asv.conf.json'), ['timed.Calls', 'footprint'])\n"
+        "assert 'timed.Calls.time_default_shapes' in suite.selected\n"
+        "assert not {'torch', 'ptgq', 'triton'} & set(sys.modules)"
+    )
+    command, root = [sys.executable, "-c", code], SUITE.parents[1]
+    run = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=60)
+    assert run.returncode == 0, run.stderr
+
+
 def test_files_of_the_suite_are_all_discovered(monkeypatch):
     monkeypatch.setattr(sys, "path", [str(SUITE.parent), *sys.path])
     names = {benchmark.name.partition(".")[0] for benchmark in disc_benchmarks(str(SUITE))}

@@ -17,6 +17,7 @@ import time
 import zipfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from unittest.mock import patch
 
 from asv.config import Config
 from asv.repo import get_repo
@@ -61,7 +62,9 @@ class Suite:
     def __init__(self, conf: Config, patterns: Sequence[str]):
         folder = Path(conf.benchmark_dir).resolve()
         sys.path.insert(0, str(folder.parent))
-        self.benchmarks = {b.name: b for b in disc_benchmarks(str(folder))}
+        # Nothing is measured in this process.
+        with patch.dict(os.environ, PTGQ_IMPORT_TORCH="0"):
+            self.benchmarks = {b.name: b for b in disc_benchmarks(str(folder))}
         self.timed: Request = {}
         families: dict[str, Request] = {}
         for name, benchmark in self.benchmarks.items():
