@@ -71,12 +71,19 @@ def test_the_command_writes_the_newest_of_both(readme, monkeypatch, tmp_path):
     path = tmp_path / "README.md"
     path.write_text(re.sub(r"\d", "0", README), encoding="utf-8")
     monkeypatch.setattr(readme, "README", path)
-    readme.main()
+    assert readme.main() == 0
     written = path.read_text(encoding="utf-8")
     for part in readme.parts(readme.measured()[0]).values():
         assert part in written
         written = written.replace(part, "")
     assert not re.search(r"[1-9]", written)
+
+
+def test_without_results_it_says_so_in_one_line(readme, monkeypatch, capsys):
+    monkeypatch.setattr(readme, "MACHINE", "nowhere")
+    assert readme.main() == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "no commit on nowhere has kernel_time." in line
 
 
 def test_a_run_of_some_cases_is_no_proof_of_all(readme):

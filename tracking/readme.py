@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import sys
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
@@ -139,13 +140,18 @@ def pattern(name: str) -> re.Pattern[str]:
     return re.compile(f"<!-- {name}: .*?<!-- end of {name} -->", re.DOTALL)
 
 
-def main() -> None:
-    """Write the parts anew, of the newest results."""
+def main() -> int:
+    """Write the parts anew, of the newest results; 2: there are none."""
+    found = measured()
+    if not found:
+        print(f"readme: error: no commit on {MACHINE} has {', '.join(BENCHMARKS)}", file=sys.stderr)
+        return 2
     text = README.read_text(encoding="utf-8")
-    for name, part in parts(measured()[0]).items():
+    for name, part in parts(found[0]).items():
         text = pattern(name).sub(lambda _, part=part: part, text)
     README.write_text(text, encoding="utf-8")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())
