@@ -9,8 +9,8 @@ ptgq.compareSection = function (machine) {
   const sides = ["before", "after"].map(function (side) {
     const number = Math.max(keys.indexOf(ptgq.chosen(`compare.${side}-machine`, keys[machine])), 0);
     const hash = ptgq.chosen(`compare.${side}`, "");
-    const named = hash && of(number).find((at) => commits[at][0].startsWith(hash));
-    return { side, number, at: named !== undefined && named !== "" ? named : of(number).at(side === "before" ? -2 : -1) ?? of(number)[0] };
+    const named = hash ? of(number).find((at) => commits[at][0].startsWith(hash)) : undefined;
+    return { side, number, at: named ?? of(number).at(side === "before" ? -2 : -1) ?? of(number)[0] };
   });
   const controls = el("div", {});
   const body = el("div", {});

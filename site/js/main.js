@@ -122,7 +122,7 @@
     }
   }
 
-  // Of what is drawn: the machine with its choices, and the series of the history.
+  // What is drawn: the machine with its choices, and the series of the history.
   let shown = null;
   let asked = null;
   function choices(machine) {

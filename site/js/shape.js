@@ -59,7 +59,7 @@ ptgq.configurations = function () {
   return found;
 };
 
-// Of configurations, those of the measured shape nearest to the one asked for, by the factors between.
+// The configurations whose shape is nearest to the one asked for, by the factors between.
 ptgq.nearest = function (configurations, tokens, hidden) {
   const far = (one) => Math.abs(Math.log(one.hidden / hidden)) + Math.abs(Math.log(one.tokens / tokens));
   const least = Math.min(...configurations.map(far));
@@ -150,7 +150,7 @@ ptgq.shape = function (machine) {
         el("td", {}, ptgq.show(time, format.micro)),
         el("td", {}, ends ? `${format.micro(time.low)} to ${format.micro(time.high)}` : "–"),
         el("td", {}, ptgq.show(copy, (value) => format.percent(1 / value))),
-        // Of the GPU's memory, so of a kernel's time.
+        // The peak is the GPU memory's: calls of a CPU have none.
         el("td", {}, state ? ptgq.percentOfPeak(number, bytes, time) : "–"),
         el("td", {}, ptgq.commitLink(time.at)),
         ptgq.more(title, [{ label: `${name}, time`, read: time }, { label: `${name}, time / copy time`, read: copy }], command))];

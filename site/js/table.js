@@ -5,10 +5,11 @@ ptgq.sortKey = function (cell) {
   return exact ? exact.dataset.sort : cell.textContent.trim().replace(/^[×+]/, "").replace("−", "-").replaceAll(",", "");
 };
 
+ptgq.isNothing = (key) => ["", "–", "n/a", "failed"].includes(key);
+
 // Numbers by size, "16 × 512" by its numbers, other words after them; nothing comes last.
 ptgq.compareKeys = function (one, other) {
-  const empty = (text) => ["", "–", "n/a", "failed"].includes(text);
-  if (empty(one) || empty(other)) return empty(one) - empty(other);
+  if (ptgq.isNothing(one) || ptgq.isNothing(other)) return ptgq.isNothing(one) - ptgq.isNothing(other);
   const [a, b] = [parseFloat(one), parseFloat(other)];
   if (Number.isNaN(a) !== Number.isNaN(b)) return Number.isNaN(a) - Number.isNaN(b);
   return Number.isNaN(a) || a === b ? one.localeCompare(other, "en", { numeric: true }) : a - b;
@@ -51,8 +52,11 @@ ptgq.table = function (id, label, head, rows, { long, limit } = {}) {
       ? column.setAttribute("aria-sort", down ? "descending" : "ascending") : column.removeAttribute("aria-sort"));
     if (by !== null) {
       const keys = new Map(found.map((row) => [row, ptgq.sortKey(row.children[by])]));
-      const last = (key) => ["", "–", "n/a", "failed"].includes(key);
-      found.sort((a, b) => (down && !last(keys.get(a)) && !last(keys.get(b)) ? -1 : 1) * ptgq.compareKeys(keys.get(a), keys.get(b)));
+      found.sort(function (a, b) {
+        const [one, other] = [keys.get(a), keys.get(b)];
+        const turned = down && !ptgq.isNothing(one) && !ptgq.isNothing(other);
+        return (turned ? -1 : 1) * ptgq.compareKeys(one, other);
+      });
     }
     body.replaceChildren(...found.slice(0, shown));
     if (!found.length) body.append(el("tr", {}, el("td", { class: "na text", colspan: columns.length }, "No row holds these words.")));

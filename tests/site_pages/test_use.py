@@ -159,7 +159,7 @@ def test_every_choice_is_in_the_address_and_back_undoes_one(page, address, publi
     sort = page.locator("#speedup thead").get_by_role("button", name="Format")
     sort.click()
     sort.click()
-    # Where a link from one place to another leads, other choices stay.
+    # Other choices stay where a link from one place to another leads.
     page.locator("#contents").get_by_role("link", name="Accuracy").click()
     browsers.wait_until(page, "document.activeElement.id === 'accuracy-title'")
     sent = page.url
