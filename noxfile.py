@@ -269,7 +269,8 @@ def tracking(session, *commands):
 @nox.session
 def record(session):
     """Measure this machine's newest commits, publish all results, say where: [TRACK ARGUMENTS]."""
-    rows = r"_default_shapes\(|cpu_time\.|code_hash\."
+    # Without asv's own timing of the same shapes.
+    rows = r"^(?!timed\.).*_default_shapes\(|cpu_time\.|code_hash\."
     track = ("tracking.track", "--newest", "2", "--older", rows, *session.posargs)
     # Also after a failure: it is on the record.
     tracking(session, track, ("tracking.publish",))
