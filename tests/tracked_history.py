@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from tracking import machine
+from tracking import machine, wheels
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -80,6 +80,8 @@ def asv_calls(monkeypatch):
         status = 0
 
     calls = Calls()
+    calls.ahead = []
+    monkeypatch.setattr(wheels, "build_ahead", lambda conf, commits: calls.ahead.append(commits))
     facts = {"machine": "here", "gpu": "none", "cpu": "some CPU", "torch": "2.13.0"}
     monkeypatch.setattr(subprocess, "run", run)
     monkeypatch.setattr(machine, "identify", lambda name: {**facts, "machine": name or "here"})

@@ -23,6 +23,8 @@ from tracking.arguments import Parser, machine_name, pattern, shard, whole_numbe
 from tracking.rounds import Suite
 
 RESULTS = Path("results")
+# Of what is measured first, so many wheels are built side by side.
+BUILT_AHEAD = 3
 # All n/a without a GPU, and most of the suite's combinations.
 WITHOUT_GPU = r"^(?!kernel_time\.|copy_distance\.|cuda_vs_triton\.|timed\.Kernels\.)"
 # What is measured unless --bench says, by whether there is a GPU. A machine that is named after its
@@ -216,6 +218,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     env = {**os.environ, "PTGQ_MEASURED_DEVICE": "cuda" if has_gpu else "cpu"}
     if options.wheels:
         env[VARIABLE] = str(options.wheels.resolve())
+    else:
+        first = [] if options.no_canary else [canary.COMMIT]
+        wheels.build_ahead(Config.load("asv.conf.json"), [*first, *selected][:BUILT_AHEAD])
     # First: a run that is ended early has it, too.
     moved, failed = ("", 0) if options.no_canary else canary.run(name, has_gpu, env)
     parts = [(selected, options.bench)]

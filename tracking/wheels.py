@@ -93,6 +93,21 @@ def check(wheels: Wheels, selected: Sequence[str], has_gpu: bool) -> list[str]:
     return lacking
 
 
+def build_ahead(conf: Config, commits: Sequence[str]) -> None:
+    """Build commits' wheels side by side, for asv to find: it builds one after the other.
+
+    What does not build is built again by asv, which records it.
+    """
+    environment = the_environment(conf)
+    environment.create()
+    try:
+        environment.wheels(get_repo(conf), commits)
+    except ProcessError:
+        pass
+    finally:
+        lock.release(environment._lock)
+
+
 def build(conf: Config, selected: Sequence[str], folder: Path) -> int:
     """Build commits' wheels into `folder`, each with a file that says what it is; 2 if one fails.
 
