@@ -75,7 +75,8 @@ def test_a_truncated_result_stops_before_measuring(history, asv_calls, capsys):
 
 def call(*arguments, has_gpu=True):
     options = track.parse(arguments)
-    return track.command(options, "here", has_gpu, Path("commits"), options.bench)
+    rows = options.bench or [track.BENCHMARKS[has_gpu]]
+    return track.command(options, "here", Path("commits"), rows)
 
 
 def test_quick_never_saves():
@@ -124,6 +125,30 @@ def test_torch_is_imported_for_what_asv_times(history, asv_calls):
     for bench, wanted in (((), "1"), (("--bench", "footprint"), "0"), (("--bench", "Calls"), "1")):
         assert run_main(asv_calls, "main", *bench)[0] == 0
         assert asv_calls.env["PTGQ_IMPORT_TORCH"] == wanted
+
+
+@pytest.mark.parametrize(
+    ("bench", "wanted"),
+    [
+        ((r"^(?!cpu_time\.)",), {False: [1, 2], True: [0]}),
+        (("footprint",), {False: [2]}),
+        (("Calls",), {True: [0]}),
+        (("^timed", "^foot", "_call$"), {False: [2, 3], True: [0]}),
+    ],
+)
+def test_with_a_gpu_rows_that_asv_times_are_a_run_of_their_own(history, bench, wanted):
+    names = (
+        "timed.Calls.time_default_shapes",
+        "kernel_time.KernelTime.track_variants",
+        "footprint.Library.track_bytes",
+        "cpu_time.CallTime.track_call",
+    )
+    found = {}
+    for rows, imports in track.runs_of(bench, has_gpu=True):
+        matches = [n for n, name in enumerate(names) if any(re.search(row, name) for row in rows)]
+        found[imports] = matches
+    assert found == wanted
+    assert len(track.runs_of(bench, has_gpu=False)) == 1
 
 
 def test_what_is_measured_first_is_built_side_by_side(history, asv_calls, monkeypatch, tmp_path):
