@@ -59,7 +59,7 @@ def test_the_defaults_match_rows_of_both_kinds_of_machine(suite_of):
     assert not on_gpu.counted
     assert {name: len(indices) for name, indices in on_gpu.timed.items()} == {
         "call_latency.RelativeToTorch.track_default_shapes": 2,
-        "call_latency.RelativeToTorch.track_functions": 27,
+        "call_latency.RelativeToTorch.track_functions": 9,
         "kernel_time.KernelTime.track_default_shapes": 60,
         "kernel_time.KernelTime.track_serving_shapes": 12,
         "kernel_time.KernelTime.track_variants": 36,
@@ -133,6 +133,8 @@ def test_rounds_alternate_so_that_a_drift_falls_on_both(suite_of, monkeypatch):
 
     monkeypatch.setattr(rounds, "Process", Fake)
     monkeypatch.setattr(rounds.os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(rounds, "CALL_PROCESSES", 3)
+    monkeypatch.setattr(rounds, "CALL_ROWS", 1000)
     suite = suite_of(
         "CallLatency.track_default", "cpu_time.*track_call", "footprint.Kernels.track_stack_bytes"
     )
@@ -160,6 +162,15 @@ def test_rounds_alternate_so_that_a_drift_falls_on_both(suite_of, monkeypatch):
 def test_what_calls_nothing_takes_one_process_a_round(suite_of):
     timed = suite_of("cpu_time").timed
     assert rounds.turns(timed, 3) == [(side, timed) for side in (0, 1, 1, 0, 0, 1)]
+
+
+@pytest.mark.parametrize(("rows", "processes"), [(1, 6), (11, 6), (30, 3), (91, 1)])
+def test_the_fewer_the_calls_the_more_processes_measure_them(rows, processes):
+    timed = {"call_latency.A.track_b": [*range(rows)], "cpu_time.C.track_d": [0]}
+    calls = {"call_latency.A.track_b": [*range(rows)]}
+    requests = [request for _, request in rounds.turns(timed, 4)]
+    assert requests.count(timed) == 2 * 4
+    assert requests.count(calls) == 2 * 4 * (processes - 1)
 
 
 @pytest.mark.parametrize(

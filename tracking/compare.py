@@ -31,7 +31,9 @@ WITH_GPU = (
     r"^kernel_time\.KernelTime\.track_default_shapes\(.*'cold'",
     r"^kernel_time\.KernelTime\.track_serving_shapes\(.*'(produced|cold)', (128|1024|8192), 7168\)",
     r"^kernel_time\.KernelTime\.track_variants\(.*'(produced|cold)', 8192,",
-    r"^call_latency\.RelativeToTorch\.track_functions\('cuda', .*, False\)",
+    r"^call_latency\.RelativeToTorch\.track_functions\('cuda', '"
+    r"(fp8_(row_float32|column_ue8m0|deep_gemm_hopper|deep_gemm_blackwell_per_batch|strided_rows)"
+    r"|int8|silu_(row_float32|deep_gemm_blackwell)|dequantize_fp8_row_float32)', False\)",
     r"^call_latency\.RelativeToTorch\.track_default_shapes\('triton', 16, 128, '(fp8_row_f|int8)",
 )
 WITHOUT_GPU = (
@@ -68,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--rounds",
         type=whole_number(3),
         default=ROUNDS,
-        help="rounds of each commit, with three of each for calls (%(default)s)",
+        help="rounds of each commit, with up to six of each for calls (%(default)s)",
     )
     add(
         "--no-same-code",

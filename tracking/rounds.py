@@ -27,10 +27,11 @@ from asv_plugins.environment import Host
 from asv_plugins.verdict import threshold_for
 
 SCRIPT = Path("benchmarks/in_one_process.py")
-# A process has a speed of its own at calls, by some percent, and at kernels by a tenth of that: so
-# calls are measured in this many processes a round, and kernels in one of them.
+# A process has a speed of its own at calls, by 4 %, and at kernels by a tenth of that: so calls are
+# measured in up to this many processes a round, as long as they have no more rows than these
+# together, and kernels in one of them.
 CALLS = "call_latency."
-CALL_PROCESSES = 3
+CALL_PROCESSES, CALL_ROWS = 6, 90
 # Each process that waits holds a CUDA context: hundreds of megabytes of a GPU's memory.
 MOST_AT_ONCE = 16
 # Seconds: for the imports, all processes at once; and for measuring, besides the setup_caches'.
@@ -187,7 +188,9 @@ def unpacked(
 def turns(timed: Request, rounds: int) -> list[tuple[int, Request]]:
     """Return which commit measures what, one after the other: A B B A A B ..., calls more often."""
     calls = {name: indices for name, indices in timed.items() if name.startswith(CALLS)}
-    requests = [timed, *[calls] * (CALL_PROCESSES - 1)] if calls else [timed]
+    rows = sum(map(len, calls.values()))
+    processes = max(1, min(CALL_PROCESSES, CALL_ROWS // rows)) if rows else 1
+    requests = [timed, *[calls] * (processes - 1)]
     order = itertools.cycle(((0, 1), (1, 0)))
     return [
         (side, request)
