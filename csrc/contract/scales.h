@@ -1,4 +1,5 @@
-// Where scales lie in memory, for host and device, and how one is stored with its padding.
+// Where scales lie in memory, for host and device, and how one is stored with its padding. `p` is a
+// Problem, or has what of it is read here.
 #pragma once
 
 #include "contract/numerics.h"
@@ -7,7 +8,8 @@
 namespace ptgq {
 
 // Stores a scale as element `at` of s; or as byte `at` of s, if it holds bytes or words of them.
-PTGQ_HOST_DEVICE void put_scale(const Problem& p, int64_t at, float scale) {
+template <typename P>
+PTGQ_HOST_DEVICE void put_scale(const P& p, int64_t at, float scale) {
   if (p.e8m0) {
     static_cast<uint8_t*>(p.s)[at] = e8m0_of(scale);
   } else {
@@ -15,14 +17,14 @@ PTGQ_HOST_DEVICE void put_scale(const Problem& p, int64_t at, float scale) {
   }
 }
 
-template <typename Index>
-PTGQ_HOST_DEVICE void store_plain_scale(const Problem& p, Index token, int64_t group, float scale) {
+template <typename P, typename Index>
+PTGQ_HOST_DEVICE void store_plain_scale(const P& p, Index token, Index group, float scale) {
   put_scale(p, token * p.s_token_stride + group * p.s_group_stride, scale);
 }
 
 // Where batches, words or padding are; `row` counts the tokens of a column.
-template <typename Index>
-PTGQ_HOST_DEVICE Index offset_of_scale(const Problem& p, Index batch, Index row, Index group) {
+template <typename P, typename Index>
+PTGQ_HOST_DEVICE Index offset_of_scale(const P& p, Index batch, Index row, Index group) {
   const Index column = p.packed ? group / 4 : group;
   const Index at = batch * static_cast<Index>(p.s_batch_stride) +
                    row * static_cast<Index>(p.s_token_stride) +
@@ -36,8 +38,8 @@ PTGQ_HOST_DEVICE int64_t scale_elements(const Problem& p) {
 }
 
 // Zeros behind the last scale of a column, of a token, or of both.
-template <typename Index>
-PTGQ_HOST_DEVICE void store_padding(const Problem& p, Index batch, Index row, Index group) {
+template <typename P, typename Index>
+PTGQ_HOST_DEVICE void store_padding(const P& p, Index batch, Index row, Index group) {
   const auto column_length = static_cast<Index>(p.column_length);
   const auto num_groups = static_cast<Index>(p.num_groups);
   const Index rows = row == static_cast<Index>(p.column_tokens) - 1 ? column_length - row : 1;
@@ -53,8 +55,8 @@ PTGQ_HOST_DEVICE void store_padding(const Problem& p, Index batch, Index row, In
 // Stores the scale of a group. The last token of a column and the last group of a token bring the
 // padding behind them along: zeros. Index: a type that holds the number of tokens and, unless s is
 // plain, every offset into it.
-template <typename Index>
-PTGQ_HOST_DEVICE void store_scale(const Problem& p, Index token, Index group, float scale) {
+template <typename P, typename Index>
+PTGQ_HOST_DEVICE void store_scale(const P& p, Index token, Index group, float scale) {
   if (p.plain) return store_plain_scale(p, token, group, scale);
   const auto column_tokens = static_cast<Index>(p.column_tokens);
   Index batch = 0;

@@ -8,9 +8,9 @@
 #include <numeric>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 
 #include "cuda/launch.cuh"
-#include "cuda/silu_kernel.cuh"
 #include "cuda/small_kernel.cuh"
 #include "cuda/tile_kernel.cuh"
 
@@ -18,10 +18,7 @@ namespace ptgq {
 
 constexpr int64_t kMaxIndex = 0x7FFFFFFF;
 constexpr int64_t kMaxWarpGroup = 2048;  // above, one warp would be long at a group
-// The fused SiLU is long at an element. Waves of blocks from which a warp does better with the work
-// of two: in fewer, it would take the whole kernel longer.
-constexpr int64_t kTwofoldWaves = 3;
-// Up to here lanes of 8 elements take a group: with more, their instructions count.
+// The largest group whose lanes can hold 8 elements.
 constexpr int64_t kMaxNarrowGroup = kWarpSize * kChunk;
 constexpr int64_t kWord = 16;  // bytes of the widest access
 
@@ -55,35 +52,6 @@ inline bool has_small_indices(const Problem& p) {
          p.num_tokens * p.num_groups <= kLast && (p.plain || scale_elements(p) <= kLast / 4);
 }
 
-// kLanes: those of a group in the kernel. twofold: the kernel whose warps do the work of two.
-template <int kLanes>
-void launch_warps(void (*kernel)(VectorArguments), const Problem& p, Launch how,
-                  void (*twofold)(VectorArguments) = nullptr) {
-  using Tile = WarpTile<kLanes>;
-  const int64_t groups = p.column_major ? ceil_div(p.num_groups, Tile::kColumns) : p.num_groups;
-  const int64_t warps = p.column_major ? ceil_div(p.num_tokens, Tile::kTokens) * groups
-                                       : ceil_div(p.num_tokens * p.num_groups, Tile::kGroups);
-  const VectorArguments arguments{p, divisor_of(static_cast<uint32_t>(groups)),
-                                  static_cast<uint32_t>(p.num_groups * p.group_size),
-                                  static_cast<uint32_t>(warps), how.dependent ? how.first_wave : 0};
-  const int64_t blocks = ceil_div(warps, kBlock / kWarpSize);
-  if (twofold != nullptr && blocks > kTwofoldWaves * how.first_wave) {
-    return launch_kernel(twofold, ceil_div(blocks, 2), kBlock, arguments, how);
-  }
-  launch_kernel(kernel, blocks, kBlock, arguments, how);
-}
-
-template <typename T, bool kInt8>
-void launch_vector(const Problem& p, Launch how) {
-  const int64_t lanes = p.group_size / kLaneElements;
-  if (lanes <= 1) return launch_warps<1>(vector_kernel<T, kInt8, 1>, p, how);
-  if (lanes <= 2) return launch_warps<2>(vector_kernel<T, kInt8, 2>, p, how);
-  if (lanes <= 4) return launch_warps<4>(vector_kernel<T, kInt8, 4>, p, how);
-  if (lanes <= 8) return launch_warps<8>(vector_kernel<T, kInt8, 8>, p, how);
-  if (lanes <= 16) return launch_warps<16>(vector_kernel<T, kInt8, 16>, p, how);
-  return launch_warps<32>(vector_kernel<T, kInt8, 32>, p, how);
-}
-
 // Row-major, contiguous rows are one: it ends but once.
 inline Problem with_one_row(Problem p) {
   if (!p.column_major && p.plain && p.x_token_stride == p.num_groups * p.group_size) {
@@ -91,6 +59,75 @@ inline Problem with_one_row(Problem p) {
     p.num_tokens = 1;
   }
   return p;
+}
+
+// kLanes: those of a group in the kernel.
+template <int kLanes>
+void launch_warps(void (*kernel)(VectorArguments), const Problem& p, Launch how) {
+  using Tile = WarpTile<kLanes>;
+  const auto narrow = [](int64_t value) { return static_cast<uint32_t>(value); };
+  const int64_t groups = p.column_major ? ceil_div(p.num_groups, Tile::kColumns) : p.num_groups;
+  const int64_t warps = p.column_major ? ceil_div(p.num_tokens, Tile::kTokens) * groups
+                                       : ceil_div(p.num_tokens * p.num_groups, Tile::kGroups);
+  VectorArguments a{};
+  a.x = p.x;
+  a.num_warps = narrow(warps);
+  a.num_groups = narrow(p.num_groups);
+  a.group_size = narrow(p.group_size);
+  a.prefetching = how.dependent ? how.first_wave : 0;
+  a.q = p.q;
+  a.s = p.s;
+  a.eps = p.eps;
+  a.power_of_two = p.power_of_two;
+  a.e8m0 = p.e8m0;
+  a.column_major = p.column_major;
+  a.packed = p.packed;
+  a.plain = p.plain;
+  a.padded = p.padded;
+  a.num_tokens = narrow(p.num_tokens);
+  a.hidden_dim = narrow(p.num_groups * p.group_size);
+  a.x_token_stride = p.x_token_stride;
+  a.groups = divisor_of(narrow(groups));
+  a.s_token_stride = narrow(p.s_token_stride);
+  a.s_group_stride = narrow(p.s_group_stride);
+  a.s_batch_stride = narrow(p.s_batch_stride);
+  a.column_tokens = narrow(p.column_tokens);
+  a.column_length = narrow(p.column_length);
+  launch_kernel(kernel, ceil_div(warps, kThreads / kWarpSize), kThreads, a, how);
+}
+
+// Calls with the least power of two, from kLanes on, that is not below `lanes`.
+template <int kLanes = 1, typename Call>
+void with_lanes(int64_t lanes, const Call& call) {
+  if constexpr (kLanes < kWarpSize) {
+    if (lanes > kLanes) return with_lanes<2 * kLanes>(lanes, call);
+  }
+  call(std::integral_constant<int, kLanes>{});
+}
+
+// Whether the device holds all lanes at once if each has 8 elements: then that is fastest.
+inline bool fits_narrow_lanes(const Problem& p, Launch how) {
+  const int64_t lanes = p.num_tokens * p.num_groups * p.group_size / kChunk;
+  return p.group_size <= kMaxNarrowGroup && lanes <= int64_t{how.first_wave} * kThreads;
+}
+
+template <typename T, bool kInt8>
+void launch_vector(const Problem& p, Launch how) {
+  const int64_t lanes = p.group_size / kLaneElements;
+  const Problem row = with_one_row(p);
+  if (row.num_tokens > 1 || row.column_major || !row.plain || !has_small_indices(row)) {
+    return with_lanes(lanes, [&](auto n) {
+      launch_warps<n>(vector_kernel<T, kInt8, false, n, kLaneElements>, p, how);
+    });
+  }
+  if (fits_narrow_lanes(row, how)) {
+    return with_lanes<2>(2 * lanes, [&](auto n) {
+      launch_warps<n>(vector_kernel<T, kInt8, true, n, kChunk>, row, how);
+    });
+  }
+  with_lanes(lanes, [&](auto n) {
+    launch_warps<n>(vector_kernel<T, kInt8, true, n, kLaneElements>, row, how);
+  });
 }
 
 template <typename T, bool kInt8>
@@ -178,38 +215,18 @@ void launch(const Problem& p, Launch how) {
   launch_generic<T, false>(p, how);
 }
 
-template <typename T, int kLanes>
-void launch_silu_lanes(const Problem& p, Launch how) {
-  launch_warps<kLanes>(silu_and_mul_kernel<T, kLanes, 1>, p, how,
-                       silu_and_mul_kernel<T, kLanes, 2>);
-}
-
-template <typename T, int kLanes>
-void launch_narrow_silu(const Problem& p, Launch how) {
-  launch_warps<kLanes>(silu_and_mul_kernel<T, kLanes, 1, kChunk>, p, how);
-}
-
 template <typename T>
 void launch_silu_and_mul(const Problem& p, Launch how) {
   if (p.group_size > kMaxTileGroup || !has_small_indices(p) || !has_whole_lanes<T>(p)) {
     return launch_generic<T, true>(p, how);
   }
-  const int64_t lanes = p.group_size / kLaneElements;
-  // As many lanes as the device holds at once: twice as many, of half the work each.
-  const int64_t narrow = p.num_tokens * p.num_groups * p.group_size / kChunk;
-  if (p.group_size <= kMaxNarrowGroup && narrow <= int64_t{how.first_wave} * kBlock) {
-    if (lanes <= 1) return launch_narrow_silu<T, 2>(p, how);
-    if (lanes <= 2) return launch_narrow_silu<T, 4>(p, how);
-    if (lanes <= 4) return launch_narrow_silu<T, 8>(p, how);
-    if (lanes <= 8) return launch_narrow_silu<T, 16>(p, how);
-    return launch_narrow_silu<T, 32>(p, how);
+  if (fits_narrow_lanes(p, how)) {
+    return with_lanes<2>(p.group_size / kChunk, [&](auto n) {
+      launch_warps<n>(silu_and_mul_kernel<T, n, kChunk>, p, how);
+    });
   }
-  if (lanes <= 1) return launch_silu_lanes<T, 1>(p, how);
-  if (lanes <= 2) return launch_silu_lanes<T, 2>(p, how);
-  if (lanes <= 4) return launch_silu_lanes<T, 4>(p, how);
-  if (lanes <= 8) return launch_silu_lanes<T, 8>(p, how);
-  if (lanes <= 16) return launch_silu_lanes<T, 16>(p, how);
-  return launch_silu_lanes<T, 32>(p, how);
+  with_lanes(p.group_size / kLaneElements,
+             [&](auto n) { launch_warps<n>(silu_and_mul_kernel<T, n, kLaneElements>, p, how); });
 }
 
 template <typename T>

@@ -13,7 +13,7 @@ Device inspect(int device) {
   check(cudaFuncGetAttributes(&attributes, per_token_group_quant_kernel<float, false, kWarpSize>));
   check(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device));
   check(cudaDeviceGetAttribute(&threads, cudaDevAttrMaxThreadsPerMultiProcessor, device));
-  return {static_cast<uint32_t>(multiprocessors * (threads / kBlock)),
+  return {static_cast<uint32_t>(multiprocessors * (threads / kThreads)),
           attributes.ptxVersion >= 90 && allows_dependent_launch()};
 }
 

@@ -10,8 +10,6 @@
 
 namespace ptgq {
 
-constexpr int kBlock = 256;
-
 inline void check(cudaError_t error) {
   if (error == cudaSuccess) return;
   throw std::runtime_error(std::string("kernel launch failed: ") + cudaGetErrorString(error));
@@ -46,7 +44,7 @@ struct Launch {
   cudaStream_t stream;
   bool captured;
   bool dependent;       // programmatic dependent launch
-  uint32_t first_wave;  // blocks of kBlock threads that the device holds at once
+  uint32_t first_wave;  // blocks of kThreads threads that the device holds at once
 };
 
 struct Device {

@@ -94,7 +94,7 @@ __global__ void __launch_bounds__(kTileThreads)
   const auto put = [&](uint32_t token, uint32_t group, float scale) {
     const auto row = static_cast<uint32_t>(first_token) + token;
     if constexpr (kPlain) {
-      store_plain_scale(p, row, first_group + group, scale);
+      store_plain_scale(p, int64_t{row}, first_group + group, scale);
     } else {
       store_scale(p, row, static_cast<uint32_t>(first_group) + group, scale);
     }
