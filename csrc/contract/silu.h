@@ -17,14 +17,11 @@ PTGQ_HOST_DEVICE float fused_multiply_add(float a, float b, float c) {
 // exp(-x) for |x| <= 87: 2^n * 2^f with n the integer nearest to -x * log2(e).
 PTGQ_HOST_DEVICE float exp_of_minus(float x) {
   const float shifted = fused_multiply_add(x, -0x1.715476p+0f, 0x1.8p23f);  // n in the last bits
-  const float n = shifted - 0x1.8p23f;
-  float f = fused_multiply_add(x, -0x1.715476p+0f, -n);
-  f = fused_multiply_add(x, -0x1.4ae0cp-26f, f);
-  float power = 0x1.5bba14p-10f;
-  power = fused_multiply_add(power, f, 0x1.3cea88p-7f);
-  power = fused_multiply_add(power, f, 0x1.c6b752p-5f);
-  power = fused_multiply_add(power, f, 0x1.ebf9bcp-3f);
-  power = fused_multiply_add(power, f, 0x1.62e42ap-1f);
+  const float f = fused_multiply_add(x, -0x1.715476p+0f, 0x1.8p23f - shifted);
+  float power = 0x1.3a0458p-7f;
+  power = fused_multiply_add(power, f, 0x1.c9fc74p-5f);
+  power = fused_multiply_add(power, f, 0x1.ec0372p-3f);
+  power = fused_multiply_add(power, f, 0x1.62e12cp-1f);
   power = fused_multiply_add(power, f, 1.0f);
   return float_of(bits_of(power) + (bits_of(shifted) << 23));
 }
