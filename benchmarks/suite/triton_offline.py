@@ -116,17 +116,14 @@ def _capability(text: str) -> int:
     return int(text.replace(".", ""))
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Print the floating-point instructions of each kernel for each target, and how many."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.suite.triton_offline")
-    parser.add_argument("--ptx", nargs="+", type=_capability, metavar="CAPABILITY", required=True)
-    targets = parser.parse_args(arguments).ptx
+def print_instructions(cases) -> None:
+    """Print the floating-point instructions of kernels, each for a target, and how many."""
     os.environ.pop("TRITON_INTERPRET", None)  # in the interpreter nothing is compiled
     import torch
     import triton
 
     print("triton", triton.__version__)
-    for target, ((scale_format, prologue), dtype) in itertools.product(targets, KERNELS):
+    for target, ((scale_format, prologue), dtype) in cases:
         workload = dataclasses.replace(
             common.workload(64, 1024, 128, scale_format),
             input_dtype=getattr(torch, dtype),
@@ -135,6 +132,13 @@ def main(arguments: list[str] | None = None) -> int:
         found = float_instructions(compile_kernel(target, workload).asm["ptx"])
         counts = (f"{name}={number}" for name, number in sorted(found.items()))
         print(f"{target / 10} {scale_format} {prologue} {dtype}:", *counts)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Print the instructions of each kernel for each target."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.suite.triton_offline")
+    parser.add_argument("--ptx", nargs="+", type=_capability, metavar="CAPABILITY", required=True)
+    print_instructions(itertools.product(parser.parse_args(arguments).ptx, KERNELS))
     return 0
 
 
