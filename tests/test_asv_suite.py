@@ -16,6 +16,7 @@ import pytest
 pytest.importorskip("asv_runner", reason="asv is not installed")
 pytest.importorskip("asv", reason="asv is not installed")
 
+from asv import benchmark as asv_benchmark
 from asv_runner.benchmarks.time import TimeBenchmark
 from asv_runner.discovery import disc_benchmarks
 
@@ -196,6 +197,16 @@ def test_choosing_benchmarks_imports_no_torch():
     command, root = [sys.executable, "-c", code], SUITE.parents[1]
     run = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=60)
     assert run.returncode == 0, run.stderr
+
+
+def test_asvs_discovery_imports_no_torch(tmp_path):
+    command = [sys.executable, "-X", "importtime", asv_benchmark.__file__, "discover"]
+    command += [SUITE, tmp_path / "found"]
+    run = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
+    assert "timed.Calls.time_default_shapes" in (tmp_path / "found").read_text()
+    # importlib.import_module is not listed, what it imports is.
+    imported = {line.rpartition("|")[2].strip().split(".")[0] for line in run.stderr.splitlines()}
+    assert not {"torch", "ptgq", "triton"} & imported
 
 
 def test_files_of_the_suite_are_all_discovered(monkeypatch):
