@@ -1,8 +1,8 @@
 """The ``host`` environment: one virtual environment on top of the interpreter that runs asv.
 
 asv's own environments would install torch anew for every environment, and need a network for it.
-This one downloads nothing. The host's torch, triton, ninja and setuptools serve, made visible by
-a ``.pth`` file; the commit under test is installed before them, so nothing of the host shadows it.
+This one downloads nothing. The host's torch, triton, ninja, setuptools and pip serve, made visible
+by a ``.pth`` file; the commit under test is installed before them: nothing of the host shadows it.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import copy
 import os
 import sys
 import tempfile
+import venv
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
@@ -133,8 +134,16 @@ class Host(environment.Environment):
 
     def _setup(self):
         log.info(f"Creating a virtual environment for {self.name}")
-        command = [sys.executable, "-m", "virtualenv", "--no-download", "--no-periodic-update"]
-        util.check_call([*command, "--no-setuptools", "-p", sys.executable, self._path])
+        # The host's pip is byte-compiled already; some hosts have none (uv's).
+        if any(Path(folder, "pip").is_dir() for folder in host_packages()):
+            venv.create(self._path, symlinks=True)
+            # asv looks for it.
+            pip = Path(self._path, "bin", "pip")
+            pip.write_text('#!/bin/sh\nexec "${0%/*}/python" -m pip "$@"\n')
+            pip.chmod(0o755)
+        else:
+            command = [sys.executable, "-m", "virtualenv", "--no-download", "--no-periodic-update"]
+            util.check_call([*command, "--no-setuptools", "-p", sys.executable, self._path])
         self._pth.write_text("\n".join(host_packages()) + "\n")
 
     def _build_project(self, repo, commit_hash, build_dir):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,9 +12,10 @@ import pytest
 
 pytest.importorskip("asv", reason="asv is not installed")
 
+from asv.config import Config
 from asv.environment import EnvironmentUnavailable
 
-from asv_plugins import toolchain
+from asv_plugins import environment, toolchain
 from asv_plugins.environment import Host, host_packages, host_version
 from asv_plugins.wheel_cache import WheelCache
 
@@ -111,3 +113,18 @@ def test_requirements_are_checked_against_the_host():
 def test_only_the_version_of_the_host_is_offered():
     assert Host.matches(f"{sys.version_info.major}.{sys.version_info.minor}")
     assert not Host.matches("2.7")
+
+
+@pytest.mark.parametrize("packages", [host_packages(), []], ids=["the host's", "its own"])
+def test_pip_is_the_hosts_where_it_has_one(tmp_path, monkeypatch, packages):
+    pytest.importorskip("virtualenv", reason="virtualenv is not installed")
+    if packages and not find_spec("pip"):
+        pytest.skip("the host has no pip")
+    conf = Config.load(str(Path(__file__).parents[1] / "asv.conf.json"))
+    conf.env_dir = str(tmp_path)
+    made = environment.the_environment(conf)
+    monkeypatch.setattr(environment, "host_packages", lambda: packages)
+    made._setup()
+    (site,) = Path(made._path).glob("lib/*/site-packages")
+    assert (site / "pip").is_dir() == (packages == [])
+    assert made.run_executable("pip", ["--version"]).startswith("pip ")
