@@ -34,11 +34,28 @@ def publish(folder: Path) -> str:
     return done.stdout
 
 
+# All that a test may have changed: also by a choice, which is in the address.
+SEEN = """JSON.stringify([location.href, document.documentElement.outerHTML, innerWidth, scrollX,
+    scrollY, document.activeElement.tagName, matchMedia("(prefers-color-scheme: dark)").matches])"""
+
+
+def untouched(page) -> bool:
+    """Whether the page is as open_front left it."""
+    return page.evaluate(f"window.opened === {SEEN}")
+
+
 def open_front(page, address, machine=H200, at=None):
+    """Open the front page anew, unless it is open and no test has changed it."""
     query = "" if machine is None else f"#machine={machine}" + (f"&at={at}" if at else "")
+    if page.url == address + query and untouched(page):
+        return
     page.goto("about:blank")
     page.goto(address + query)
     browsers.wait_until(page, browsers.READY)
+    # What is drawn behind it is there, too.
+    while not untouched(page):
+        page.evaluate(f"window.opened = {SEEN}")
+        page.wait_for_timeout(50)
 
 
 def git(published, *arguments):

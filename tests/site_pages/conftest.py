@@ -49,9 +49,10 @@ def context(shared_context):
             page.evaluate("localStorage.clear()")
     for page in others:
         page.close()
-    first.goto("about:blank")
-    first.emulate_media(color_scheme="light")
-    first.set_viewport_size(VIEWPORT)
+    if not pages.untouched(first):
+        first.goto("about:blank")
+        first.emulate_media(color_scheme="light")
+        first.set_viewport_size(VIEWPORT)
     shared_context.clear_permissions()
 
 

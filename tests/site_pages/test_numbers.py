@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 
@@ -48,22 +49,20 @@ def test_hot_kernel_times_are_other_numbers(page, address, published):
     assert shown[6] == f"{1e6 * hot:.3f}"
 
 
-@pytest.mark.parametrize(
-    ("format_name", "scale"), [("fp8_row_float32", 4), ("fp8_column_ue8m0", 1)]
-)
-@pytest.mark.parametrize("state", ["produced", "cold"])
-def test_bandwidth_is_derived_from_the_bytes(page, address, published, format_name, scale, state):
+def test_bandwidth_is_derived_from_the_bytes(page, address, published):
     open_front(page, address)
-    for place, value in enumerate(("64", format_name, state)):
-        page.locator("#default-bandwidth select").nth(place).select_option(value)
-    time = stored(published, H200, KERNEL, "cuda", state, 64, 64, format_name)
-    ratio = stored(published, H200, "copy_distance.DistanceToCopy.track_default_shapes", "cuda",
-                   state, 64, 64, format_name)  # fmt: skip
-    moved = 64 * 256 * (2 + 1) + 64 * 256 // 64 * scale
-    shown = cells(row(page, "default-bandwidth", "64 × 256"))
-    assert float(shown[1]) == pytest.approx(1e6 * time, rel=0.01)
-    assert float(shown[2]) == pytest.approx(moved / time / 1e9, rel=0.02)
-    assert shown[3] == f"{100 / ratio:.0f} %"
+    copy = "copy_distance.DistanceToCopy.track_default_shapes"
+    formats = ("fp8_row_float32", 4), ("fp8_column_ue8m0", 1)
+    for (format_name, scale), state in itertools.product(formats, ("produced", "cold")):
+        for place, value in enumerate(("64", format_name, state)):
+            page.locator("#default-bandwidth select").nth(place).select_option(value)
+        time = stored(published, H200, KERNEL, "cuda", state, 64, 64, format_name)
+        ratio = stored(published, H200, copy, "cuda", state, 64, 64, format_name)
+        moved = 64 * 256 * (2 + 1) + 64 * 256 // 64 * scale
+        shown = cells(row(page, "default-bandwidth", "64 × 256"))
+        assert float(shown[1]) == pytest.approx(1e6 * time, rel=0.01)
+        assert float(shown[2]) == pytest.approx(moved / time / 1e9, rel=0.02)
+        assert shown[3] == f"{100 / ratio:.0f} %"
 
 
 def test_serving_shapes_are_of_row_major_float32_scales(page, address, published):
