@@ -17,6 +17,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
 os.environ.setdefault("TORCHINDUCTOR_VEC_ISA_OK", "1")
 
+import interpreter
 import torch
 from every import TRITON
 
@@ -77,6 +78,12 @@ def pytest_collection_modifyitems(config, items):
 def backend_on(request):
     """A backend and the device type it runs on."""
     return request.param
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _interpreter():
+    if not HAS_GPU and importlib.util.find_spec("triton"):
+        interpreter.leave_out_repetition()
 
 
 @pytest.fixture
