@@ -163,6 +163,9 @@ def write_data(
     conf, repo, benchmarks: dict, revisions: dict, differing: list[str], folder: Path
 ) -> Path:
     """Write the front page's data and each series' history; return the file loaded at start."""
+    # Here: the other plugins serve checkouts that have no such benchmarks.
+    from benchmarks.measure import configurations
+
     branch = conf.branches[0]
     measured = [commit for commit in repo.get_branch_commits(branch) if commit in revisions]
     order = {commit: position for position, commit in enumerate(reversed(measured))}
@@ -230,6 +233,7 @@ def write_data(
                 for name in names
             ],
             "differing": differing,
+            "configurations": configurations.for_site(),
             "machines": machines,
         },
     )

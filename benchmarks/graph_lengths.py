@@ -13,8 +13,9 @@ import time
 from collections.abc import Sequence
 
 from measure import timers
-from measure.kernels import COPY, STATES, Kernels
-from measure.workloads import SCALE_FORMATS, Workload
+from measure.configurations import STATES
+from measure.kernels import COPY, Kernels
+from measure.workloads import Workload
 
 PAIRS = ((500, 1000), (1000, 2000), (500, 2000), None)
 SAMPLES = 21
@@ -23,8 +24,8 @@ FAMILIES = {
     "64 x 256": Workload(64, 256, 128),
     "128 x 7168": Workload(128, 7168, 128),
     "1024 x 7168": Workload(1024, 7168, 128),
-    "columns": Workload(128, 7168, 64, **SCALE_FORMATS["column_float32"]),
-    "TMA-aligned, packed": Workload(128, 7168, 128, **SCALE_FORMATS["tma_packed"]),
+    "columns": Workload(128, 7168, 64, scales="column_float32"),
+    "TMA-aligned, packed": Workload(128, 7168, 128, scales="tma_packed"),
     "INT8": Workload(128, 7168, 128, "int8"),
     "SiLU 128 x 2048": Workload(128, 2048, 128, silu_and_mul=True),
     "SiLU 128 x 7168": Workload(128, 7168, 128, silu_and_mul=True),

@@ -18,16 +18,16 @@ from unittest.mock import patch
 import torch
 from measure import clocks, timers
 from measure.agreement import check_agreement
-from measure.calls import CALLS, bind
-from measure.kernels import COPY, Kernels
-from measure.workloads import (
+from measure.calls import bind
+from measure.configurations import (
+    CALLS,
+    CONSUMED,
     DEFAULT_SCALE_FORMATS,
     DEFAULT_SHAPES,
-    DEFAULT_WORKLOADS,
     SCALE_FORMATS,
-    Workload,
-    workloads,
 )
+from measure.kernels import COPY, Kernels
+from measure.workloads import DEFAULT_WORKLOADS, Workload, workloads
 
 from ptgq import extension
 
@@ -49,8 +49,9 @@ STARTS = 3
 
 def describe(workload: Workload) -> str:
     """Name a configuration, what is usual left out."""
-    layout = "column" if workload.column_major_scales else "row"
-    scales = f"{layout}-major {'UE8M0' if workload.use_ue8m0 else 'float32'}"
+    column_major, ue8m0, *_ = workload.scale_options
+    layout = "column" if column_major else "row"
+    scales = f"{layout}-major {'UE8M0' if ue8m0 else 'float32'}"
     if workload.scales not in DEFAULT_SCALE_FORMATS:
         scales = workload.scales.replace("_", " ")
     text = "SiLU, " if workload.silu_and_mul else ""
@@ -184,8 +185,7 @@ def other(available: Sequence[str]) -> Values:
 
 def formats(available: Sequence[str]) -> Values:
     """Kernels that write the scales of particular consumers."""
-    names = [name for name in SCALE_FORMATS if name not in DEFAULT_SCALE_FORMATS]
-    found = workloads([ROWS_OF_7168], (32, 64, 128), ["fp8"], names)
+    found = workloads([ROWS_OF_7168], (32, 64, 128), ["fp8"], CONSUMED)
     return of_both("formats", found, available)
 
 

@@ -6,34 +6,26 @@ import argparse
 import itertools
 from collections.abc import Sequence
 
+from measure.configurations import (
+    BACKENDS,
+    DEFAULT_SCALE_FORMATS,
+    DEFAULT_SHAPES,
+    DTYPES,
+    GROUP_SIZES,
+    INPUT_DTYPES,
+    SCALE_FORMATS,
+    SERVING_SHAPES,
+    STATES,
+)
+
 # Samples of each backend, alternating: fewer than eight decide nothing.
 SAMPLES = 10
-# As measure.workloads and ptgq.backends, which import torch.
-BACKENDS = ("cuda", "triton", "cpu", "reference")
-DTYPES = ("fp8", "int8")
-INPUT_DTYPES = ("bfloat16", "float16", "float32")
-SCALES = (
-    "row_float32",
-    "row_ue8m0",
-    "column_float32",
-    "column_ue8m0",
-    "row_packed",
-    "tma_float32",
-    "tma_packed",
-)
-STATES = {
+_STATES = {
     "produced": "the kernel before has just written x, as in serving (default)",
     "hot": "x, q and s lie in the L2 cache if they fit",
     "cold": "none of them does",
 }
-SHAPES = {
-    "default": ((32, 128), (64, 256), (16, 512)),
-    "serving": tuple(
-        itertools.product((1, 16, 128, 1023, 1024, 8192, 32768), (2048, 4096, 5120, 6144, 7168))
-    ),
-    "limits": (),
-}
-GROUP_SIZES = (64, 128)
+SHAPES = {"default": DEFAULT_SHAPES, "serving": SERVING_SHAPES, "limits": ()}
 
 DESCRIPTION = """\
 Compare backends of the per-token group quantization on this machine: by default CUDA with Triton,
@@ -120,7 +112,7 @@ def parser() -> Parser:
     )
     add(
         "--scales",
-        choices=SCALES,
+        choices=SCALE_FORMATS,
         action="append",
         help="formats of FP8's scales; repeatable (default: the first four)",
     )
@@ -135,9 +127,13 @@ def parser() -> Parser:
         "what each adds to a long CUDA graph",
     )
     states = how.add_mutually_exclusive_group()
-    for state, text in STATES.items():
+    for state in STATES:
         states.add_argument(
-            f"--{state}", dest="state", action="store_const", const=state, help=f"graph: {text}"
+            f"--{state}",
+            dest="state",
+            action="store_const",
+            const=state,
+            help=f"graph: {_STATES[state]}",
         )
     add(
         "--warmup-iters",
@@ -206,7 +202,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     for refused, why in refusals:
         if refused:
             reader.error(f"argument {why}")
-    options.state = options.state or next(iter(STATES))
+    options.state = options.state or STATES[0]
     usual = (1, 10) if options.method == "graph" else (10, 100)
     options.warmup_iters = options.warmup_iters or usual[0]
     options.bench_iters = options.bench_iters or usual[1]
@@ -229,7 +225,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     for group_size, (_, hidden) in itertools.product(options.group_size, options.shapes):
         if hidden % group_size:
             reader.error(f"argument --group-size: must divide {hidden}, got {group_size}")
-    options.scales = options.scales or SCALES[:4]
+    options.scales = options.scales or DEFAULT_SCALE_FORMATS
     formats = {"fp8": len(options.scales), "int8": 1}
     each = len(options.group_size) * sum(formats[dtype] for dtype in options.dtypes)
     options.rows = each * len(options.shapes)

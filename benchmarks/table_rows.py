@@ -89,8 +89,8 @@ def measure(workload: Workload, options: argparse.Namespace) -> dict[str, object
     row: dict[str, object] = {
         "shape": (workload.tokens, workload.hidden),
         "group_size": workload.group_size,
-        "column_major_scales": workload.column_major_scales,
-        "use_ue8m0": workload.use_ue8m0,
+        "column_major_scales": workload.scale_options[0],
+        "use_ue8m0": workload.scale_options[1],
         "scales": workload.scales,
         "dtype": workload.dtype,
         "input_dtype": options.input_dtype,

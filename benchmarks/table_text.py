@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from measure.configurations import DEFAULT_SCALE_FORMATS
+
 LABELS = {"cuda": "CUDA", "triton": "Triton", "cpu": "CPU", "reference": "Reference"}
 _SHORT = {"float16": "fp16", "float32": "fp32"}
 
@@ -48,8 +50,7 @@ class Lines:
             f"col_major={row['column_major_scales']!s:<7}ue8m0={row['use_ue8m0']!s:<7}"
             f"dtype={row['dtype']}"
         )
-        usual = "row_float32", "row_ue8m0", "column_float32", "column_ue8m0"
-        if row["scales"] not in usual:
+        if row["scales"] not in DEFAULT_SCALE_FORMATS:
             configuration += f" scales={row['scales']}"
         if row["silu_and_mul"]:
             configuration += " silu"

@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import torch
 
 import ptgq
 from proofs.oracle import E4M3, INT8, CodeFormat
 from ptgq.backends import activation
+from ptgq.scales import known
 
 
 @dataclass(frozen=True)
 class Format:
     """One format of results: how it is called, and what its bytes are.
 
-    A new scale format is one more entry of FORMATS. `fused`: of the fused SiLU, which the reference
-    computes by itself.
+    `fused`: of the fused SiLU, which the reference computes by itself.
     """
 
     name: str
     codes: CodeFormat
-    power_of_two: bool = False
-    options: dict = field(default_factory=dict)
+    scales: known.Stored = known.FORMATS["row_float32"]
     fused: bool = False
+
+    @property
+    def power_of_two(self) -> bool:
+        """Whether scales are rounded up to powers of two."""
+        return self.scales.kind == "power_of_two"
 
     def quantize(
         self, x: torch.Tensor, group_size: int, eps: float, backend: str
@@ -37,7 +41,9 @@ class Format:
             x = activation.silu_and_mul(x)
         elif self.fused:
             function = ptgq.silu_and_mul_per_token_group_quant_fp8
-        return function(x, group_size, **self.options, eps=eps, backend=backend)
+        kind, dtype, layout = self.scales
+        scale_format = ptgq.ScaleFormat(kind, getattr(torch, dtype), layout)
+        return function(x, group_size, scale_format=scale_format, eps=eps, backend=backend)
 
     def stored(self, s: torch.Tensor) -> torch.Tensor:
         """Return scales as they are stored, as integers ``[tokens, groups]``; packed, as bytes."""
@@ -51,24 +57,15 @@ class Format:
 
         Packed, bytes past the last group are 0.
         """
-        dtype = self.options.get("scale_dtype", torch.uint8 if self.power_of_two else torch.float32)
-        if dtype is torch.float32:
+        if self.scales.dtype == "float32":
             return bits.to(torch.int32)[:, None].expand(-1, groups)
         exponents = (bits >> 23).to(torch.uint8)[:, None].expand(-1, groups)
-        padding = -groups % 4 if dtype is torch.int32 else 0
+        padding = -groups % 4 if self.scales.dtype == "int32" else 0
         return torch.nn.functional.pad(exponents, (0, padding))
 
 
-_COLUMNS = {"column_major_scales": True, "tma_aligned_scales": True}
-_PACKED = {"use_ue8m0": True, "scale_dtype": torch.int32}
 FORMATS = (
-    Format("fp8_float32", E4M3),
-    Format("fp8_column_float32", E4M3, options={"column_major_scales": True}),
-    Format("fp8_ue8m0", E4M3, True, {"use_ue8m0": True}),
-    Format("fp8_ue8m0_float32", E4M3, True, {"use_ue8m0": True, "scale_dtype": torch.float32}),
-    Format("fp8_tma_float32", E4M3, options=_COLUMNS),
-    Format("fp8_packed", E4M3, True, _PACKED),
-    Format("fp8_tma_packed", E4M3, True, {**_PACKED, **_COLUMNS}),
+    *(Format(f"fp8_{name}", E4M3, scales) for name, scales in known.FORMATS.items()),
     Format("int8", INT8),
 )
 

@@ -17,6 +17,7 @@ from bad_values import (
 )
 
 from ptgq import ScaleFormat, scales
+from ptgq.scales import known
 
 HOPPER, PACKED = ScaleFormat.deep_gemm_hopper(), ScaleFormat.deep_gemm_mega_moe()
 FLOATS, BYTES = ScaleFormat("float32", torch.float32), ScaleFormat.ocp_mx()
@@ -197,16 +198,8 @@ TABLE = {
             "preset": NO_STR,
         },
     ),
-    ScaleFormat.deep_gemm_hopper: ({}, {"per_batch": NO_BOOL}),
-    ScaleFormat.deep_gemm_blackwell: ({}, {"per_batch": NO_BOOL}),
     **{
-        preset: ({}, {})
-        for preset in (
-            ScaleFormat.deep_gemm_mega_moe,
-            ScaleFormat.vllm_cutlass,
-            ScaleFormat.sglang_cutlass,
-            ScaleFormat.torch_scaled_mm,
-            ScaleFormat.ocp_mx,
-        )
+        getattr(ScaleFormat, name): ({}, {"per_batch": NO_BOOL} if preset.per_batch else {})
+        for name, preset in known.PRESETS.items()
     },
 }

@@ -168,6 +168,14 @@ def test_discovery_finds_the_suite_without_starting_cuda():
     for benchmark in found.values():
         assert len(benchmark["version"]) < 5, f"{benchmark['name']} has no version set by hand"
         assert len(benchmark["params"]) == len(benchmark["param_names"])
+    # What is recorded is still measured: its history goes on.
+    recorded = json.loads((ROOT / "results/benchmarks.json").read_text())
+    for name in recorded.keys() & found.keys():
+        old, new = recorded[name], found[name]
+        assert (old["param_names"], old["version"]) == (new["param_names"], new["version"]), name
+        if not name.startswith("footprint.Kernels."):  # by the names of kernels
+            for before, after in zip(old["params"], new["params"], strict=True):
+                assert set(before) <= set(after), name
 
 
 @pytest.mark.parametrize("environment", [{}, {"PTGQ_IMPORT_TORCH": "0"}])

@@ -18,16 +18,16 @@ import pytest
 import torch
 from every import every
 from numeric import assert_same_bytes, assert_same_results, bits
+from scale_cases import NAMED
 from values import DTYPES, hard_input, random_input
 
 import ptgq
 
+# Without padding: the others are in test_scale_formats.
 FORMATS = [
-    {"column_major_scales": column_major, "use_ue8m0": ue8m0, "scale_dtype": scale_dtype}
-    for column_major, (ue8m0, scale_dtype) in itertools.product(
-        (False, True), ((False, None), (True, None), (True, torch.float32))
-    )
-] + ["int8"]
+    *({"scale_format": f} for f in NAMED.values() if not (f.packed or f.tma_aligned)),
+    "int8",
+]
 
 
 def quantize(x, group_size, scale_format, **options):

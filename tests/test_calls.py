@@ -10,6 +10,7 @@ import pytest
 import torch
 from every import every
 from measure import calls, timers
+from measure.configurations import CALLED_FORMATS, CALLS, PER_BATCH, known
 from numeric import assert_same_bytes
 
 import ptgq
@@ -21,7 +22,7 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 BACKENDS = ("cuda", "triton") if DEVICE == "cuda" else ("cpu", "reference")
 
 
-@every(name=list(calls.CALLS), backend=BACKENDS, out=[False, True])
+@every(name=list(CALLS), backend=BACKENDS, out=[False, True])
 def test_results_of_live_calls_never_share_memory(name, backend, out):
     if name.startswith("dequantize") and (out or backend == "triton"):
         with pytest.raises(NotImplementedError):
@@ -36,14 +37,12 @@ def test_results_of_live_calls_never_share_memory(name, backend, out):
 
 
 def test_every_format_and_function_is_called():
-    assert call_time.CALLS == calls.CALLS
-    names = {name for name, kind in vars(ScaleFormat).items() if isinstance(kind, classmethod)}
-    presets = {getattr(ScaleFormat, name)() for name in names if not name.startswith("_")}
-    listed = [name.removesuffix(calls.PER_BATCH) for name in calls.PRESETS]
+    listed = [name.removesuffix(PER_BATCH) for name in CALLED_FORMATS if name not in known.FORMATS]
+    presets = {getattr(ScaleFormat, name)() for name in known.PRESETS}
     assert {getattr(ScaleFormat, name)() for name in listed} == presets
     functions = {name for name in dir(ptgq) if "quant" in name}
     assert functions == set(calls.FUNCTIONS.values())
-    kinds = {name.partition("_")[0] for name in calls.CALLS}
+    kinds = {name.partition("_")[0] for name in CALLS}
     assert kinds == set(calls.FUNCTIONS)
 
 
@@ -149,7 +148,7 @@ def test_calls_are_measured_on_the_backends_of_the_device(device, monkeypatch):
     monkeypatch.setattr(common, "no_device", lambda: None if device == "cuda" else absent)
     monkeypatch.setattr(call_time, "sample", sample)
     found = call_time.measure()
-    assert len(bound_of) == 4 * 30 + 3 * len(call_time.CALLS) * 2
+    assert len(bound_of) == 4 * 30 + 3 * len(CALLS) * 2
     ratios = [row for key, row in found.items() if key[0] == "cuda_vs_triton"]
     assert ratios == [[0.5]] * 30
     for backend in ("cuda", "triton", "cpu"):

@@ -7,8 +7,8 @@ import math
 from types import SimpleNamespace
 
 import pytest
-from measure import kernels, timers, workloads
-from measure.kernels import STATES
+from measure import timers, workloads
+from measure.configurations import STATES, VARIANTS, known
 
 from benchmarks.suite import common, copy_distance, cuda_vs_triton, device_time, kernel_time
 
@@ -122,25 +122,15 @@ def test_the_configurations(device):
         (128, 7168), (1024, 7168), (8192, 7168),
     ]  # fmt: skip
     assert len(set(device.measured)) == 27
-    # The lists that import no torch are those of the measuring code.
-    assert tuple(workloads.VARIANTS) == common.VARIANTS
-    assert common.STATES == kernels.STATES
-    shapes = ((hidden, tokens) for tokens, hidden in common.DEFAULT_HIDDEN.items())
-    assert {(tokens, hidden) for hidden, tokens in shapes} == set(workloads.DEFAULT_SHAPES)
 
 
 def test_every_preset_is_a_variant():
     from ptgq import ScaleFormat
     from ptgq.scales import scale_format
 
-    presets = [
-        getattr(ScaleFormat, name)()
-        for name, kind in vars(ScaleFormat).items()
-        if isinstance(kind, classmethod) and not name.startswith("_")
-    ]
-    assert len(presets) == 7
-    named = (workloads.variant(1, name) for name in common.VARIANTS)
-    assert set(presets) <= {scale_format(*w.scale_options) for w in named if w.dtype == "fp8"}
+    presets = {getattr(ScaleFormat, name)() for name in known.PRESETS}
+    named = (workloads.variant(1, name) for name in VARIANTS)
+    assert presets <= {scale_format(*w.scale_options) for w in named if w.dtype == "fp8"}
 
 
 def test_compare_measures_the_wanted_rows_alone(device, monkeypatch):

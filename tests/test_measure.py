@@ -8,14 +8,8 @@ import random
 import pytest
 import torch
 from measure import clocks, machine, timers
-from measure.workloads import (
-    DEFAULT_WORKLOADS,
-    SCALE_FORMATS,
-    SERVING,
-    SERVING_SHAPES,
-    Workload,
-    workloads,
-)
+from measure.configurations import SERVING_SHAPES, known
+from measure.workloads import DEFAULT_WORKLOADS, SERVING, Workload, workloads
 
 from ptgq.scales import memory_of, scale_format
 
@@ -97,7 +91,7 @@ def test_there_are_30_default_workloads():
 
 def test_bytes_moved_are_those_of_the_tensors():
     fused = Workload(6, 384, 64, silu_and_mul=True)
-    for workload in (*workloads([(6, 384)], scale_formats=SCALE_FORMATS), fused):
+    for workload in (*workloads([(6, 384)], scale_formats=known.FORMATS), fused):
         x = workload.make_input("cpu")
         q, s = workload.call(x, backend="reference")
         memory = memory_of(s, scale_format(*workload.scale_options))

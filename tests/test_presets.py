@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import itertools
 import pickle
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
 from numeric import assert_same_results
-from scale_cases import DTYPES
+from scale_cases import DTYPES, NAMED
 
 import ptgq
 from ptgq import ScaleFormat, scales
+from ptgq.scales import known
 
 FP8 = ptgq.per_token_group_quant_fp8
 README = Path(__file__).parents[1] / "README.md"
@@ -50,16 +54,18 @@ def test_presets_are_the_layouts_of_their_consumers():
     assert laid_out(f.ocp_mx(), shape[1:]) == ((10, 5), (5, 1), DTYPES[1], 50)
 
 
-PRESETS = {
-    ScaleFormat.deep_gemm_hopper: (128,),
-    ScaleFormat.deep_gemm_blackwell: (32, 128),
-    ScaleFormat.deep_gemm_mega_moe: (32,),
-    ScaleFormat.vllm_cutlass: (128,),
-    ScaleFormat.sglang_cutlass: (128,),
-    ScaleFormat.torch_scaled_mm: (128,),
-    ScaleFormat.ocp_mx: (32,),
-}
+PRESETS = {getattr(ScaleFormat, name): preset.group_sizes for name, preset in known.PRESETS.items()}
 READS = torch.ones(4, 1536)
+
+
+def test_the_list_has_every_format_and_preset():
+    accepted = set()
+    for key in itertools.product(get_args(known.Kind), DTYPES, get_args(known.Layout)):
+        with contextlib.suppress(ValueError):
+            accepted.add(ScaleFormat(*key))
+    assert set(NAMED.values()) == accepted
+    methods = [name for name, kind in vars(ScaleFormat).items() if isinstance(kind, classmethod)]
+    assert {name for name in methods if not name.startswith("_")} == set(known.PRESETS)
 
 
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda preset: preset.__name__)

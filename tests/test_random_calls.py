@@ -6,20 +6,22 @@ import random
 
 import pytest
 import torch
-from measure.workloads import SCALE_FORMATS
 from numeric import assert_same_bytes, assert_same_results
+from scale_cases import NAMED
 from values import DTYPES, hard_input, random_input
 
 import ptgq
-from ptgq.scales import memory_of, scale_format
+from ptgq import ScaleFormat
+from ptgq.scales import memory_of
 
+ROW_FLOAT32 = NAMED["row_float32"]
 DEVICES = (
     pytest.param("cpu", "cpu", 25),
     pytest.param("cuda", "cuda", 250, marks=pytest.mark.gpu),
 )
 
 
-def draw(rng: random.Random) -> tuple[torch.Tensor, int, dict | None, bool]:
+def draw(rng: random.Random) -> tuple[torch.Tensor, int, ScaleFormat | None, bool]:
     """Return an input, often in strided or misaligned rows, a group size, and what is asked for."""
     group_size = rng.choice([rng.randint(1, 20), rng.randint(1, 600), 2 ** rng.randint(0, 10)])
     shape = rng.randint(1, 80), rng.randint(1, 1 + 4000 // group_size) * group_size
@@ -31,17 +33,17 @@ def draw(rng: random.Random) -> tuple[torch.Tensor, int, dict | None, bool]:
     storage = torch.empty(offset + shape[0] * (width + gap), dtype=dtype)
     rows = storage[offset:].view(shape[0], width + gap)[:, :width]
     rows.copy_(x)
-    options = rng.choice([*SCALE_FORMATS.values(), None])
-    return rows, group_size, {} if silu and options is None else options, silu
+    f = rng.choice([*NAMED.values(), ROW_FLOAT32 if silu else None])
+    return rows, group_size, f, silu
 
 
-def call(x, group_size, options, silu, backend):
-    if options is None:
+def call(x, group_size, f, silu, backend):
+    if f is None:
         return ptgq.per_token_group_quant_int8(x, group_size, backend=backend)
     function = ptgq.per_token_group_quant_fp8
     if silu:
         function = ptgq.silu_and_mul_per_token_group_quant_fp8
-    return function(x, group_size, **options, backend=backend)
+    return function(x, group_size, scale_format=f, backend=backend)
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -55,17 +57,17 @@ def test_random_calls(device, backend, count, seed):
         actual, expected = call(there, *how, backend), call(x, *how, "reference")
         try:
             assert_same_results(actual, expected)
-            known = scale_format(**how[1] or {})
-            memory = (memory_of(s, known).cpu() for s in (actual[1], expected[1]))
+            f = how[1] or ROW_FLOAT32
+            memory = (memory_of(s, f).cpu() for s in (actual[1], expected[1]))
             assert_same_bytes(*memory, "memory of s")
         except AssertionError as error:
             pytest.fail(f"call {number}: {tuple(x.shape)}, {x.stride()}, {x.dtype}, {how}: {error}")
 
 
-@pytest.mark.parametrize("options", [{}, {"column_major_scales": True}, None])
+@pytest.mark.parametrize("f", [ROW_FLOAT32, NAMED["column_float32"], None])
 @pytest.mark.parametrize("group_size", [64, 128])
-def test_what_no_cache_holds(group_size, options):
+def test_what_no_cache_holds(group_size, f):
     # The CPU writes it past the caches: x and q are 33 MiB.
     x = random_input((4097, 2816), torch.bfloat16)
-    actual = call(x, group_size, options, False, "cpu")
-    assert_same_results(actual, call(x, group_size, options, False, "reference"))
+    actual = call(x, group_size, f, False, "cpu")
+    assert_same_results(actual, call(x, group_size, f, False, "reference"))

@@ -3,31 +3,20 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from fractions import Fraction
 
 import pytest
 import torch
 from every import every
 from numeric import assert_same_results, bits
+from scale_cases import FORMATS, NAMED, every_format, interpret_few
 from values import DTYPES, random_input
 
 import ptgq
-from ptgq import ScaleFormat, scales
+from ptgq import scales
 from ptgq.backends import activation
 
 FUSED = ptgq.silu_and_mul_per_token_group_quant_fp8
-FORMATS = {
-    "row_float32": ScaleFormat("float32", torch.float32),
-    "column_float32": ScaleFormat.torch_scaled_mm(),
-    "tma_float32": ScaleFormat.deep_gemm_hopper(),
-    "row_packed": ScaleFormat.deep_gemm_mega_moe(),
-    "tma_packed_per_batch": ScaleFormat.deep_gemm_blackwell(per_batch=True),
-    "bytes": ScaleFormat.ocp_mx(),
-}
-# Of any group size.
-FORMATS = {name: replace(f, group_sizes=()) for name, f in FORMATS.items()}
-every_format = pytest.mark.parametrize("f", FORMATS.values(), ids=FORMATS)
 HALF = Fraction(1, 2)
 
 
@@ -91,7 +80,7 @@ def test_every_bfloat16_gate(backend_on):
     gates = torch.cat([patterns, patterns.new_zeros(-len(patterns) % 4096)]).view(-1, 4096)
     for up in (1.0, 300.0):
         x = torch.cat([gates, torch.full_like(gates, up)], -1)
-        check(x, 16, FORMATS["row_float32"], backend_on)
+        check(x, 16, NAMED["row_float32"], backend_on)
 
 
 @every(
@@ -130,11 +119,12 @@ def test_non_finite_groups_are_marked(backend_on):
     q, s = FUSED(x.to(device), 32, backend=backend)
     assert s.isnan().tolist() == [[True, False]] * 3 + [[False, False]]
     assert (bits(q)[:3, :32] == 0x7F).all()
-    check(x, 32, FORMATS["row_float32"], backend_on)
+    check(x, 32, NAMED["row_float32"], backend_on)
 
 
 @every_format
 def test_compiled(backend_on, f):
+    interpret_few(backend_on, f)
     backend, device = backend_on
     torch._dynamo.reset()
     x = random_input((2, 5, 2 * 64), torch.bfloat16).to(device)

@@ -90,26 +90,6 @@ def test_the_interval_of_a_median(load_script, count, expected):
     assert rows.interval(list(range(count, 0, -1))) == expected
 
 
-def test_arguments_know_what_can_be_measured(load_script):
-    known = load_script("table_arguments", "table_arguments.py")
-    from measure import kernels, workloads
-
-    from ptgq.backends import BACKENDS
-
-    assert known.BACKENDS == BACKENDS
-    assert known.DTYPES == workloads.DTYPES
-    assert tuple(workloads.SCALE_FORMATS) == known.SCALES
-    assert tuple(known.STATES) == kernels.STATES
-    assert known.GROUP_SIZES == workloads.GROUP_SIZES
-    assert known.SHAPES["default"] == workloads.DEFAULT_SHAPES
-    assert known.SHAPES["serving"] == workloads.SERVING_SHAPES
-    assert {getattr(torch, name) for name in known.INPUT_DTYPES} == {
-        torch.bfloat16,
-        torch.float16,
-        torch.float32,
-    }
-
-
 def test_help_takes_no_torch_and_names_every_default():
     code = f"""if True:
         import runpy, sys

@@ -40,6 +40,8 @@ per_token_group_quant_int8 = per_token_group_quant_fp8
     "backends.py": "def why_unavailable(backend, device):\n    return None\n",
     "scales.py": "def scale_format(*_):\n    pass\n\nempty_scales = scale_shape = scale_format\n",
 }
+# What the suite reads of the working tree.
+KNOWN = "ptgq/scales/known.py"
 CALLS = "timed.Calls.time_default_shapes"
 ONE = rf"^{CALLS}\('cpu', 16, 64, 'int8'\)$"
 SLEEP = 0.001
@@ -69,6 +71,8 @@ def project(tmp_path_factory):
     shutil.copytree(ROOT / "asv_plugins", folder / "asv_plugins")
     shutil.copytree(ROOT / "benchmarks/measure", folder / "benchmarks/measure")
     (folder / "benchmarks/suite").mkdir()
+    (folder / KNOWN).parent.mkdir(parents=True)
+    shutil.copy(ROOT / KNOWN, folder / KNOWN)
     for name in ("__init__.py", "common.py", "timed.py"):
         shutil.copy(ROOT / "benchmarks/suite" / name, folder / "benchmarks/suite")
     lines = (ROOT / "asv.conf.json").read_text().splitlines()

@@ -10,42 +10,16 @@ from typing import Any
 import torch
 
 import ptgq
+from measure.configurations import PER_BATCH, group_size, known, scale_keywords
 from measure.timers import Call
 
 TOKENS, HIDDEN = 16, 512
-# By the first two flags of the functions.
-FLAGS: dict[str, tuple[bool, ...]] = {
-    "row_float32": (),
-    "column_float32": (True,),
-    "row_ue8m0": (False, True),
-    "column_ue8m0": (True, True),
-}
-# Presets of ptgq.ScaleFormat, each with its group size. vllm_cutlass and sglang_cutlass are equal
-# to torch_scaled_mm.
-PRESETS = {
-    "deep_gemm_hopper": 128,
-    "deep_gemm_hopper_per_batch": 128,
-    "deep_gemm_blackwell": 128,
-    "deep_gemm_blackwell_per_batch": 128,
-    "deep_gemm_mega_moe": 32,
-    "torch_scaled_mm": 128,
-    "ocp_mx": 32,
-}
 FUNCTIONS = {
     "fp8": "per_token_group_quant_fp8",
     "silu": "silu_and_mul_per_token_group_quant_fp8",
     "int8": "per_token_group_quant_int8",
     "dequantize": "dequantize",
 }
-PER_BATCH = "_per_batch"
-# Formats whose codes and scales dequantize is given.
-DEQUANTIZED = ("fp8_row_float32", "fp8_deep_gemm_blackwell", "int8")
-CALLS = (
-    *(f"{function}_{name}" for function in ("fp8", "silu") for name in (*FLAGS, *PRESETS)),
-    "fp8_strided_rows",
-    "int8",
-    *(f"dequantize_{name}" for name in DEQUANTIZED),
-)
 
 
 def _function(name: str, option: str | None = None) -> Callable[..., Any]:
@@ -76,14 +50,22 @@ def _without_out(name: str, device: str, backend: str) -> tuple[Callable[..., An
     x = _input(device, 2 * HIDDEN if kind == "silu" else HIDDEN)
     if which == "strided_rows":
         x, which = _input(device, 2 * HIDDEN)[:, :HIDDEN], "row_float32"
-    if which in PRESETS:
+    preset = which.removesuffix(PER_BATCH)
+    if preset in known.PRESETS:
         function = _function(kind, "scale_format")
-        preset = which.removesuffix(PER_BATCH)
         options = {"per_batch": True} if preset != which else {}
         x = x.unflatten(0, (2, -1)) if options else x
         scale_format = getattr(ptgq.ScaleFormat, preset)(**options)
-        return partial(function, x, PRESETS[which], scale_format=scale_format, backend=backend), x
-    return partial(_function(kind), x, 128, *FLAGS.get(which, ()), backend=backend), x
+        size = group_size(preset)
+        return partial(function, x, size, scale_format=scale_format, backend=backend), x
+    return partial(_function(kind), x, 128, *_flags(which), backend=backend), x
+
+
+def _flags(scales: str) -> tuple[bool, ...]:
+    """Return the first two arguments that ask for a format, those at the end left out."""
+    given = scale_keywords(scales) if scales else {}
+    column_major, ue8m0 = "column_major_scales" in given, "use_ue8m0" in given
+    return (column_major, ue8m0) if ue8m0 else (True,) if column_major else ()
 
 
 def bind(name: str, device: str, backend: str, out: bool) -> tuple[Call, torch.Tensor]:

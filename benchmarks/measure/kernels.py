@@ -11,12 +11,10 @@ import torch
 
 import ptgq
 from measure import clocks, timers
+from measure.configurations import STATES
 from measure.timers import Call, Timer
 from measure.workloads import Workload
 
-# produced: the kernel before has just written x, as in serving; the time is what the kernel adds to
-# a graph of producers. hot: x, q and s lie in the L2 cache, if they fit. cold: none of them does.
-STATES = ("produced", "hot", "cold")
 # Beside the backends' names: a copy of as many bytes, half read and half written.
 COPY = "copy"
 # How often the rotation's bytes fill the L2 cache when it must not serve them.

@@ -11,9 +11,18 @@ from typing import Any
 import torch
 
 import ptgq
+from measure.configurations import (
+    DEFAULT_SCALE_FORMATS,
+    DEFAULT_SHAPES,
+    DTYPES,
+    GROUP_SIZES,
+    SERVING_SHAPES,
+    VARIANT_HIDDEN,
+    VARIANTS,
+    known,
+    scale_keywords,
+)
 from ptgq.scales import empty_scales, scale_format, scale_shape
-
-DTYPES = ("fp8", "int8")
 
 
 @dataclass(frozen=True)
@@ -30,8 +39,8 @@ class Workload:
         What the input is quantized to; INT8 has row-major float32 scales only.
     silu_and_mul : bool
         Whether the input is ``[tokens, 2 * hidden]``, for the fused function.
-    column_major_scales, use_ue8m0, scale_dtype, tma_aligned_scales
-        As in :func:`ptgq.per_token_group_quant_fp8`.
+    scales : str
+        A name of :data:`ptgq.scales.known.FORMATS`.
     input_dtype : torch.dtype
         bfloat16, float16 or float32.
     row_stride : int
@@ -42,12 +51,9 @@ class Workload:
     hidden: int
     group_size: int
     dtype: str = "fp8"
-    column_major_scales: bool = False
-    use_ue8m0: bool = False
+    scales: str = "row_float32"
     input_dtype: torch.dtype = torch.bfloat16
     row_stride: int = 0
-    scale_dtype: torch.dtype | None = None
-    tma_aligned_scales: bool = False
     silu_and_mul: bool = False
 
     @property
@@ -63,11 +69,13 @@ class Workload:
     @cached_property
     def scale_options(self) -> tuple[Any, ...]:
         """The arguments of the scales, by position."""
+        given = scale_keywords(self.scales)
+        options = given.get("column_major_scales", False), given.get("use_ue8m0", False)
         # The last two only where they are used: commits of before they existed are measured, too.
-        options = self.column_major_scales, self.use_ue8m0
-        if self.scale_dtype is None and not self.tma_aligned_scales:
+        if given.keys() <= {"column_major_scales", "use_ue8m0"}:
             return options
-        return *options, self.scale_dtype, self.tma_aligned_scales
+        dtype = getattr(torch, given["scale_dtype"]) if "scale_dtype" in given else None
+        return *options, dtype, given.get("tma_aligned_scales", False)
 
     @property
     def scale_keywords(self) -> dict[str, Any]:
@@ -76,24 +84,15 @@ class Workload:
         return dict(zip(names, self.scale_options, strict=False))
 
     @property
-    def scales(self) -> str:
-        """The name in SCALE_FORMATS."""
-        options = self.scale_keywords
-        given = {name: value for name, value in options.items() if value}
-        return next(name for name, its in SCALE_FORMATS.items() if its == given)
-
-    @property
     def bytes_moved(self) -> int:
         """The least bytes a call moves: x read once, q and s, with its padding, written once."""
         elements = self.tokens * self.hidden
         groups = self.hidden // self.group_size
-        tokens = -(-self.tokens // 4) * 4 if self.tma_aligned_scales else self.tokens
-        if self.scale_dtype is torch.int32:
-            row_bytes = -(-groups // 4) * 4
-        else:
-            row_bytes = groups * (1 if self.use_ue8m0 and self.scale_dtype is None else 4)
+        _, dtype, layout = known.FORMATS[self.scales]
+        tokens = -(-self.tokens // 4) * 4 if layout == "tma_aligned" else self.tokens
+        words = -(-groups // 4) if dtype == "int32" else groups
         input_bytes = self.input_dtype.itemsize * self.tokens * self._width
-        return input_bytes + elements + tokens * row_bytes
+        return input_bytes + elements + tokens * words * getattr(torch, dtype).itemsize
 
     def make_input(self, device: str, seed: int = 42, copies: int | None = None) -> torch.Tensor:
         """Return ``randn * 8``; with `copies`, stacked along a first dimension."""
@@ -115,7 +114,7 @@ class Workload:
         """Return uninitialized ``(q, s)``."""
         q_dtype = torch.int8 if self.dtype == "int8" else torch.float8_e4m3fn
         scales = scale_format(*self.scale_options)
-        packed = (scales,) if self.scale_dtype is torch.int32 else ()
+        packed = (scales,) if known.FORMATS[self.scales].dtype == "int32" else ()
         q = torch.empty((self.tokens, self.hidden), dtype=q_dtype, device=device)
         return q, empty_scales(scale_shape(q.shape, self.group_size, *packed), scales, q.device)
 
@@ -149,34 +148,8 @@ class Workload:
         if self.dtype == "int8":
             return ptgq.per_token_group_quant_int8, (self.group_size,), {}
         # By position, as most callers do: keywords take longer.
-        layout = self.column_major_scales, self.use_ue8m0
         others = dict(list(self.scale_keywords.items())[2:])
-        return self._function, (self.group_size, *layout), others
-
-
-# FP8's, by the names of the table. The first four are those of the default configurations.
-SCALE_FORMATS: dict[str, dict[str, Any]] = {
-    "row_float32": {},
-    "row_ue8m0": {"use_ue8m0": True},
-    "column_float32": {"column_major_scales": True},
-    "column_ue8m0": {"column_major_scales": True, "use_ue8m0": True},
-    "row_packed": {"use_ue8m0": True, "scale_dtype": torch.int32},
-    "tma_float32": {"column_major_scales": True, "tma_aligned_scales": True},
-    "tma_packed": {
-        "column_major_scales": True,
-        "use_ue8m0": True,
-        "scale_dtype": torch.int32,
-        "tma_aligned_scales": True,
-    },
-}
-DEFAULT_SCALE_FORMATS = tuple(SCALE_FORMATS)[:4]
-
-DEFAULT_SHAPES = ((32, 128), (64, 256), (16, 512))
-GROUP_SIZES = (64, 128)
-# Hidden sizes of served models; token counts of decoding, of prefill, and odd ones between.
-SERVING_SHAPES = tuple(
-    itertools.product((1, 16, 128, 1023, 1024, 8192, 32768), (2048, 4096, 5120, 6144, 7168))
-)
+        return self._function, (self.group_size, *self.scale_options[:2]), others
 
 
 def workloads(
@@ -188,27 +161,13 @@ def workloads(
     """Return each shape with each group size: FP8 in all `scale_formats`, INT8 in its one."""
     formats = {"fp8": tuple(scale_formats), "int8": ("row_float32",)}
     return [
-        Workload(tokens, hidden, group_size, dtype, **SCALE_FORMATS[name])
+        Workload(tokens, hidden, group_size, dtype, name)
         for dtype, (tokens, hidden), group_size in itertools.product(dtypes, shapes, group_sizes)
         for name in formats[dtype]
     ]
 
 
 DEFAULT_WORKLOADS = workloads(DEFAULT_SHAPES)
-VARIANT_HIDDEN = 7168
-# What else is served: by the preset of ptgq.ScaleFormat where it has one. vllm_cutlass and
-# sglang_cutlass are equal to torch_scaled_mm.
-VARIANTS: dict[str, dict[str, Any]] = {
-    "deep_gemm_hopper": {"group_size": 128, **SCALE_FORMATS["tma_float32"]},
-    "deep_gemm_blackwell": {"group_size": 128, **SCALE_FORMATS["tma_packed"]},
-    "deep_gemm_mega_moe": {"group_size": 32, **SCALE_FORMATS["row_packed"]},
-    "torch_scaled_mm": {"group_size": 128, **SCALE_FORMATS["column_float32"]},
-    "ocp_mx": {"group_size": 32, **SCALE_FORMATS["row_ue8m0"]},
-    "group_64": {"group_size": 64},
-    "group_32": {"group_size": 32},
-    "int8": {"group_size": 128, "dtype": "int8"},
-    "silu_and_mul": {"group_size": 128, "silu_and_mul": True},
-}
 
 
 def variant(tokens: int, name: str) -> Workload:

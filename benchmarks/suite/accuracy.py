@@ -51,7 +51,7 @@ def setup_cache() -> dict:
 
     results = {}
     for (data, make), group, scale_format in itertools.product(
-        DATA.items(), common.GROUPS, common.FORMATS
+        DATA.items(), common.GROUP_SIZES, common.FORMATS
     ):
         generator = torch.Generator().manual_seed(42)
         x = make(torch, generator).to(torch.bfloat16)
@@ -75,7 +75,7 @@ class Accuracy:
 
     version = "1"
     unit = "relative RMS error"
-    params = (tuple(DATA), common.GROUPS, tuple(common.FORMATS))
+    params = (tuple(DATA), common.GROUP_SIZES, tuple(common.FORMATS))
     param_names = ("data", "group", "format")
     setup_cache = staticmethod(setup_cache)
 

@@ -11,6 +11,8 @@ import functools
 import itertools
 from collections.abc import Callable
 
+from measure.configurations import CALLS
+
 from . import common
 
 REPEAT = 7
@@ -18,28 +20,6 @@ REPEAT = 7
 WANTED: set[tuple] | None = None
 # Each call is measured beside PyTorch's: these classes of call_latency read the ratios.
 BESIDE = {"RelativeToAbs", "RelativeToTorch"}
-# The functions' names; as measure.calls.CALLS, which imports torch.
-_FORMATS = (
-    "row_float32",
-    "column_float32",
-    "row_ue8m0",
-    "column_ue8m0",
-    "deep_gemm_hopper",
-    "deep_gemm_hopper_per_batch",
-    "deep_gemm_blackwell",
-    "deep_gemm_blackwell_per_batch",
-    "deep_gemm_mega_moe",
-    "torch_scaled_mm",
-    "ocp_mx",
-)
-CALLS = (
-    *(f"{function}_{name}" for function in ("fp8", "silu") for name in _FORMATS),
-    "fp8_strided_rows",
-    "int8",
-    "dequantize_fp8_row_float32",
-    "dequantize_fp8_deep_gemm_blackwell",
-    "dequantize_int8",
-)
 # Without the reference, whose calls nobody waits for.
 BACKENDS = ("cuda", "triton", "cpu")
 FUNCTION_PARAMS = (BACKENDS, CALLS, (False, True))

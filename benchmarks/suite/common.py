@@ -17,45 +17,33 @@ import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-BACKENDS = ("cuda", "triton", "cpu", "reference")
+from measure.configurations import (
+    BACKENDS,
+    CONSUMED,
+    DEFAULT_SHAPES,
+    FORMATS,
+    GROUP_SIZES,
+    SERVING_TOKENS,
+    VARIANTS,
+)
+from measure.configurations import (
+    STATES as STATES,
+)
+
 GPU_BACKENDS = BACKENDS[:2]
-FORMATS = {
-    "fp8_row_float32": {},
-    "fp8_column_float32": {"column_major_scales": True},
-    "fp8_row_ue8m0": {"use_ue8m0": True},
-    "fp8_column_ue8m0": {"column_major_scales": True, "use_ue8m0": True},
-    "int8": {"dtype": "int8"},
-}
-# Further ones, whose bytes benchmarks/suite/scale_formats.py compares.
-SCALE_FORMATS = ("row_packed", "tma_float32", "tma_packed")
-GROUPS = (64, 128)
 # The tokens of the default shapes, each with its hidden size.
-DEFAULT_HIDDEN = {16: 512, 32: 128, 64: 256}
-SERVING_TOKENS = (1, 16, 128, 1023, 1024, 8192, 32768)
+DEFAULT_HIDDEN = dict(sorted(DEFAULT_SHAPES))
 SERVING_HIDDEN = (2048, 4096, 7168)
 VARIANT_TOKENS = (128, 1024, 8192)
-# As measure.workloads.VARIANTS and measure.kernels.STATES, which import torch.
-VARIANTS = (
-    "deep_gemm_hopper",
-    "deep_gemm_blackwell",
-    "deep_gemm_mega_moe",
-    "torch_scaled_mm",
-    "ocp_mx",
-    "group_64",
-    "group_32",
-    "int8",
-    "silu_and_mul",
-)
-STATES = ("produced", "hot", "cold")
 
 # Seconds that a sample of eager calls lasts at least.
 SAMPLE_SECONDS = 2e-3
 
-DEFAULT_PARAMS = (tuple(DEFAULT_HIDDEN), GROUPS, tuple(FORMATS))
+DEFAULT_PARAMS = (tuple(DEFAULT_HIDDEN), GROUP_SIZES, tuple(FORMATS))
 DEFAULT_PARAM_NAMES = ("tokens", "group", "format")
 SERVING_PARAMS = (SERVING_TOKENS, SERVING_HIDDEN)
 SERVING_PARAM_NAMES = ("tokens", "hidden")
-VARIANT_PARAMS = (VARIANT_TOKENS, VARIANTS)
+VARIANT_PARAMS = (VARIANT_TOKENS, tuple(VARIANTS))
 VARIANT_PARAM_NAMES = ("tokens", "variant")
 
 
@@ -173,7 +161,7 @@ def lacking(workload) -> NotAvailable | None:
 
     if workload.silu_and_mul and not hasattr(ptgq, "silu_and_mul_per_token_group_quant_fp8"):
         return NotAvailable("this commit has no fused SiLU")
-    if workload.scales in SCALE_FORMATS and not hasattr(scales, "convert"):
+    if workload.scales in CONSUMED and not hasattr(scales, "convert"):
         return NotAvailable("this commit has no such scales")
     return None
 

@@ -23,7 +23,9 @@ def setup_cache() -> dict:
 
     clock = common.measuring("clocks").HostClock()
     results = {}
-    for tokens, group, scale_format in itertools.product(HIDDEN, common.GROUPS, common.FORMATS):
+    for tokens, group, scale_format in itertools.product(
+        HIDDEN, common.GROUP_SIZES, common.FORMATS
+    ):
         workload = common.workload(tokens, HIDDEN[tokens], group, scale_format)
         x, out = workload.make_input("cpu"), workload.make_output("cpu")
         source = torch.zeros(workload.bytes_moved // 2, dtype=torch.uint8)
@@ -47,7 +49,7 @@ class CpuTime:
     """The `cpu` and `reference` backends: every machine has a history."""
 
     version = "1"
-    params = (BACKENDS, tuple(HIDDEN), common.GROUPS, tuple(common.FORMATS))
+    params = (BACKENDS, tuple(HIDDEN), common.GROUP_SIZES, tuple(common.FORMATS))
     param_names = ("backend", "tokens", "group", "format")
     setup_cache = staticmethod(setup_cache)
 

@@ -72,7 +72,7 @@ def triton_kernels() -> dict:
         absent = common.NotAvailable("needs triton and cuobjdump")
     elif find_spec("ptgq.backends.triton") is None:
         absent = common.NotAvailable("this commit has no Triton backend")
-    keys = [*itertools.product(TRITON_ARCHITECTURES, common.FORMATS, common.GROUPS)]
+    keys = [*itertools.product(TRITON_ARCHITECTURES, common.FORMATS, common.GROUP_SIZES)]
     found = [
         absent or common.attempt(lambda key=key: triton_offline.compiled(*key)) for key in keys
     ]
@@ -162,7 +162,7 @@ class Kernels(_Footprint):
 class TritonKernels(_Footprint):
     """The Triton kernels, compiled for an architecture without a device of it."""
 
-    params = (TRITON_ARCHITECTURES, tuple(common.FORMATS), common.GROUPS)
+    params = (TRITON_ARCHITECTURES, tuple(common.FORMATS), common.GROUP_SIZES)
     param_names = ("architecture", "format", "group")
     setup_cache = staticmethod(triton_kernels)
 

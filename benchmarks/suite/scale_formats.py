@@ -8,8 +8,7 @@ from . import common
 
 
 def _workload(tokens: int, hidden: int, group: int, scales: str):
-    workloads = common.measuring("workloads")
-    return workloads.Workload(tokens, hidden, group, **workloads.SCALE_FORMATS[scales])
+    return common.measuring("workloads").Workload(tokens, hidden, group, scales=scales)
 
 
 def differing_bytes() -> dict:
@@ -29,7 +28,7 @@ def differing_bytes() -> dict:
 
     results = {}
     for backend, group, scales in itertools.product(
-        common.BACKENDS, common.GROUPS, common.SCALE_FORMATS
+        common.BACKENDS, common.GROUP_SIZES, common.CONSUMED
     ):
         # An odd number of tokens, and of groups a token: all kinds of padding.
         workload = _workload(33, 7 * group, group, scales)
@@ -48,7 +47,7 @@ class ScaleBytes:
 
     version = "1"
     unit = "bytes"
-    params = (common.BACKENDS, common.GROUPS, common.SCALE_FORMATS)
+    params = (common.BACKENDS, common.GROUP_SIZES, common.CONSUMED)
     param_names = ("backend", "group", "scales")
     setup_cache = staticmethod(differing_bytes)
 

@@ -68,9 +68,7 @@ def compile_kernel(architecture: int, workload):
         raise _Compiled(launch(self, *args, grid=grid, warmup=True, **options))
 
     x, (q, s) = workload.empty_input("cpu"), workload.make_output("cpu")
-    scales = import_module("ptgq.scales").scale_format(
-        workload.column_major_scales, workload.use_ue8m0
-    )
+    scales = import_module("ptgq.scales").scale_format(*workload.scale_options)
     prologue = "silu_and_mul_" if workload.silu_and_mul else ""
     backend = import_module("ptgq.backends.triton")
     quantize = getattr(backend, prologue + "per_token_group_quant")

@@ -6,7 +6,8 @@ are in ``csrc/contract/scales.h``.
 
 from ptgq.scales.conversion import check_scales, convert, to_float32
 from ptgq.scales.flags import scale_format
-from ptgq.scales.formats import Kind, Layout, ScaleFormat
+from ptgq.scales.formats import ScaleFormat
+from ptgq.scales.known import Kind, Layout
 from ptgq.scales.layouts import (
     check_memory,
     column_lengths,

@@ -6,7 +6,8 @@ import contextlib
 
 import torch
 
-from ptgq.scales.formats import DTYPES, Layout, ScaleFormat
+from ptgq.scales.formats import DTYPES, ScaleFormat
+from ptgq.scales.known import Layout
 from ptgq.values import check_bool, check_dtype
 
 

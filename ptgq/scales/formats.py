@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 
+from ptgq.scales.known import FORMATS, PRESETS, Kind, Layout
 from ptgq.values import as_int, check_bool, check_dtype, check_tensor, shown
 
-Kind = Literal["float32", "power_of_two"]
-Layout = Literal["row_major", "column_major", "tma_aligned"]
 _KINDS, _LAYOUTS = get_args(Kind), get_args(Layout)
 
 DTYPES = (torch.float32, torch.float8_e8m0fnu, torch.int32)
@@ -138,11 +137,7 @@ class ScaleFormat:
         ``deep_gemm/include/deep_gemm/impls/smxx_layout.cuh``). A marked group, or a scale that is
         no power of two, ends the process.
         """
-        return cls(
-            *("float32", torch.float32, "tma_aligned", per_batch),
-            group_sizes=(128,),
-            preset="deep_gemm_hopper",
-        )
+        return cls._preset("deep_gemm_hopper", per_batch)
 
     @classmethod
     def deep_gemm_blackwell(cls, *, per_batch: bool = False) -> ScaleFormat:
@@ -154,11 +149,7 @@ class ScaleFormat:
         ``per_token_group_quant_fp8_packed_for_deepgemm``; SGLang: ``scale_ue8m0``. No value is
         looked at: a marked group's byte reaches the tensor cores, for which 0xFF is NaN.
         """
-        return cls(
-            *("power_of_two", torch.int32, "tma_aligned", per_batch),
-            group_sizes=(32, 128),
-            preset="deep_gemm_blackwell",
-        )
+        return cls._preset("deep_gemm_blackwell", per_batch)
 
     @classmethod
     def deep_gemm_mega_moe(cls) -> ScaleFormat:
@@ -171,7 +162,7 @@ class ScaleFormat:
         ``__hmax2`` (``sm100_fp8_fp4_mega_moe.cuh`` in ``deep_gemm/include/deep_gemm/impls``), which
         drop a NaN, so its token gets finite values of the clamp's size.
         """
-        return cls("power_of_two", torch.int32, group_sizes=(32,), preset="deep_gemm_mega_moe")
+        return cls._preset("deep_gemm_mega_moe")
 
     @classmethod
     def vllm_cutlass(cls) -> ScaleFormat:
@@ -183,7 +174,7 @@ class ScaleFormat:
         ``vllm/model_executor/layers/quantization/utils/fp8_utils.py``. On compute capability 10.0
         it needs a number of tokens that divides by 4.
         """
-        return cls._columns("vllm_cutlass")
+        return cls._preset("vllm_cutlass")
 
     @classmethod
     def sglang_cutlass(cls) -> ScaleFormat:
@@ -193,7 +184,7 @@ class ScaleFormat:
         ``sgl-kernel/csrc/gemm/fp8_blockwise_gemm_kernel.cu``: "scales_a must be M major". Where the
         number of tokens does not divide by 4, it pads a copy itself.
         """
-        return cls._columns("sglang_cutlass")
+        return cls._preset("sglang_cutlass")
 
     @classmethod
     def torch_scaled_mm(cls) -> ScaleFormat:
@@ -205,7 +196,7 @@ class ScaleFormat:
         recipe, in any float32 format, without this preset. Its MX recipe (Blackwell) permutes the
         bytes of :meth:`ocp_mx` in tiles of 128 × 4, which is not done here.
         """
-        return cls._columns("torch_scaled_mm")
+        return cls._preset("torch_scaled_mm")
 
     @classmethod
     def ocp_mx(cls) -> ScaleFormat:
@@ -215,11 +206,14 @@ class ScaleFormat:
         specification leaves the conversion open; ptgq rounds the scale up, so nothing saturates. By
         it all elements of a group whose scale is NaN are NaN.
         """
-        return cls("power_of_two", torch.float8_e8m0fnu, group_sizes=(32,), preset="ocp_mx")
+        return cls._preset("ocp_mx")
 
     @classmethod
-    def _columns(cls, preset: str) -> ScaleFormat:
-        return cls("float32", torch.float32, "column_major", group_sizes=(128,), preset=preset)
+    def _preset(cls, name: str, per_batch: bool = False) -> ScaleFormat:
+        scales, group_sizes, _ = PRESETS[name]
+        kind, dtype, layout = FORMATS[scales]
+        dtype = getattr(torch, dtype)
+        return cls(kind, dtype, layout, per_batch, group_sizes=group_sizes, preset=name)
 
 
 def _why_refused(f: ScaleFormat) -> str | None:

@@ -12,8 +12,8 @@ ptgq.bandwidths = [
   {
     id: "variants", title: "Formats, groups and the fused SiLU", backends: ["cuda", "triton"],
     time: "kernel_time.KernelTime.track_variants", copy: "copy_distance.DistanceToCopy.track_variants",
-    note: "The same by what reads the scales (presets of ptgq.ScaleFormat; vllm_cutlass and sglang_cutlass are " +
-      "torch_scaled_mm's format), in groups of 64 and 32, in INT8, and of silu_and_mul. ",
+    note: "The same by what reads the scales (presets of ptgq.ScaleFormat, one of those that are alike), in groups of " +
+      "64 and 32, in INT8, and of silu_and_mul. ",
     method: "graph", device: "cuda",
   },
   {
@@ -38,7 +38,7 @@ ptgq.measured = function (machine, name) {
 
 ptgq.bandwidth = function (machine, spec) {
   if (!ptgq.measured(machine, spec.time)) return null;
-  const choice = { variant: "deep_gemm_hopper", group: "128", format: "fp8_row_float32", state: ptgq.STATES[0] };
+  const choice = { variant: "deep_gemm_hopper", group: "128", format: "fp8_row_float32", state: ptgq.states()[0] };
   const options = {};
   for (const key of Object.keys(choice)) {
     options[key] = ptgq.values(spec.time, key);
@@ -55,7 +55,7 @@ ptgq.bandwidth = function (machine, spec) {
   const plot = el("div", {});
 
   // What is measured of a row: the chosen group and format, or the chosen variant's.
-  const kind = () => options.variant.length ? ptgq.VARIANTS[choice.variant] || {} : choice;
+  const kind = () => options.variant.length ? ptgq.front.configurations.variants[choice.variant] || {} : choice;
 
   function cells(row, backend) {
     const wanted = { ...choice, ...row, backend };

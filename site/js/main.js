@@ -70,7 +70,7 @@
       if (ratios.length) found.push([format.times(ptgq.geometricMean(ratios)), `${what}: ${slow} / ${fast}, geometric mean of ${ratios.length}`]);
     };
     mean(ptgq.CALL, {}, "Call latency");
-    mean(ptgq.KERNEL, { state: ptgq.STATES[0] }, `Kernel time, ${ptgq.STATES[0]}`);
+    mean(ptgq.KERNEL, { state: ptgq.states()[0] }, `Kernel time, ${ptgq.states()[0]}`);
     const identity = Object.values(ptgq.identities(machine));
     if (identity.length) {
       const wrong = identity.reduce((sum, tally) => sum + tally.differ.length + tally.failed.length, 0);

@@ -15,23 +15,6 @@ ptgq.percentOfPeak = function (machine, bytes, time) {
   return peak && time.state === "value" ? format.percent(bytes / time.value / peak.rate) : "–";
 };
 
-// As benchmarks/measure/workloads.py VARIANTS, of the hidden size VARIANT_HIDDEN.
-ptgq.VARIANTS = {
-  deep_gemm_hopper: { group: 128, format: "fp8_tma_float32" },
-  deep_gemm_blackwell: { group: 128, format: "fp8_tma_packed" },
-  deep_gemm_mega_moe: { group: 32, format: "fp8_row_packed" },
-  torch_scaled_mm: { group: 128, format: "fp8_column_float32" },
-  ocp_mx: { group: 32, format: "fp8_row_ue8m0" },
-  group_64: { group: 64, format: "fp8_row_float32" },
-  group_32: { group: 32, format: "fp8_row_float32" },
-  int8: { group: 128, format: "int8" },
-  silu_and_mul: { group: 128, format: "fp8_row_float32", silu: true },
-};
-// The presets of ptgq.ScaleFormat that read a format.
-ptgq.CONSUMERS = {
-  fp8_tma_float32: "deep_gemm_hopper", fp8_tma_packed: "deep_gemm_blackwell", fp8_row_packed: "deep_gemm_mega_moe",
-  fp8_column_float32: "torch_scaled_mm, vllm_cutlass, sglang_cutlass", fp8_row_ue8m0: "ocp_mx",
-};
 ptgq.FUNCTIONS = { quant: "per_token_group_quant", silu: "silu_and_mul_per_token_group_quant" };
 
 // Every configuration that a machine's kernel times, or a CPU's calls, are of, with where each stands.
@@ -48,8 +31,9 @@ ptgq.configurations = function () {
     let rows = names.length ? [{}] : [];
     for (const name of names) rows = rows.flatMap((row) => ptgq.values(time, name).map((value) => ({ ...row, [name]: value })));
     for (const row of rows) {
-      const { group = 128, format: formatName = "fp8_row_float32", silu = false } = ptgq.VARIANTS[row.variant] || row;
-      if (row.variant && !ptgq.VARIANTS[row.variant]) continue;
+      const { variants } = ptgq.front.configurations;
+      if (row.variant && !variants[row.variant]) continue;
+      const { group = 128, format: formatName = "fp8_row_float32", silu = false } = variants[row.variant] || row;
       found.push({
         time, copy, row, tokens: Number(row.tokens), hidden: Number(ptgq.hiddenOf(time, row)),
         group: String(group), format: formatName, function: silu ? "silu" : "quant",
@@ -78,7 +62,7 @@ ptgq.shape = function (machine) {
   };
   const measured = all.filter((one) => everywhere.some((number) => has(number, one)));
   if (!measured.length) return null;
-  const choice = { machines: "this", function: "quant", format: "fp8_row_float32", group: "128", state: ptgq.STATES[0], shape: "1024x7168" };
+  const choice = { machines: "this", function: "quant", format: "fp8_row_float32", group: "128", state: ptgq.states()[0], shape: "1024x7168" };
   for (const key of Object.keys(choice)) choice[key] = ptgq.chosen(`shape.${key}`, choice[key]);
   const controls = el("div", { class: "controls" });
   const body = el("div", {});
@@ -100,8 +84,9 @@ ptgq.shape = function (machine) {
       if (!options[key].includes(choice[key])) choice[key] = options[key][0];
       left = left.filter((one) => one[key] === choice[key]);
     }
-    const names = { function: (value) => ptgq.FUNCTIONS[value], format: (value) => ptgq.CONSUMERS[value] ? `${value} (${ptgq.CONSUMERS[value]})` : value, group: String };
-    const lists = [["machines", "Machines", [["this", "this one"], ["all", "all"]]], ["state", "x", ptgq.STATES],
+    const { consumers } = ptgq.front.configurations;
+    const names = { function: (value) => ptgq.FUNCTIONS[value], format: (value) => consumers[value] ? `${value} (${consumers[value]})` : value, group: String };
+    const lists = [["machines", "Machines", [["this", "this one"], ["all", "all"]]], ["state", "x", ptgq.states()],
       ...["function", "format", "group"].map((key) => [key, { function: "Function", format: "Format", group: "Group" }[key], options[key].map((value) => [value, names[key](value)])])];
     controls.replaceChildren(el("label", {}, "tokens × hidden", typed),
       ...lists.map(([key, label, values]) => ptgq.select(label, values, choice[key], (value) => pick(key, value))));

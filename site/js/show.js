@@ -26,12 +26,14 @@ ptgq.titles = {
 };
 ptgq.title = (name) => ptgq.titles[name] || name;
 ptgq.backendNames = { cuda: "CUDA", triton: "Triton", cpu: "CPU", reference: "Reference" };
-ptgq.DEFAULT_HIDDEN = { 16: 512, 32: 128, 64: 256 };
+// Of x, when the kernel starts: what serving has comes first.
+ptgq.states = () => ptgq.front.configurations.states;
 
 // The hidden size of a combination: its own parameter, or the one that the benchmark's tokens have.
 ptgq.hiddenOf = function (name, { tokens, hidden }) {
   if (hidden) return hidden;
-  return name.endsWith("track_variants") ? 7168 : ptgq.DEFAULT_HIDDEN[tokens] || 7168;
+  const { default_hidden, variant_hidden } = ptgq.front.configurations;
+  return name.endsWith("track_variants") ? variant_hidden : default_hidden[tokens] || variant_hidden;
 };
 
 // The choices of a combination in words: "cuda", "16 × 512", "group 64", "int8".
@@ -102,8 +104,9 @@ ptgq.interval = function (measured, unit) {
 ptgq.bytes = function (tokens, hidden, group, formatName, silu) {
   const [rows, groups] = [Number(tokens), hidden / group];
   const padded = (number) => Math.ceil(number / 4) * 4;
-  const row = formatName.includes("packed") ? padded(groups) : groups * (formatName.includes("ue8m0") ? 1 : 4);
-  return rows * hidden * (silu ? 5 : 3) + (formatName.includes("tma") ? padded(rows) : rows) * row;
+  const { dtype, layout } = ptgq.front.configurations.formats[formatName];
+  const row = dtype === "int32" ? padded(groups) : groups * (dtype === "float32" ? 4 : 1);
+  return rows * hidden * (silu ? 5 : 3) + (layout === "tma_aligned" ? padded(rows) : rows) * row;
 };
 
 // Why a kernel may be faster than the copy that it is measured against.

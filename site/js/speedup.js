@@ -3,9 +3,6 @@
 ptgq.KERNEL = "kernel_time.KernelTime.track_default_shapes";
 ptgq.CALL = "call_latency.CallLatency.track_default_shapes";
 
-// Of x, when the kernel starts: what serving has comes first.
-ptgq.STATES = ["produced", "hot", "cold"];
-
 // Which two backends a machine compares: the slower one over the faster one is the speed-up.
 ptgq.pair = (machine) =>
   ptgq.hasGpu(machine) ? ["cuda", "triton"] : ["cpu", "reference"];
@@ -45,7 +42,7 @@ ptgq.speedup = function (machine) {
     return ptgq.section("speedup", `${names[0]} against ${names[1]}`,
       el("p", { class: "na" }, "Call latency and kernel time: not measured."));
   }
-  let state = ptgq.chosen("speedup.state", ptgq.STATES[0], ptgq.STATES);
+  let state = ptgq.chosen("speedup.state", ptgq.states()[0], ptgq.states());
   const body = el("div", {});
 
   function draw() {
@@ -53,7 +50,7 @@ ptgq.speedup = function (machine) {
     const kernel = onGpu ? ptgq.compare(machine, ptgq.KERNEL, { state }) : [];
     const longest = Math.max(1, ...call.concat(kernel).map((entry) => entry.ratio || 0));
     const rows = call.map(function ({ row, fast, slow, ratio }, place) {
-      const hidden = ptgq.DEFAULT_HIDDEN[row.tokens];
+      const hidden = ptgq.hiddenOf(ptgq.CALL, row);
       const title = `${row.tokens} × ${hidden}, group ${row.group}, ${row.format}`;
       const entries = [
         { label: `${names[0]}, call latency`, read: fast },
@@ -102,7 +99,7 @@ ptgq.speedup = function (machine) {
   }
 
   draw();
-  const pick = ptgq.select("Kernel time with x", ptgq.STATES, state,
+  const pick = ptgq.select("Kernel time with x", ptgq.states(), state,
     (value) => { state = value; ptgq.choose({ "speedup.state": value }); draw(); });
   return ptgq.section("speedup", `${names[0]} against ${names[1]}`,
     el("p", { class: "note" },

@@ -108,15 +108,16 @@ def test_above_the_copy_has_its_reason(page, address):
 
 def test_bytes_and_variants_are_those_of_the_workloads(page, address):
     pytest.importorskip("torch")
-    workloads = pytest.importorskip("measure.workloads")
+    from measure import configurations, workloads
+
     open_front(page, address)
-    variants = page.evaluate("ptgq.VARIANTS")
-    assert set(variants) == set(workloads.VARIANTS)
+    variants = page.evaluate("ptgq.front.configurations.variants")
+    assert list(variants) == list(configurations.VARIANTS)
     for name, its in variants.items():
         for tokens in (1, 33, 1024):
             workload = workloads.variant(tokens, name)
             known = "int8" if workload.dtype == "int8" else f"fp8_{workload.scales}"
             assert (its["group"], its["format"]) == (workload.group_size, known)
-            assert its.get("silu", False) == workload.silu_and_mul
-            given = [tokens, workload.hidden, its["group"], its["format"], its.get("silu", False)]
+            assert its["silu"] == workload.silu_and_mul
+            given = [tokens, workload.hidden, its["group"], its["format"], its["silu"]]
             assert page.evaluate("a => ptgq.bytes(...a)", given) == workload.bytes_moved

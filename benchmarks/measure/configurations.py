@@ -1,0 +1,130 @@
+"""What is measured, by name: backends, shapes, formats, calls. Imports neither torch nor ptgq.
+
+asv imports it in every process, and most of them only look a value up. The list of formats is that
+of the working tree, as commits of before it existed are measured, too.
+"""
+
+from __future__ import annotations
+
+import itertools
+import runpy
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ptgq.scales import known as known
+else:
+    _KNOWN = Path(__file__).resolve().parents[2] / "ptgq/scales/known.py"
+    known = SimpleNamespace(**runpy.run_path(str(_KNOWN)))
+
+BACKENDS = ("cuda", "triton", "cpu", "reference")
+DTYPES = ("fp8", "int8")
+INPUT_DTYPES = ("bfloat16", "float16", "float32")
+# Of x when a kernel starts. produced: the kernel before has just written it, as in serving; the
+# time is what the kernel adds to a graph of producers. hot: x, q and s lie in the L2 cache, if they
+# fit. cold: none of them does.
+STATES = ("produced", "hot", "cold")
+
+DEFAULT_SHAPES = ((32, 128), (64, 256), (16, 512))
+GROUP_SIZES = (64, 128)
+# Token counts of decoding, of prefill, and odd ones between; hidden sizes of served models.
+SERVING_TOKENS = (1, 16, 128, 1023, 1024, 8192, 32768)
+SERVING_SHAPES = tuple(itertools.product(SERVING_TOKENS, (2048, 4096, 5120, 6144, 7168)))
+
+
+def scale_keywords(scales: str) -> dict[str, Any]:
+    """Return the arguments that ask for a format, those alone that are not left out.
+
+    `scale_dtype` is the name of a dtype.
+    """
+    kind, dtype, layout = known.FORMATS[scales]
+    usual = "float32" if kind == "float32" else "float8_e8m0fnu"
+    options = {
+        "column_major_scales": layout != "row_major",
+        "use_ue8m0": kind == "power_of_two",
+        "scale_dtype": None if dtype == usual else dtype,
+        "tma_aligned_scales": layout == "tma_aligned",
+    }
+    return {name: value for name, value in options.items() if value}
+
+
+# Of FP8: those that the first two arguments ask for, and all that are measured.
+DEFAULT_SCALE_FORMATS = tuple(
+    name
+    for name in known.FORMATS
+    if scale_keywords(name).keys() <= {"column_major_scales", "use_ue8m0"}
+)
+# The presets that read a format; all have one name on the record, the first.
+CONSUMERS: dict[str, list[str]] = {}
+for _name, _preset in known.PRESETS.items():
+    CONSUMERS.setdefault(_preset.scales, []).append(_name)
+PRESETS = tuple(names[0] for names in CONSUMERS.values())
+CONSUMED = tuple(
+    name for name in known.FORMATS if name in CONSUMERS and name not in DEFAULT_SCALE_FORMATS
+)
+SCALE_FORMATS = DEFAULT_SCALE_FORMATS + CONSUMED
+# In the order of the record: kind by kind.
+_BY_KIND = sorted(DEFAULT_SCALE_FORMATS, key=lambda name: known.FORMATS[name].kind)
+# The options of a measure.workloads.Workload.
+FORMATS: dict[str, dict[str, Any]] = {
+    **{f"fp8_{name}": {"scales": name} for name in _BY_KIND},
+    "int8": {"dtype": "int8"},
+}
+
+
+def group_size(preset: str) -> int:
+    """Return the group size that a preset is measured with: the largest that it accepts."""
+    return max(known.PRESETS[preset].group_sizes)
+
+
+VARIANT_HIDDEN = 7168
+VARIANTS: dict[str, dict[str, Any]] = {
+    **{
+        name: {"group_size": group_size(name), "scales": known.PRESETS[name].scales}
+        for name in PRESETS
+    },
+    "group_64": {"group_size": 64},
+    "group_32": {"group_size": 32},
+    "int8": {"group_size": 128, "dtype": "int8"},
+    "silu_and_mul": {"group_size": 128, "silu_and_mul": True},
+}
+
+# Calls of the functions, by the first two arguments or by a preset.
+PER_BATCH = "_per_batch"
+_PRESET_CALLS = (
+    name + suffix
+    for name in PRESETS
+    for suffix in (("", PER_BATCH) if known.PRESETS[name].per_batch else ("",))
+)
+CALLED_FORMATS = (*_BY_KIND, *_PRESET_CALLS)
+# Formats whose codes and scales dequantize is given.
+DEQUANTIZED = ("fp8_row_float32", "fp8_deep_gemm_blackwell", "int8")
+CALLS = (
+    *(f"{function}_{name}" for function in ("fp8", "silu") for name in CALLED_FORMATS),
+    "fp8_strided_rows",
+    "int8",
+    *(f"dequantize_{name}" for name in DEQUANTIZED),
+)
+
+
+def for_site() -> dict[str, Any]:
+    """Return what the site needs of them to say what a row of the record is."""
+    variants = {
+        name: {
+            "group": options["group_size"],
+            "format": options.get("dtype") or f"fp8_{options.get('scales', 'row_float32')}",
+            "silu": options.get("silu_and_mul", False),
+        }
+        for name, options in VARIANTS.items()
+    }
+    row_float32 = known.FORMATS["row_float32"]
+    formats = {"int8": row_float32, **{f"fp8_{name}": its for name, its in known.FORMATS.items()}}
+    return {
+        "states": STATES,
+        "default_hidden": dict(DEFAULT_SHAPES),
+        "variant_hidden": VARIANT_HIDDEN,
+        "variants": variants,
+        "formats": {name: its._asdict() for name, its in formats.items()},
+        "consumers": {f"fp8_{name}": ", ".join(names) for name, names in CONSUMERS.items()},
+    }
