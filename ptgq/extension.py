@@ -24,7 +24,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 from importlib import import_module
 from operator import attrgetter
 from pathlib import Path
@@ -32,19 +31,17 @@ from typing import Any
 
 import torch
 
-from ptgq.scales import check_memory, has_strides, scale_format, scale_shape, scale_strides
-from ptgq.scales.formats import DTYPES
+from ptgq.scales import check_memory, has_strides, scale_shape, scale_strides
+from ptgq.scales.formats import DTYPES, check_in_format, decode_format
 from ptgq.values import check_group_size
 
-# q is float8_e4m3fn (or its bytes as uint8) or int8; s is float32, int32 or float8_e8m0fnu (or its
-# bytes), its leading dimensions those of x where per_batch_scales tells batches by them. Padding of
-# tma_aligned_scales lies behind s, in the same memory, and is written, too.
-# The second quantizes silu_and_mul of an x that is twice as wide as q.
+# q is float8_e4m3fn (or its bytes as uint8) or int8; s is as the ScaleFormat of this code says (or
+# its bytes, for float8_e8m0fnu), and padding behind s, in the same memory, is written, too.
+# The second quantizes silu_and_mul of an x that is twice as wide as q. -1: of programs that were
+# exported with flags instead, which the ops refuse.
 OPS = ("per_token_group_quant", "silu_and_mul_per_token_group_quant")
 _SCHEMA = (
-    "(Tensor x, Tensor(a!) q, Tensor(b!) s, int group_size, float eps, "
-    "bool column_major_scales, bool use_ue8m0, bool tma_aligned_scales=False, "
-    "bool per_batch_scales=False) -> ()"
+    "(Tensor x, Tensor(a!) q, Tensor(b!) s, int group_size, float eps, int scale_format=-1) -> ()"
 )
 
 
@@ -73,17 +70,13 @@ def _register_python_backend(op: str, backend: str) -> None:
         s: torch.Tensor,
         group_size: int,
         eps: float,
-        column_major_scales: bool,
-        use_ue8m0: bool,
-        tma_aligned_scales: bool = False,
-        per_batch_scales: bool = False,
+        scale_format: int = -1,
     ) -> None:
         module = import_module(f"ptgq.backends.{backend}")
         q = q.view(torch.float8_e4m3fn) if q.dtype is torch.uint8 else q
         s = s.view(torch.float8_e8m0fnu) if s.dtype is torch.uint8 else s
-        scales = scale_format(column_major_scales, use_ue8m0, s.dtype, tma_aligned_scales)
-        if per_batch_scales:
-            scales = replace(scales, per_batch=True)
+        scales = decode_format(scale_format)
+        check_in_format("s", s, scales)
         hidden_dim = x.shape[-1] // (2 if op.startswith("silu") else 1)
         q_shape = *x.shape[:-1], hidden_dim
         check_group_size(group_size, q_shape, "q")
@@ -98,8 +91,7 @@ def _register_python_backend(op: str, backend: str) -> None:
                 f"q must be contiguous and s {scales.layout}, got strides {q.stride()} and "
                 f"{s.stride()}"
             )
-        if scales.tma_aligned:
-            check_memory(s, scales)
+        check_memory(s, scales)
         announce_writes(q, s)
         if x.numel() > 0:
             getattr(module, op)(rows_of(x), q, s, group_size, eps, scales)

@@ -55,7 +55,7 @@ def op_on(request):
 
 def call_op(op, x, q, s):
     hidden_dim = 2 * q.shape[-1] if "silu" in str(op) else q.shape[-1]
-    op(x[:, :hidden_dim], q, s, 64, 1e-10, False, False)
+    op(x[:, :hidden_dim], q, s, 64, 1e-10, 0)
 
 
 def versions(*tensors):
@@ -179,7 +179,7 @@ def test_refused_calls_are_not_counted(backend_on, container):
         with pytest.raises((TypeError, ValueError)):
             FP8(x, 64, out=container((q, s)), **{"backend": backend, **options})
     with pytest.raises(RuntimeError, match="s must have the shape of x"):
-        torch.ops.ptgq.per_token_group_quant(x, as_bytes(q), s[:5], 64, 1e-10, False, False)
+        torch.ops.ptgq.per_token_group_quant(x, as_bytes(q), s[:5], 64, 1e-10, 0)
     assert versions(q, s) == [0, 0]
 
 

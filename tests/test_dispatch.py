@@ -230,10 +230,10 @@ def test_opcheck(op, device):
         x = hard_input(6, 128, 64, torch.bfloat16).to(device)
         # As bytes: opcheck compares tensors, which torch does not do for 8-bit floating point.
         q = as_bytes(torch.zeros(x.shape, dtype=dtype, device=device))
-        s_dtype = scale_format(column_major, ue8m0).dtype
-        s = as_bytes(torch.zeros(2, 6, device=device).to(s_dtype))
+        f = scale_format(column_major, ue8m0)
+        s = as_bytes(torch.zeros(2, 6, device=device).to(f.dtype))
         s = s.t() if column_major else s.view(6, 2)
-        arguments = (x, q, s, 64, 1e-10, column_major, ue8m0)
+        arguments = (x, q, s, 64, 1e-10, f.code)
         torch.library.opcheck(getattr(torch.ops.ptgq, op).default, arguments)
 
 

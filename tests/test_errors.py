@@ -13,6 +13,7 @@ FP8 = ptgq.per_token_group_quant_fp8
 X = torch.ones(4, 256)
 Q = torch.empty(4, 256, dtype=torch.float8_e4m3fn)
 S = torch.empty(4, 2)
+COLUMNS = ptgq.ScaleFormat("float32", torch.float32, "column_major").code
 
 
 def test_out_layout_is_the_stated_one():
@@ -50,9 +51,10 @@ def test_meta_tensors_give_shapes():
         ({"q": X}, "q must be float8_e4m3fn, its bytes"),
         ({"q": Q.t().contiguous().t()}, "q must be contiguous"),
         ({"s": S[:, :1]}, "s must have the shape of x, with a last dimension of 2"),
-        ({"s": S.t().contiguous().t()}, "s must be contiguous"),
-        ({"column_major_scales": True}, "or have the strides of column_major_scales"),
-        ({"s": S.to(torch.float8_e8m0fnu)}, "float8_e8m0fnu and int32 scales need use_ue8m0"),
+        ({"s": S.t().contiguous().t()}, "s must have the strides of scale_format"),
+        ({"scale_format": COLUMNS}, "s must have the strides of scale_format"),
+        ({"s": S.to(torch.float8_e8m0fnu)}, "s must have the dtype of scale_format"),
+        ({"scale_format": 2}, "scale_format must be the code of a ptgq.ScaleFormat, got 2"),
         ({"group_size": 0}, "group_size must divide"),
         ({"group_size": 100}, "group_size must divide"),
         ({"eps": math.nan}, "eps must lie between"),
@@ -66,8 +68,7 @@ def test_the_op_itself_refuses(change, message):
         "s": S,
         "group_size": 128,
         "eps": 1e-10,
-        "column_major_scales": False,
-        "use_ue8m0": False,
+        "scale_format": 0,
     }
     with pytest.raises(RuntimeError, match=message):
         torch.ops.ptgq.per_token_group_quant(**{**arguments, **change})
@@ -80,7 +81,8 @@ def test_the_op_itself_refuses(change, message):
         ({"q": Q.t().contiguous().t()}, "q must be contiguous"),
         ({"s": S[:, :1]}, "q and s must have shapes"),
         ({"s": S.t().contiguous().t()}, "s row_major, got strides"),
-        ({"column_major_scales": True}, "s column_major, got strides"),
+        ({"scale_format": COLUMNS}, "s column_major, got strides"),
+        ({"scale_format": 99}, "scale_format must be the code of a ptgq.ScaleFormat, got 99"),
         ({"group_size": 0}, "group_size must be at least 1"),
         ({"group_size": 100}, "group_size must divide"),
     ],
@@ -92,8 +94,7 @@ def test_the_ops_of_python_backends_refuse(change, message):
         "s": torch.zeros_like(S),
         "group_size": 128,
         "eps": 1e-10,
-        "column_major_scales": False,
-        "use_ue8m0": False,
+        "scale_format": 0,
     }
     for backend in ("triton", "reference"):
         op = getattr(torch.ops.ptgq, f"per_token_group_quant_{backend}")

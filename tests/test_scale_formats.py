@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import runpy
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -152,28 +154,31 @@ def test_op_refuses_memory_without_padding():
     for op in ("", "_reference"):
         run = getattr(torch.ops.ptgq, f"per_token_group_quant{op}")
         with pytest.raises((RuntimeError, ValueError), match="padding of its last column"):
-            run(x, q, short, 32, 1e-10, True, False, True)
+            run(x, q, short, 32, 1e-10, ScaleFormat.deep_gemm_hopper().code)
 
 
-@pytest.mark.parametrize(
-    ("flags", "message"),
-    [
-        ((False, True, True, False), "need column_major_scales"),
-        ((False, True, False, True), "need column_major_scales"),
-        ((True, False, True, False), "int32 scales need use_ue8m0"),
-        ((True, True, False, False), "s must be contiguous, or have the strides"),
-    ],
-)
-def test_op_refuses_what_does_not_fit(flags, message):
-    x = torch.ones(5, 64)
+@pytest.mark.parametrize("op", ["", "_reference"])
+def test_op_knows_the_codes_of_formats_alone(op):
+    run = getattr(torch.ops.ptgq, f"per_token_group_quant{op}")
+    x = torch.ones(2, 5, 64)
     q = torch.empty(x.shape, dtype=torch.float8_e4m3fn)
-    s = scales.empty_scales((5, 2), ScaleFormat.deep_gemm_blackwell(), x.device)
-    with pytest.raises(RuntimeError, match=message):
-        torch.ops.ptgq.per_token_group_quant(x, q, s, 8, 1e-10, *flags)
+    accepted = set()
+    for code, f in itertools.product(range(-2, 70), FORMATS.values()):
+        s = scales.empty_scales(scales.scale_shape(x.shape, 8, f), f, x.device)
+        with contextlib.suppress(RuntimeError, TypeError, ValueError):
+            run(x, q, s, 8, 1e-10, code)
+            accepted.add(code)
+    assert accepted == {f.code for f in FORMATS.values()}
+    # As programs call it that were exported with flags.
+    with pytest.raises((RuntimeError, ValueError), match="by an older ptgq, export it again"):
+        run(x, q, s, 8, 1e-10)
+
+
+def test_op_refuses_int8_of_other_scales():
+    x, f = torch.ones(5, 64), ScaleFormat.deep_gemm_blackwell()
+    q, s = FP8(x, 8, scale_format=replace(f, group_sizes=()))
     with pytest.raises(RuntimeError, match="int8 q has scales without words"):
-        torch.ops.ptgq.per_token_group_quant(
-            x, q.view(torch.int8), s, 8, 1e-10, True, True, True, False
-        )
+        torch.ops.ptgq.per_token_group_quant(x, q.view(torch.int8), s, 8, 1e-10, f.code)
 
 
 @every_format

@@ -204,9 +204,7 @@ def test_wrong_arguments(x, options, message):
 def test_op_refuses(x, q, message):
     q = torch.empty(2, 64, dtype=q)
     with pytest.raises(RuntimeError, match=message):
-        torch.ops.ptgq.silu_and_mul_per_token_group_quant(
-            x, q, torch.empty(2, 1), 64, 1e-10, False, False
-        )
+        torch.ops.ptgq.silu_and_mul_per_token_group_quant(x, q, torch.empty(2, 1), 64, 1e-10, 0)
 
 
 @pytest.mark.parametrize("suffix", ["", "_reference"])
@@ -214,6 +212,4 @@ def test_opcheck(suffix):
     op = getattr(torch.ops.ptgq, "silu_and_mul_per_token_group_quant" + suffix).default
     # As bytes: opcheck compares tensors, which torch does not do for 8-bit floating point.
     q, s = torch.zeros(6, 64, dtype=torch.uint8), torch.zeros(6, 2)
-    torch.library.opcheck(
-        op, (random_input((6, 128), torch.bfloat16), q, s, 32, 1e-10, False, False)
-    )
+    torch.library.opcheck(op, (random_input((6, 128), torch.bfloat16), q, s, 32, 1e-10, 0))

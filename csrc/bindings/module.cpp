@@ -1,7 +1,6 @@
 // The Python module ptgq._C: calls that pass torch's dispatcher by. What is unusual or wrong is
 // refused (None), not raised: ptgq.api then says what is wrong with it, or serves it through the
 // dispatcher (op.cpp).
-#include <algorithm>
 #include <atomic>
 
 #include "bindings/stream.h"
@@ -30,24 +29,13 @@ struct Input {
   Problem problem;
 };
 
-// A subclass may say any number.
-ScaleFormat format_of(PyObject* number) {
-  const long code = PyLong_AsLong(number);
-  PyErr_Clear();  // one that doesn't fit is -1
-  const ScaleFormat format = decode_format(code);
-  refuse_unless(code >= 0 && code < 64 && format.storage <= Storage::kPacked &&
-                format.layout <= Layout::kTmaAligned);
-  return format;
-}
-
 Input read_input(const Arguments& a) {
   refuse_unless(!is_intercepted());
   const TensorView x = view(a.x);
   refuse_unless(!is_negated(a.x) && PyLong_CheckExact(a.group_size) && PyFloat_CheckExact(a.eps));
   const Options options{PyLong_AsLongLong(a.group_size), PyFloat_AsDouble(a.eps),
-                        code_of(a.q_dtype), format_of(a.format),
+                        code_of(a.q_dtype), decode_format(PyLong_AsLongLong(a.format)),
                         a.silu_and_mul == Py_True ? Prologue::kSiluAndMul : Prologue::kNone};
-  PyErr_Clear();  // a group_size that doesn't fit is -1
   const Problem problem = check_input(x, options);
   refuse_unless(problem.num_tokens > 0);
   return {x, device_of(x), options, problem};
@@ -74,8 +62,7 @@ Owned take_given(const Arguments& a, Input& in) {
   PyObject* s_tensor = PyTuple_GetItem(a.out, 1);
   const TensorView q = view(q_tensor), s = view(s_tensor);
   const ScaleFormat& format = in.options.format;
-  refuse_unless(code_of(q.type) == in.options.code && storage_of(s.type) == format.storage);
-  refuse_unless(s.dim == in.x.dim && std::equal(s.sizes, s.sizes + s.dim - 1, in.x.sizes));
+  refuse_unless(code_of(q.type) == in.options.code);
   Problem& p = in.problem;
   p = check_outputs(p, in.options, in.x, q, s);
   refuse_unless(!overlap(p) && may_be_written(q_tensor, s_tensor));
@@ -124,6 +111,7 @@ PyObject* in_python(Function function) {
   try {
     return function();
   } catch (const Refusal&) {
+    PyErr_Clear();  // a number that doesn't fit is -1, which is refused
     Py_IncRef(Py_None);
     return Py_None;
   } catch (const PythonError&) {

@@ -85,21 +85,6 @@ Tensor rows_of(const Tensor& x) {
   return torch::stable::reshape(x, {shape, 2});
 }
 
-Layout layout_of(bool column_major, bool tma_aligned) {
-  if (column_major) return tma_aligned ? Layout::kTmaAligned : Layout::kColumnMajor;
-  if (tma_aligned) throw Refusal("tma_aligned_scales need column_major_scales");
-  return Layout::kRowMajor;
-}
-
-Options options_of(const Tensor& q, const Tensor& s, int64_t group_size, double eps,
-                   bool column_major, bool use_ue8m0, bool tma_aligned, bool per_batch,
-                   Prologue prologue) {
-  const ScaleFormat format{use_ue8m0 ? Kind::kPowerOfTwo : Kind::kFloat32,
-                           storage_of(element_type(s.scalar_type())),
-                           layout_of(column_major, tma_aligned), per_batch};
-  return {group_size, eps, code_of(element_type(q.scalar_type())), format, prologue};
-}
-
 Problem problem(const Tensor& x, const Tensor& rows, const Tensor& q, const Tensor& s,
                 const Options& options) {
   const Problem p = check_outputs(check_input(view_input(rows), options), options, view_input(x),
@@ -113,11 +98,11 @@ Problem problem(const Tensor& x, const Tensor& rows, const Tensor& q, const Tens
 
 template <Prologue kPrologue>
 void run(const Tensor& x, const Tensor& q, const Tensor& s, int64_t group_size, double eps,
-         bool column_major_scales, bool use_ue8m0, bool tma_aligned_scales, bool per_batch_scales) {
+         int64_t scale_format) {
+  const Options options{group_size, eps, code_of(element_type(q.scalar_type())),
+                        decode_format(scale_format), kPrologue};
   const Tensor rows = rows_of(x);
-  const Problem p = problem(x, rows, q, s,
-                            options_of(q, s, group_size, eps, column_major_scales, use_ue8m0,
-                                       tma_aligned_scales, per_batch_scales, kPrologue));
+  const Problem p = problem(x, rows, q, s, options);
 #ifdef PTGQ_WITH_CUDA
   if (x.is_cuda()) {
     const int device = x.get_device_index();

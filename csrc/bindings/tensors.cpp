@@ -105,10 +105,7 @@ bool is_intercepted() {
 TensorView view(PyObject* tensor) {
   refuse_unless(reinterpret_cast<PyObject*>(Py_TYPE(tensor)) == torch.tensor_type);
   DLTensor t;
-  if (torch.dlpack->dltensor_from_py_object_no_sync(tensor, &t) != 0) {
-    PyErr_Clear();
-    throw Refusal("");
-  }
+  refuse_unless(torch.dlpack->dltensor_from_py_object_no_sync(tensor, &t) == 0);
   refuse_unless(t.data != nullptr);
   return {t.data,
           t.shape,

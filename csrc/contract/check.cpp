@@ -65,17 +65,16 @@ bool same_device(const TensorView& a, const TensorView& b) {
 
 int64_t round_up(int64_t value, int64_t unit) { return (value + unit - 1) / unit * unit; }
 
-void check_scales(const Problem& p, const TensorView& s, const Strides& strides) {
-  const int64_t last = s.dim - 1;
-  int64_t tokens = 1;
-  for (int64_t i = 0; i < last; ++i) tokens *= s.sizes[i];
-  require(tokens == p.num_tokens && s.sizes[last] == scale_columns(p),
-          "s must have the shape of x, with a last dimension of ", scale_columns(p));
-  for (int64_t i = 0; i < s.dim; ++i) {
-    require(s.sizes[i] <= 1 || s.strides[i] == strides.of(i, s.sizes, s.dim),
-            "s must be contiguous, or have the strides of column_major_scales, "
-            "tma_aligned_scales and per_batch_scales as they are given");
+bool holds(ElementType type, Storage storage) {
+  switch (storage) {
+    case Storage::kFloat32:
+      return type == ElementType::kFloat32;
+    case Storage::kE8m0:
+      return type == ElementType::kE8m0 || type == ElementType::kByte;
+    case Storage::kPacked:
+      return type == ElementType::kInt32;
   }
+  return false;
 }
 
 }  // namespace
@@ -114,10 +113,6 @@ Problem check_input(const TensorView& x, const Options& options) {
   p.e8m0 = f.storage != Storage::kFloat32;
   p.packed = f.storage == Storage::kPacked;
   p.column_major = f.layout != Layout::kRowMajor;
-  require(p.power_of_two || !p.e8m0, "float8_e8m0fnu and int32 scales need use_ue8m0");
-  require(p.column_major || !f.per_batch, "per_batch_scales need column_major_scales");
-  require(f.layout != Layout::kTmaAligned || f.storage != Storage::kE8m0,
-          "tma_aligned_scales are float32 or int32");
   return p;
 }
 
@@ -153,12 +148,19 @@ Code code_of(ElementType q) {
   return Code::kE4m3;
 }
 
-Storage storage_of(ElementType s) {
-  if (s == ElementType::kFloat32) return Storage::kFloat32;
-  if (s == ElementType::kInt32) return Storage::kPacked;
-  require(s == ElementType::kE8m0 || s == ElementType::kByte,
-          "s must be float32, int32, float8_e8m0fnu or its bytes (uint8)");
-  return Storage::kE8m0;
+ScaleFormat decode_format(int64_t code) {
+  const ScaleFormat f{static_cast<Kind>(code & 1), static_cast<Storage>(code >> 1 & 3),
+                      static_cast<Layout>(code >> 3 & 3), code >= 32};
+  constexpr bool kRead[3][3] = {{true, true, true}, {true, true, false}, {true, false, true}};
+  const bool known = code >= 0 && code < 64 && f.storage <= Storage::kPacked &&
+                     f.layout <= Layout::kTmaAligned &&
+                     kRead[static_cast<int>(f.storage)][static_cast<int>(f.layout)];
+  const bool rounded = f.kind == Kind::kPowerOfTwo || f.storage == Storage::kFloat32;
+  const bool batched = f.layout != Layout::kRowMajor && f.storage != Storage::kE8m0;
+  require(known && rounded && (batched || !f.per_batch),
+          "scale_format must be the code of a ptgq.ScaleFormat, got ", code,
+          code == -1 ? ": this program was exported by an older ptgq, export it again" : "");
+  return f;
 }
 
 bool overlap(const Problem& p) {
@@ -189,13 +191,15 @@ Problem check_outputs(Problem p, const Options& options, const TensorView& x, co
   require(p.prologue == Prologue::kNone || !p.int8,
           "q of silu_and_mul must be float8_e4m3fn or its bytes");
   require(p.num_tokens == 0 || is_contiguous(q), "q must be contiguous");
-  // Batches are told by the dimensions of s, where those of x may have been joined.
-  require(options.format.per_batch || same_shape_but_last(s, x),
-          "s must have the shape of x but for the last dimension");
-  require(s.dim >= 1, "s must have at least one dimension");
+  require(holds(s.type, options.format.storage), "s must have the dtype of scale_format");
+  require(same_shape_but_last(s, x) && s.sizes[s.dim - 1] == scale_columns(p),
+          "s must have the shape of x, with a last dimension of ", scale_columns(p));
   if (p.num_tokens > 0) {
     const Strides strides = lay_out_scales(p, options.format, s.sizes, s.dim);
-    check_scales(p, s, strides);
+    for (int64_t i = 0; i < s.dim; ++i) {
+      require(s.sizes[i] == 1 || s.strides[i] == strides.of(i, s.sizes, s.dim),
+              "s must have the strides of scale_format");
+    }
   }
   require(p.num_tokens == 0 || options.format.storage == Storage::kE8m0 || is_aligned(s, 4),
           "s must be aligned to its elements");

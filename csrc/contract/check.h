@@ -49,9 +49,10 @@ Problem check_input(const TensorView& x, const Options& options);
 Problem check_outputs(Problem p, const Options& options, const TensorView& x, const TensorView& q,
                       const TensorView& s);
 
-// What results of these types hold, bytes for what is one.
+// What the number says that is ptgq.ScaleFormat.code.
+ScaleFormat decode_format(int64_t code);
+// What codes of this type are.
 Code code_of(ElementType q);
-Storage storage_of(ElementType s);
 
 // A result's strides: of the last dimension, between tokens and, unless 0, between batches.
 struct Strides {

@@ -22,12 +22,6 @@ struct ScaleFormat {
   bool per_batch;
 };
 
-// The number is ptgq.ScaleFormat.code.
-inline ScaleFormat decode_format(int64_t code) {
-  return {static_cast<Kind>(code & 1), static_cast<Storage>(code >> 1 & 3),
-          static_cast<Layout>(code >> 3 & 3), (code >> 5 & 1) == 1};
-}
-
 struct Problem {
   const void* x;
   uint8_t* q;

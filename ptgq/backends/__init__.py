@@ -21,6 +21,7 @@ import torch
 
 from ptgq import extension
 from ptgq.scales import ScaleFormat
+from ptgq.scales.formats import encode_format
 from ptgq.values import shown
 
 Backend = Literal["cuda", "triton", "cpu", "reference"]
@@ -223,9 +224,7 @@ def quantize(
         # As bytes: torch's compiler can't functionalize a mutation of float8_e8m0fnu.
         q, s = as_bytes(q), as_bytes(s)
     run = getattr(torch.ops.ptgq, op + _OPS[backend])
-    f = scale_format
-    layout = f.column_major, f.power_of_two, f.tma_aligned, f.per_batch
-    run(x, q, s, group_size, eps, *layout)
+    run(x, q, s, group_size, eps, encode_format(scale_format))
 
 
 def as_bytes(tensor: torch.Tensor) -> torch.Tensor:

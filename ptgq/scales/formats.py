@@ -91,12 +91,8 @@ class ScaleFormat:
 
     @cached_property
     def code(self) -> int:
-        """The format as a number, as ``decode_format`` in ``csrc`` reads it; -1 of a subclass."""
-        if type(self) is not ScaleFormat:
-            # Its attributes may say otherwise: the fast path refuses it.
-            return -1
-        kind, layout = _KINDS.index(self.kind), _LAYOUTS.index(self.layout)
-        return kind | DTYPES.index(self.dtype) << 1 | layout << 3 | self.per_batch << 5
+        """What :func:`encode_format` returns."""
+        return encode_format(self)
 
     def __getstate__(self) -> dict[str, object]:
         """What is pickled and copied: without `code`, which another version may count otherwise."""
@@ -234,6 +230,22 @@ def _why_refused(f: ScaleFormat) -> str | None:
     if f.per_batch and f.dtype is torch.float8_e8m0fnu:
         return "columns of a batch are read as float32 or as packed int32, never as float8_e8m0fnu"
     return None
+
+
+def encode_format(f: ScaleFormat) -> int:
+    """Return the format as a number, which ``decode_format`` reads, here and in ``csrc``."""
+    # By what a subclass may say otherwise. Not only a property: torch compiles no cached one.
+    layout = f.column_major + f.tma_aligned
+    return f.power_of_two | DTYPES.index(f.dtype) << 1 | layout << 3 | f.per_batch << 5
+
+
+def decode_format(code: int) -> ScaleFormat:
+    """Return the format that has a :attr:`ScaleFormat.code`; raise ValueError for other numbers."""
+    storage, layout = code >> 1 & 3, code >> 3 & 3
+    if not 0 <= code < 64 or storage == 3 or layout == 3:
+        hint = ": this program was exported by an older ptgq, export it again" if code == -1 else ""
+        raise ValueError(f"scale_format must be the code of a ptgq.ScaleFormat, got {code}{hint}")
+    return ScaleFormat(_KINDS[code & 1], DTYPES[storage], _LAYOUTS[layout], code >= 32)
 
 
 def check_format(name: str, value: ScaleFormat) -> None:
