@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-
 import torch
 
 from ptgq.scales.formats import DTYPES, ScaleFormat
-from ptgq.scales.known import Layout
+from ptgq.scales.known import FORMATS, Layout
 from ptgq.values import check_bool, check_dtype
 
 
@@ -36,21 +34,9 @@ def scale_format(
         known = _FORMATS[column_major_scales][use_ue8m0][tma_aligned_scales].get(scale_dtype)
         if known is not None:
             return known
-    return _format_of(column_major_scales, use_ue8m0, scale_dtype, tma_aligned_scales)
-
-
-def _format_of(
-    column_major_scales: bool,
-    use_ue8m0: bool,
-    scale_dtype: torch.dtype | None,
-    tma_aligned_scales: bool,
-) -> ScaleFormat:
-    for name, flag in (
-        ("column_major_scales", column_major_scales),
-        ("use_ue8m0", use_ue8m0),
-        ("tma_aligned_scales", tma_aligned_scales),
-    ):
-        check_bool(name, flag)
+    check_bool("column_major_scales", column_major_scales)
+    check_bool("use_ue8m0", use_ue8m0)
+    check_bool("tma_aligned_scales", tma_aligned_scales)
     check_dtype("scale_dtype", scale_dtype, DTYPES, or_none=True)
     if scale_dtype in (torch.float8_e8m0fnu, torch.int32) and not use_ue8m0:
         raise ValueError(
@@ -62,29 +48,24 @@ def _format_of(
             "tma_aligned_scales pads columns: it needs column_major_scales=True, "
             "got column_major_scales=False"
         )
-    if tma_aligned_scales and use_ue8m0 and scale_dtype is None:
+    if scale_dtype is None:
         raise ValueError(
             "tma_aligned_scales with use_ue8m0 needs scale_dtype=torch.int32 (packed) or "
             "torch.float32, got None, which stands for bytes, and nobody reads those TMA-aligned"
         )
+    # Says why it is none.
     layout: Layout = "tma_aligned" if tma_aligned_scales else "column_major"
-    return ScaleFormat(
-        "power_of_two" if use_ue8m0 else "float32",
-        scale_dtype or (torch.float8_e8m0fnu if use_ue8m0 else torch.float32),
-        layout if column_major_scales else "row_major",
-    )
+    return ScaleFormat("power_of_two", scale_dtype, layout)
 
 
-def _formats_of(
-    column_major_scales: bool, use_ue8m0: bool, tma_aligned_scales: bool
-) -> dict[torch.dtype | None, ScaleFormat]:
-    known = {}
-    for dtype in (None, *DTYPES):
-        with contextlib.suppress(ValueError):
-            known[dtype] = _format_of(column_major_scales, use_ue8m0, dtype, tma_aligned_scales)
-    return known
-
-
-_BOOLS = (False, True)
 # Built once, by flag after flag: torch 2.11 compiles no tuple's place that a bool says.
-_FORMATS = {c: {u: {t: _formats_of(c, u, t) for t in _BOOLS} for u in _BOOLS} for c in _BOOLS}
+_BOOLS = (False, True)
+_FORMATS: dict[bool, dict[bool, dict[bool, dict[torch.dtype | None, ScaleFormat]]]] = {
+    c: {u: {t: {} for t in _BOOLS} for u in _BOOLS} for c in _BOOLS
+}
+for _kind, _dtype, _layout in FORMATS.values():
+    _f = ScaleFormat(_kind, getattr(torch, _dtype), _layout)
+    _named = _FORMATS[_f.column_major][_f.power_of_two][_f.tma_aligned]
+    _named[_f.dtype] = _f
+    if _f.dtype is (torch.float8_e8m0fnu if _f.power_of_two else torch.float32):
+        _named[None] = _f

@@ -39,7 +39,7 @@ def scale_shape(
 def shape_of(
     shape: tuple[int, ...], group_size: int, scale_format: ScaleFormat | None
 ) -> tuple[int, ...]:
-    """The same of arguments that are checked, but for the group sizes of the format."""
+    """The same of sizes that are checked, or tensors, as torch.jit.trace has them."""
     num_groups = shape[-1] // group_size
     if scale_format is not None:
         accepted = scale_format.group_sizes
