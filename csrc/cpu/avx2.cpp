@@ -1,4 +1,4 @@
-// The CPU kernel for x86-64 with AVX2 and FMA: chosen in quantize.cpp where the processor has them.
+// The CPU code for x86-64 with AVX2 and FMA: chosen in quantize.cpp where the processor has them.
 #ifdef __x86_64__
 #include <immintrin.h>
 
@@ -13,13 +13,8 @@
 #endif
 #define PTGQ_AVX2
 #define PTGQ_FMA  // neither compiler defines __FMA__ for the pragma
-#include "contract/scales.h"
-#include "cpu/groups.h"
-#include "cpu/numerics.h"
-#define PTGQ_QUANTIZE_GROUPS quantize_groups_avx2
+#define PTGQ_ISA avx2
 #include "cpu/groups.inc"
-#define PTGQ_ACTIVATE activate_avx2
-#include "cpu/silu.inc"
 #ifdef __clang__
 #pragma clang attribute pop
 #endif

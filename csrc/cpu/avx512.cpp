@@ -1,4 +1,4 @@
-// The CPU kernel for x86-64 with AVX-512 (F, BW, DQ, VL): chosen in quantize.cpp where the
+// The CPU code for x86-64 with AVX-512 (F, BW, DQ, VL): chosen in quantize.cpp where the
 // processor has them.
 #ifdef __x86_64__
 #include <immintrin.h>
@@ -15,13 +15,8 @@
 #endif
 #define PTGQ_AVX512
 #define PTGQ_FMA  // neither compiler defines __FMA__ for the pragma
-#include "contract/scales.h"
-#include "cpu/groups.h"
-#include "cpu/numerics.h"
-#define PTGQ_QUANTIZE_GROUPS quantize_groups_avx512
+#define PTGQ_ISA avx512
 #include "cpu/groups.inc"
-#define PTGQ_ACTIVATE activate_avx512
-#include "cpu/silu.inc"
 #ifdef __clang__
 #pragma clang attribute pop
 #endif

@@ -1,23 +1,19 @@
-// The CPU kernel: one definition per instruction set.
+// The CPU code: the same functions for each instruction set, in a namespace of its name.
 #pragma once
 
 #include "contract/problem.h"
 
-namespace ptgq {
+// quantize: the groups [begin, end), counted row by row.
+// activate: `count` elements of silu_and_mul of a token to y, in the type of x, from `begin` on.
+#define PTGQ_DECLARE(isa)                                                                \
+  namespace ptgq::isa {                                                                  \
+  void quantize(const Problem& p, int64_t begin, int64_t end);                           \
+  void activate(const Problem& p, int64_t token, int64_t begin, int64_t count, void* y); \
+  }
 
-// Quantizes the groups [begin, end), counted row by row.
-using QuantizeGroups = void (*)(const Problem&, int64_t begin, int64_t end);
-
-// Writes `count` elements of silu_and_mul of a token to y, in the type of x, from `begin` on.
-using Activate = void (*)(const Problem&, int64_t token, int64_t begin, int64_t count, void* y);
-
-void activate_baseline(const Problem& p, int64_t token, int64_t begin, int64_t count, void* y);
-void quantize_groups_baseline(const Problem& p, int64_t begin, int64_t end);
+PTGQ_DECLARE(baseline)
 #ifdef __x86_64__
-void activate_avx2(const Problem& p, int64_t token, int64_t begin, int64_t count, void* y);
-void activate_avx512(const Problem& p, int64_t token, int64_t begin, int64_t count, void* y);
-void quantize_groups_avx2(const Problem& p, int64_t begin, int64_t end);
-void quantize_groups_avx512(const Problem& p, int64_t begin, int64_t end);
+PTGQ_DECLARE(avx2)
+PTGQ_DECLARE(avx512)
 #endif
-
-}  // namespace ptgq
+#undef PTGQ_DECLARE

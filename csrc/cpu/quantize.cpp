@@ -13,17 +13,14 @@
 #include <type_traits>
 #include <vector>
 
-#include "contract/scales.h"
-#include "cpu/groups.h"
-#include "cpu/numerics.h"
 // The instruction set that the compiler assumes without flags.
-#define PTGQ_QUANTIZE_GROUPS quantize_groups_baseline
+#define PTGQ_ISA baseline
 #include "cpu/groups.inc"
-#define PTGQ_ACTIVATE activate_baseline
-#include "cpu/silu.inc"
 
 namespace ptgq {
 namespace {
+
+using namespace baseline;  // its stores past the caches
 
 // Elements below which a further thread costs more than it saves.
 constexpr int64_t kThreadElements = 32768;
@@ -33,8 +30,8 @@ constexpr int64_t kActivatedElements = 4096;
 struct InstructionSet {
   const char* name;
   bool supported;
-  QuantizeGroups quantize_groups;
-  Activate activate;
+  decltype(&baseline::quantize) quantize;
+  decltype(&baseline::activate) activate;
 };
 
 // The best instruction set that this processor has, or the one that PTGQ_CPU_ISA names.
@@ -44,11 +41,11 @@ InstructionSet choose_instruction_set() {
       {"avx512",
        __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"),
-       quantize_groups_avx512, activate_avx512},
-      {"avx2", __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"),
-       quantize_groups_avx2, activate_avx2},
+       avx512::quantize, avx512::activate},
+      {"avx2", __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"), avx2::quantize,
+       avx2::activate},
 #endif
-      {"baseline", true, quantize_groups_baseline, activate_baseline},
+      {"baseline", true, baseline::quantize, baseline::activate},
   };
   const char* wanted = std::getenv("PTGQ_CPU_ISA");
   for (const InstructionSet& set : sets) {
@@ -80,7 +77,7 @@ void quantize_activated(const InstructionSet& set, const Problem& p, int64_t beg
     Problem activated = p;
     activated.x = y.data() - first * element_size;
     activated.x_token_stride = 0;
-    set.quantize_groups(activated, begin, begin + count);
+    set.quantize(activated, begin, begin + count);
     begin += count;
   }
 }
@@ -103,7 +100,7 @@ void quantize_columns(const InstructionSet& set, const Problem& p, int64_t begin
     rows.s = scales.data() - token * columns;
     rows.s_token_stride = columns;
     rows.s_group_stride = 1;
-    set.quantize_groups(rows, begin, stop);
+    set.quantize(rows, begin, stop);
     const int64_t first = begin - token * columns;
     const int64_t last = stop - token * columns;
     Scale* column = static_cast<Scale*>(p.s) + token * p.s_token_stride;
@@ -140,7 +137,7 @@ void quantize_cpu(const Problem& p) {
         if (p.prologue == Prologue::kSiluAndMul) return quantize_activated(set, p, begin, end);
         if (in_columns && p.e8m0) return quantize_columns<uint8_t>(set, p, begin, end);
         if (in_columns) return quantize_columns<float>(set, p, begin, end);
-        set.quantize_groups(p, begin, end);
+        set.quantize(p, begin, end);
       });
 }
 
