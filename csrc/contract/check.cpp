@@ -15,19 +15,6 @@ void require(bool condition, const Parts&... message) {
   throw Refusal(text.str());
 }
 
-InputType input_type(ElementType type) {
-  switch (type) {
-    case ElementType::kBfloat16:
-      return InputType::kBfloat16;
-    case ElementType::kFloat16:
-      return InputType::kFloat16;
-    case ElementType::kFloat32:
-      return InputType::kFloat32;
-    default:
-      throw Refusal("x must be bfloat16, float16 or float32");
-  }
-}
-
 bool same_shape_but_last(const TensorView& a, const TensorView& b) {
   if (a.dim != b.dim) return false;
   for (int64_t i = 0; i + 1 < a.dim; ++i) {
@@ -81,7 +68,8 @@ bool holds(ElementType type, Storage storage) {
 
 Problem check_input(const TensorView& x, const Options& options) {
   Problem p{};
-  p.x_type = input_type(x.type);
+  require(x.type <= ElementType::kFloat32, "x must be bfloat16, float16 or float32");
+  p.x_type = x.type;
   require(x.dim >= 1, "x must have at least one dimension");
   const int64_t row = x.sizes[x.dim - 1];
   p.prologue = options.prologue;
@@ -99,7 +87,7 @@ Problem check_input(const TensorView& x, const Options& options) {
   require(p.num_tokens == 0 || ((x.strides[x.dim - 1] == 1 || row == 1) &&
                                 are_packed(x, x.dim - 1, p.x_token_stride)),
           "x must have contiguous rows");
-  require(p.num_tokens == 0 || is_aligned(x, p.x_type == InputType::kFloat32 ? 4 : 2),
+  require(p.num_tokens == 0 || is_aligned(x, x_element_size(x.type)),
           "x must be aligned to its elements");
   // Not `eps < ...`: NaN must fail. The bound keeps eps / 448 and its residuals normal.
   require(options.eps >= 1e-24 && options.eps <= 3.4028234663852886e38,
@@ -174,8 +162,7 @@ bool overlap(const Problem& p) {
   const int64_t width = p.num_groups * p.group_size;
   const int64_t row = p.prologue == Prologue::kSiluAndMul ? 2 * width : width;
   const int64_t x_elements = (p.num_tokens - 1) * p.x_token_stride + row;
-  const Span x{static_cast<const char*>(p.x),
-               x_elements * (p.x_type == InputType::kFloat32 ? 4 : 2)};
+  const Span x{static_cast<const char*>(p.x), x_elements * x_element_size(p.x_type)};
   const Span q{reinterpret_cast<const char*>(p.q), p.num_tokens * width};
   const bool bytes = p.e8m0 && !p.packed;
   const Span s{static_cast<const char*>(p.s), scale_elements(p) * (bytes ? 1 : 4)};

@@ -8,18 +8,6 @@
 
 namespace ptgq {
 
-enum class ElementType : uint8_t {
-  kBfloat16,
-  kFloat16,
-  kFloat32,
-  kE4m3,
-  kE8m0,
-  kInt8,
-  kInt32,
-  kByte,
-  kOther
-};
-
 struct TensorView {
   void* data;
   const int64_t* sizes;

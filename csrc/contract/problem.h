@@ -5,7 +5,20 @@
 
 namespace ptgq {
 
-enum class InputType : uint8_t { kBfloat16, kFloat16, kFloat32 };
+// x has one of the first three.
+enum class ElementType : uint8_t {
+  kBfloat16,
+  kFloat16,
+  kFloat32,
+  kE4m3,
+  kE8m0,
+  kInt8,
+  kInt32,
+  kByte,
+  kOther
+};
+inline int64_t x_element_size(ElementType type) { return type == ElementType::kFloat32 ? 4 : 2; }
+
 enum class Code : uint8_t { kE4m3, kInt8 };
 // kSiluAndMul: of rows of x of twice the length, gates, then what they let through.
 enum class Prologue : uint8_t { kNone, kSiluAndMul };
@@ -36,7 +49,7 @@ struct Problem {
   int64_t column_tokens;  // after which a column of scales ends: those of a batch, or all
   int64_t column_length;  // the same with the column's padding
   float eps;
-  InputType x_type;
+  ElementType x_type;
   Prologue prologue;
   bool int8;          // q holds INT8, else E4M3
   bool e8m0;          // s holds E8M0 bytes, else float32; packed, too

@@ -65,7 +65,7 @@ const InstructionSet& instruction_set() {
 
 // Groups of a token at a time: what they are quantized from stays in the cache.
 void quantize_activated(const InstructionSet& set, const Problem& p, int64_t begin, int64_t end) {
-  const int64_t element_size = p.x_type == InputType::kFloat32 ? 4 : 2;
+  const int64_t element_size = x_element_size(p.x_type);
   const int64_t most = std::max<int64_t>(1, kActivatedElements / p.group_size);
   std::vector<uint8_t> y(std::min(most, end - begin) * p.group_size * element_size);
   while (begin < end) {

@@ -23,11 +23,11 @@ void quantize_float32(const Problem& p, int device, void* stream);
 void quantize_cuda(const Problem& p, int device, void* stream) {
   if (p.num_tokens == 0) return;
   switch (p.x_type) {
-    case InputType::kBfloat16:
+    case ElementType::kBfloat16:
       return quantize_bfloat16(p, device, stream);
-    case InputType::kFloat16:
+    case ElementType::kFloat16:
       return quantize_float16(p, device, stream);
-    case InputType::kFloat32:
+    default:
       return quantize_float32(p, device, stream);
   }
 }
