@@ -7,15 +7,16 @@ from typing import SupportsIndex
 import torch
 from torch.compiler import is_dynamo_compiling
 
-from ptgq import scales
+from ptgq import extension, scales
 from ptgq.arguments import check_aligned, check_eps, check_out
 from ptgq.backends import (
     Backend,
     check_backend,
     choose_backend,
+    forced,
     is_eager,
+    loaded,
     quantize,
-    quantize_directly,
 )
 from ptgq.scales import ScaleFormat
 from ptgq.scales.flags import scale_format as format_of
@@ -247,10 +248,23 @@ def _quantize(
     out: tuple[torch.Tensor, torch.Tensor] | None,
     backend: Backend | None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    if not is_dynamo_compiling():
-        results = quantize_directly(
-            backend, x, group_size, q_dtype, scale_format, silu_and_mul, eps, out
-        )
+    accepted = scale_format.group_sizes
+    # What is no int is not compared: it may be a tensor.
+    if not is_dynamo_compiling() and (
+        not accepted or (type(group_size) is int and group_size in accepted)
+    ):
+        name = forced.get() if backend is None else backend
+        code = scale_format.code
+        if isinstance(name, str) and name == "triton":
+            # Loaded by the first call, which finds out whether it can serve.
+            triton = loaded.get(name)
+            results = triton and triton.quantize_directly(
+                x, group_size, q_dtype, code, silu_and_mul, eps, out
+            )
+        else:
+            results = extension.quantize_directly(
+                name, x, group_size, q_dtype, code, silu_and_mul, eps, out
+            )
         if results is not None:
             return results
     check_tensor("x", x, _INPUT_DTYPES)

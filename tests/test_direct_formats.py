@@ -16,7 +16,8 @@ from scale_cases import memory as bytes_of
 from values import hard_input, random_input
 
 import ptgq
-from ptgq import ScaleFormat, api, extension, scales
+from ptgq import ScaleFormat, extension, scales
+from ptgq.backends import load
 
 FP8 = ptgq.per_token_group_quant_fp8
 SILU = ptgq.silu_and_mul_per_token_group_quant_fp8
@@ -68,9 +69,10 @@ def test_every_format_is_direct(served, function, dtype, f):
 @pytest.mark.parametrize("function", [FP8, SILU])
 def test_every_format_is_direct_on_a_gpu(monkeypatch, function, backend, f):
     # Triton's direct calls are not the extension's, which `served` watches.
-    right, served = api.quantize_directly, []
+    serves = extension if backend == "cuda" else load(backend)
+    right, served = serves.quantize_directly, []
     monkeypatch.setattr(
-        api, "quantize_directly", lambda *call: served.append(right(*call)) or served[-1]
+        serves, "quantize_directly", lambda *call: served.append(right(*call)) or served[-1]
     )
     for x in inputs(torch.bfloat16, 2 * WIDTH if function is SILU else WIDTH, "cuda"):
         call = partial(function, x, GROUP_SIZE, scale_format=f, backend=backend)

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any, Literal, NamedTuple, SupportsIndex, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 
@@ -32,9 +32,9 @@ _PREFERENCE = {"cuda": ("cuda", "triton", "reference"), "cpu": ("cpu", "referenc
 # What the names of a backend's registered ops end in.
 _OPS = {"cuda": "", "triton": "_triton", "cpu": "", "reference": "_reference"}
 
-_forced: ContextVar[str | None] = ContextVar("ptgq_backend", default=None)
+forced: ContextVar[str | None] = ContextVar("ptgq_backend", default=None)
 _unavailable: dict[tuple[str, torch.device], str | None] = {}
-_modules: dict[str, Any] = {}
+loaded: dict[str, Any] = {}
 # The devices of which it was said that reference serves them.
 _warned: set[torch.device] = set()
 
@@ -135,11 +135,11 @@ def use_backend(backend: Backend) -> contextlib._GeneratorContextManager[None]:
 
 @contextlib.contextmanager
 def _forcing(backend: Backend) -> Iterator[None]:
-    token = _forced.set(backend)
+    token = forced.set(backend)
     try:
         yield
     finally:
-        _forced.reset(token)
+        forced.reset(token)
 
 
 def choose_backend(backend: str | None, device: torch.device) -> str:
@@ -150,7 +150,7 @@ def choose_backend(backend: str | None, device: torch.device) -> str:
     RuntimeError
         If the backend asked for is not available, or none serves this device.
     """
-    name = backend if backend is not None else _forced.get()
+    name = backend if backend is not None else forced.get()
     if name is not None:
         reason = why_unavailable(name, device)
         if reason is not None:
@@ -171,33 +171,6 @@ def choose_backend(backend: str | None, device: torch.device) -> str:
 
 # What torch.compiler.assume_constant_result sets; to call that imports torch's compiler, a second.
 choose_backend._dynamo_marked_constant = True  # type: ignore[attr-defined]
-
-
-def quantize_directly(
-    backend: str | None,
-    x: torch.Tensor,
-    group_size: SupportsIndex,
-    q_dtype: torch.dtype,
-    scale_format: ScaleFormat,
-    silu_and_mul: bool,
-    eps: float,
-    out: tuple[torch.Tensor, torch.Tensor] | None,
-) -> tuple[torch.Tensor, torch.Tensor] | None:
-    """Serve an eager call without torch's dispatcher, or refuse it: see :mod:`ptgq.extension`."""
-    accepted = scale_format.group_sizes
-    # What is no int is not compared: it may be a tensor.
-    if accepted and (type(group_size) is not int or group_size not in accepted):
-        return None
-    name = _forced.get() if backend is None else backend
-    if isinstance(name, str) and name == "triton":
-        # Loaded by the first call, which finds out whether it can serve.
-        triton = _modules.get("triton")
-        return triton and triton.quantize_directly(
-            x, group_size, q_dtype, scale_format.code, silu_and_mul, eps, out
-        )
-    return extension.quantize_directly(
-        name, x, group_size, q_dtype, scale_format.code, silu_and_mul, eps, out
-    )
 
 
 def is_eager(x: torch.Tensor) -> bool:
@@ -236,6 +209,6 @@ def as_bytes(tensor: torch.Tensor) -> torch.Tensor:
 
 def load(backend: str) -> Any:
     """Import the module of a backend written in Python."""
-    if backend not in _modules:
-        _modules[backend] = import_module(f"ptgq.backends.{backend}")
-    return _modules[backend]
+    if backend not in loaded:
+        loaded[backend] = import_module(f"ptgq.backends.{backend}")
+    return loaded[backend]

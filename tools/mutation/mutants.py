@@ -209,7 +209,7 @@ PYTHON = {
         "tests/test_dynamic_sizes.py",
     ),
     "api: a forced backend stays": Mutant(
-        "ptgq/backends/__init__.py", "        _forced.reset(token)", "        pass",
+        "ptgq/backends/__init__.py", "        forced.reset(token)", "        pass",
         "tests/test_dispatch.py",
     ),
 }  # fmt: skip
