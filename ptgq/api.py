@@ -95,7 +95,7 @@ def per_token_group_quant_fp8(
         If the backend is not available, or if `out` holds an inference tensor outside inference
         mode.
     """
-    # In both functions, and no function of its own: that took 2 % of a call.
+    # Stated in both functions, as a function of its own took 2 % of a call.
     left_out = (
         column_major_scales is use_ue8m0 is tma_aligned_scales is False and scale_dtype is None
     )
@@ -141,7 +141,7 @@ def silu_and_mul_per_token_group_quant_fp8(
     Other parameters, results, of ``[..., hidden_dim]``, and errors are those of
     :func:`per_token_group_quant_fp8`.
     """
-    # In both functions, and no function of its own: that took 2 % of a call.
+    # Stated in both functions, as a function of its own took 2 % of a call.
     left_out = (
         column_major_scales is use_ue8m0 is tma_aligned_scales is False and scale_dtype is None
     )
@@ -227,9 +227,9 @@ _DEFAULTS = (False, False, None, False)
 
 
 def _check_alone(scale_format: ScaleFormat, *flags: object) -> None:
-    """Raise unless it is a format, and says alone what the scales are."""
+    """Raise unless it is a format, and the other options of the scales are left out."""
     check_format("scale_format", scale_format)
-    # By identity: a tensor compared would be read.
+    # Options are compared by identity, as comparing a tensor would read it.
     for name, default, option in zip(_FLAGS, _DEFAULTS, flags, strict=True):
         if option is not default:
             raise ValueError(
@@ -249,14 +249,14 @@ def _quantize(
     backend: Backend | None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     accepted = scale_format.group_sizes
-    # What is no int is not compared: it may be a tensor.
+    # Only an int is compared: comparing a tensor would read it.
     if not is_dynamo_compiling() and (
         not accepted or (type(group_size) is int and group_size in accepted)
     ):
         name = forced.get() if backend is None else backend
         code = scale_format.code
         if isinstance(name, str) and name == "triton":
-            # Loaded by the first call, which finds out whether it can serve.
+            # The first call loads it, and finds out whether it can serve.
             triton = loaded.get(name)
             results = triton and triton.quantize_directly(
                 x, group_size, q_dtype, code, silu_and_mul, eps, out
@@ -288,7 +288,7 @@ def _quantize(
         s = allocate(shape, scale_format, x.device)
     else:
         q, s = check_out(out, x, q_shape, q_dtype, shape, scale_format)
-    # Where the number of rows may be data, nothing depends on it: the ops take no rows, too.
+    # Nothing depends on the number of rows where it may be data: the ops take no rows, too.
     if x.is_meta or x.shape[-1] == 0 or (is_eager(x) and x.numel() == 0):
         return q, s
 

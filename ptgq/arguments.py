@@ -14,8 +14,8 @@ from ptgq.values import check_tensor, shown
 
 _CONTIGUOUS = scales.scale_format()
 
-# Down to here eps / qmax, and every residual of a quotient by it that can change a code, is a
-# normal float32, so flushing subnormals (a GPU compiler's choice) changes nothing.
+# eps / qmax, and every residual of a quotient by it that can change a code, are normal float32 from
+# here on, so flushing subnormals, a GPU compiler's choice, changes nothing.
 MIN_EPS = 1e-24
 MAX_EPS = torch.finfo(torch.float32).max
 
@@ -54,7 +54,7 @@ def check_out(
         check_tensor(name, tensor, (dtype,))
         if tensor.shape != size:
             raise ValueError(f"{name} must have shape {size}, got {tuple(tensor.shape)}")
-        # A size of compiled code may be data; there the ops check strides.
+        # Sizes may be data in compiled code, where the ops check strides.
         if not compiling and not strides_match(tensor, strides):
             raise ValueError(f"{name} must have strides {strides}, got {tensor.stride()}")
         if tensor.device != x.device:
@@ -87,7 +87,7 @@ def check_out(
 
 
 def _address(tensor: torch.Tensor) -> int | None:
-    """Return where a tensor begins; None while compiling, of a fake one, and within torch.func."""
+    """Return where a tensor begins; None while compiling, for fake ones and within torch.func."""
     if (
         torch.compiler.is_compiling()
         or type(tensor) not in (torch.Tensor, torch.nn.Parameter)
@@ -102,7 +102,7 @@ def _address(tensor: torch.Tensor) -> int | None:
 
 
 def check_aligned(name: str, tensor: torch.Tensor) -> None:
-    """Raise if a tensor, made of foreign memory, does not start at a multiple of its elements."""
+    """Raise unless a tensor, which may be of foreign memory, is aligned to its elements."""
     size, address = tensor.element_size(), _address(tensor)
     if address and address % size:
         raise ValueError(

@@ -1,14 +1,13 @@
-"""The compiled library ``ptgq._C``: the ops it implements, and calls of it without them.
+"""The compiled library ``ptgq._C``: the ops it implements, and the fast path past them.
 
-**Ops.** The schemas are here, the implementations for CPU and CUDA tensors in ``csrc``; the
-backends written in Python register ops too, so that ``torch.compile`` and fake tensors see one
-call.
+**Ops.** The schemas are here, the implementations for CPU and CUDA tensors in ``csrc``. Backends
+written in Python register ops, too, so that ``torch.compile`` and fake tensors see one call.
 
-**Direct calls**, of every format, code and function. torch's dispatcher, and allocating through
-Python, would take several times as long as a launch. :func:`quantize_directly` crosses into C++
-once: it reads the tensors through DLPack's C exchange API, checks them, allocates, launches on the
-current stream. In units of ``torch.abs(x)`` on the same CPU, Python takes 0.3, reading and checking
-0.6, the two allocations 0.7.
+**The fast path** serves eager calls of every format, code and function without torch's dispatcher,
+which, with allocating through Python, would take several times as long as a launch.
+:func:`quantize_directly` crosses into C++ once: it reads the tensors through DLPack's C exchange
+API, checks them, allocates, and launches on the current stream. In units of ``torch.abs(x)`` on the
+same CPU, Python takes 0.3, reading and checking 0.6, the two allocations 0.7.
 
 It refuses, by returning None, whatever is not an ordinary eager call that is right in every
 argument: tensor subclasses (fake tensors are), tensors inside ``torch.func`` transforms, any active
@@ -16,7 +15,7 @@ dispatch or function mode but a default device, ``torch.jit.trace``, negated vie
 another than the current device, empty ones, rows that have to be copied, wrong arguments. Then
 :mod:`ptgq.api` raises what is to be raised or calls the op. The first call on a device is refused
 too: it finds out which backends can serve it. ``torch.compile`` never gets here. ``torch.profiler``
-shows the kernels of direct calls, but no CPU op. :func:`prepare` is the same without the launch,
+shows the kernels of the fast path, but no CPU op. :func:`prepare` is the same without the launch,
 for backends written in Python.
 """
 
@@ -35,10 +34,10 @@ from ptgq.scales import check_memory, has_strides, scale_shape, scale_strides
 from ptgq.scales.formats import DTYPES, check_in_format, decode_format
 from ptgq.values import check_group_size
 
-# q is float8_e4m3fn (or its bytes as uint8) or int8; s is as the ScaleFormat of this code says (or
-# its bytes, for float8_e8m0fnu), and padding behind s, in the same memory, is written, too.
-# The second quantizes silu_and_mul of an x that is twice as wide as q. -1: of programs that were
-# exported with flags instead, which the ops refuse.
+# q is float8_e4m3fn, its bytes as uint8, or int8. s is in the format with the code `scale_format`,
+# float8_e8m0fnu also as bytes; padding behind s, in the same memory, is written, too. Programs that
+# were exported with flags have the default, which the ops refuse. The second op quantizes
+# silu_and_mul of an x that is twice as wide as q.
 OPS = ("per_token_group_quant", "silu_and_mul_per_token_group_quant")
 _SCHEMA = (
     "(Tensor x, Tensor(a!) q, Tensor(b!) s, int group_size, float eps, int scale_format=-1) -> ()"
@@ -46,7 +45,7 @@ _SCHEMA = (
 
 
 def _fake(*args: object) -> None:
-    """Shapes are the caller's: the ops write into tensors that exist."""
+    """The ops write into tensors that exist: there are no shapes to compute."""
 
 
 def rows_of(x: torch.Tensor) -> torch.Tensor:
@@ -101,7 +100,7 @@ def _register_python_backend(op: str, backend: str) -> None:
 
 
 def _of_torch(name: str, default: Any = None) -> Any:
-    """Return what has a name in torch that is not public, or `default` where it has gone."""
+    """Return what a private name of torch stands for, or `default` where the name has gone."""
     try:
         return attrgetter(name)(torch)
     except AttributeError:
@@ -114,24 +113,24 @@ def _allocator(device_type: str) -> Callable[..., torch.Tensor]:
     def slow(size: tuple[int, ...], stride: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
         return torch.empty_strided(size, stride, dtype=dtype, device=device_type)
 
-    # What the code that torch.compile generates allocates with, in a third of torch.empty's time.
+    # torch.compile's code allocates with it, in a third of torch.empty's time.
     return _of_torch(f"_C._dynamo.guards._empty_strided_{device_type}", slow)
 
 
 def _reinterpret() -> Callable[..., torch.Tensor]:
     """Return ``(tensor, size, stride, offset) -> tensor`` of the same memory."""
-    # As above: not a view that autograd knows.
+    # It is used as above, and makes no view that autograd knows.
     return _of_torch("_C._dynamo.guards._reinterpret_tensor", torch.Tensor.as_strided)
 
 
 def _bytes_from(tensor: torch.Tensor) -> int:
-    """Return how many bytes of its memory there are from its first element on."""
+    """Return how many bytes a tensor's memory has from its first element on."""
     storage = tensor.untyped_storage()
     return storage.data_ptr() + storage.nbytes() - tensor.data_ptr()
 
 
 def _is_followed() -> bool:
-    """Whether tracers, or modes other than a default device, want to see the calls of torch."""
+    """Whether a tracer, or a mode other than a default device, has to see the calls of torch."""
     modes = _of_torch("overrides._get_current_function_mode_stack", lambda: [None])()
     device_mode = _of_torch("utils._device.DeviceContext")
     return bool(
@@ -142,7 +141,7 @@ def _is_followed() -> bool:
 
 
 def _connect() -> None:
-    """Hand over what direct calls need of torch. A torch without it has them all refused."""
+    """Hand over what the fast path needs of torch; without it all calls are refused."""
     signs = [
         _of_torch(f"_C.{name}")
         for name in ("_len_torch_dispatch_stack", "_len_torch_function_stack", "_get_tracing_state")
@@ -150,7 +149,7 @@ def _connect() -> None:
     api = _of_torch("Tensor.__dlpack_c_exchange_api__")
     if api is None or None in signs:
         return
-    # A table of another name or version is none.
+    # Tables of another name or version are refused.
     with suppress(ValueError):
         _C.connect(
             torch.Tensor,
@@ -168,21 +167,21 @@ def _connect() -> None:
         )
 
 
-# The public function of torch.autograd.graph, which takes twice as long, calls this.
+# torch.autograd.graph.increment_version, which is public, calls it and takes twice as long.
 increment_version: Callable[[tuple[torch.Tensor, ...]], None] = _of_torch(
     "_C._increment_version", torch.autograd.graph.increment_version
 )
 
 
 def announce_writes(q: torch.Tensor, s: torch.Tensor) -> None:
-    """Have autograd count the writes to come, and torch refuse what nobody may write in place."""
-    # A tensor that is copied to itself is not touched. Of the two, s may require gradients.
+    """Let autograd count the writes to come, and torch refuse what may not be written in place."""
+    # A tensor copied to itself is not touched. s goes first, as it can require gradients.
     s.copy_(s)
     q.copy_(q)
 
 
 def _refuse(*call: object) -> None:
-    """Serve nothing, where there is no library."""
+    """Refuse every call, where there is no library."""
 
 
 for _op in OPS:
@@ -190,7 +189,7 @@ for _op in OPS:
     for _backend in ("triton", "reference"):
         _register_python_backend(_op, _backend)
 try:
-    # Its ops register as it is loaded.
+    # Loading it registers its ops.
     import ptgq._C as _C
 except ModuleNotFoundError:
     _C = None
@@ -200,14 +199,14 @@ else:
 # The commit that the library was built from: "" if unknown, ending in + if files differed from it.
 _COMMIT = Path(__file__).with_name("commit.txt")
 commit = _COMMIT.read_text() if _C and _COMMIT.exists() else ""
-# ``(backend, x, group_size, q_dtype, ScaleFormat.code, silu_and_mul, eps, out)`` to ``(q, s)``; or
-# None, see above.
+# From ``(backend, x, group_size, q_dtype, ScaleFormat.code, silu_and_mul, eps, out)`` to ``(q, s)``
+# or, where it refuses, None.
 quantize_directly: Callable[..., tuple[torch.Tensor, torch.Tensor] | None] = (
     _C.quantize if _C else _refuse
 )
-# For backends written in Python. The same without the backend, to ``((q, s), (addresses of x, q and
-# s), (num_tokens, num_groups, x_token_stride, s_groups, column_tokens, column_length), index of the
-# CUDA device or -1, stream)``; or None.
+# For backends written in Python: from the same without the backend to ``((q, s), (addresses of x, q
+# and s), (num_tokens, num_groups, x_token_stride, s_groups, column_tokens, column_length), index of
+# the CUDA device or -1, stream)`` or, where it refuses, None.
 prepare: Callable[..., tuple[Any, ...] | None] = _C.prepare if _C else _refuse
 
 
@@ -276,7 +275,7 @@ def why_unavailable(backend: str, device: torch.device) -> str | None:
                 f"the extension was built for compute capability {architectures}, the device has "
                 f"{capability[0]}.{capability[1]}: set TORCH_CUDA_ARCH_LIST and install again"
             )
-    # A device without an index is no tensor's.
+    # Every tensor's CUDA device has an index.
     if device.index is not None or backend == "cpu":
         _C.serve(-1 if backend == "cpu" else device.index)
     return None

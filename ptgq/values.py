@@ -8,7 +8,7 @@ from typing import SupportsIndex
 
 import torch
 
-# Whose repr is short and waits for no device.
+# Types whose repr is short and waits for no device.
 _PLAIN = (
     *(int, float, complex, str, bytes, type(None), torch.SymInt, torch.SymFloat),
     *(torch.dtype, torch.device, torch.layout),
@@ -21,7 +21,7 @@ def names_of(dtypes: tuple[torch.dtype, ...]) -> str:
 
 
 def shown(value: object) -> str:
-    """Return a value for a message; of what can hold tensors the type: their repr would wait."""
+    """Return a value for a message, or its type if it can hold tensors: their repr would wait."""
     kind = type(value)
     if isinstance(value, int) and value.bit_length() > 256:
         return f"an int of {value.bit_length()} bits"
@@ -95,7 +95,7 @@ def as_ints(name: str, value: Sequence[SupportsIndex]) -> tuple[int, ...]:
     """Return a tuple or list of ints as a tuple of ints."""
     if not isinstance(value, (tuple, list)):
         raise TypeError(f"{name} must be a tuple of ints, got {shown(value)}")
-    # Names are made for what is unusual alone: empty_scales is part of a call.
+    # The names of elements are made for unusual ones alone: empty_scales is part of a call.
     ints = [n if type(n) is int else as_int(f"{name}[{i}]", n) for i, n in enumerate(value)]
     return tuple(ints)
 

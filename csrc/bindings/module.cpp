@@ -1,6 +1,5 @@
-// The Python module ptgq._C: calls that pass torch's dispatcher by. What is unusual or wrong is
-// refused (None), not raised: ptgq.api then says what is wrong with it, or serves it through the
-// dispatcher (op.cpp).
+// The Python module ptgq._C: the fast path, without torch's dispatcher. Calls that are unusual or
+// wrong are refused (None), not raised: ptgq.api then raises, or calls the op (op.cpp).
 #include <atomic>
 
 #include "bindings/stream.h"
@@ -10,7 +9,7 @@
 namespace ptgq {
 namespace {
 
-// The devices that ptgq.backends has this library serve: bit 0 is the CPU, bit 1 + i CUDA's i.
+// The devices that ptgq.backends lets this library serve: bit 0 is the CPU, bit 1 + i CUDA's i.
 std::atomic<uint64_t> served{0};
 
 struct Arguments {
@@ -66,8 +65,7 @@ Owned take_given(const Arguments& a, Input& in) {
   Problem& p = in.problem;
   p = check_outputs(p, in.options, in.x, q, s);
   refuse_unless(!overlap(p) && may_be_written(q_tensor, s_tensor));
-  // Float32 alone, of the outputs' types, is ever a negated view: torch makes those of complex
-  // numbers.
+  // Negated views are views of complex numbers, so float32 alone can be one.
   refuse_unless(in.options.code == Code::kInt8 || !requires_grad(q_tensor));
   refuse_unless(format.storage == Storage::kPacked || !requires_grad(s_tensor));
   refuse_unless(format.storage != Storage::kFloat32 || !is_negated(s_tensor));
@@ -87,7 +85,7 @@ Owned read_outputs(const Arguments& a, Input& in) {
 
 bool is_served(int device) { return device <= 62 && served >> (1 + device) & 1; }
 
-// Whether a device is one that the backend of this name serves, if a name is given.
+// Whether the backend of this name, if one is given, serves the device.
 bool fits(PyObject* backend, int device) {
   if (backend == Py_None) return true;
   const char* name = device == kCpu ? "cpu" : "cuda";
@@ -199,7 +197,7 @@ PyMODINIT_FUNC PyInit__C() {
     return nullptr;
   }
 #ifdef Py_GIL_DISABLED
-  // What calls share is `served` and what connect() took, which is written at import alone.
+  // Calls share `served`, which is atomic, and what connect() took, which is written at import.
   if (PyUnstable_Module_SetGIL(module, Py_MOD_GIL_NOT_USED) < 0) return nullptr;
 #endif
   return module;

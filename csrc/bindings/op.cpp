@@ -1,5 +1,5 @@
-// torch.ops.ptgq.per_token_group_quant for CPU and CUDA tensors: from the dispatcher's tensors to a
-// Problem. The schema is in ptgq/extension.py.
+// The ops for CPU and CUDA tensors, from the dispatcher's tensors to a Problem. Their schema is in
+// ptgq/extension.py.
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
 #include <torch/csrc/stable/accelerator.h>
 #include <torch/csrc/stable/library.h>
@@ -55,7 +55,7 @@ TensorView view(const Tensor& t, void* data) {
           element_type(t.scalar_type())};
 }
 
-// The memory of TMA-aligned scales must hold the padding of the last column: it is written.
+// TMA-aligned scales must own the padding of their last column, as it is written.
 void check_padding(const Tensor& s, const Problem& p) {
   int64_t bytes = 0;
   int64_t offset = 0;
@@ -66,8 +66,8 @@ void check_padding(const Tensor& s, const Problem& p) {
   STD_TORCH_CHECK(end * 4 <= bytes, "s must own the padding of its last column");
 }
 
-// Has autograd count the write to come, and torch refuse what nobody may write in place: a tensor
-// that is copied to itself is not touched.
+// A tensor copied to itself is not touched, but autograd counts the write, and torch refuses what
+// may not be written in place.
 void announce_write(const char* name, const Tensor& t) {
   if (aoti_torch_copy_(t.get(), t.get(), 0) == AOTI_TORCH_SUCCESS) return;
   throw Refusal(std::string("Inplace update to inference tensor outside InferenceMode is not "
@@ -77,7 +77,7 @@ void announce_write(const char* name, const Tensor& t) {
 
 TensorView view_input(const Tensor& x) { return view(x, const_cast<void*>(x.const_data_ptr())); }
 
-// Of more than two dimensions, rows with one stride are viewed, others copied.
+// Rows of more than two dimensions are viewed if they have one stride, else copied.
 Tensor rows_of(const Tensor& x) {
   const int64_t last = x.dim() - 1;
   if (last < 2 || x.is_contiguous() || (x.stride(last) != 1 && x.size(last) != 1)) return x;
@@ -90,7 +90,7 @@ Problem problem(const Tensor& x, const Tensor& rows, const Tensor& q, const Tens
   const Problem p = check_outputs(check_input(view_input(rows), options), options, view_input(x),
                                   view(q, q.mutable_data_ptr()), view(s, s.mutable_data_ptr()));
   if (options.format.layout == Layout::kTmaAligned && p.num_tokens > 0) check_padding(s, p);
-  // Of the two, s may require gradients: where it is refused, q is not counted either.
+  // s goes first: it may be refused, as it can require gradients, and q is then not counted.
   announce_write("s", s);
   announce_write("q", q);
   return p;

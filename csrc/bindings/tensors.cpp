@@ -15,8 +15,8 @@ struct Torch {
   PyObject* reinterpret;             // (tensor, size, stride, offset)
   PyObject *e4m3, *int8;
   PyObject* scale_dtypes[3];  // by Storage
-  PyObject* signs;            // quick functions: may there be an interceptor?
-  PyObject* is_followed;      // is there?
+  PyObject* signs;            // functions that are quick: may something follow the calls?
+  PyObject* is_followed;      // does it?
   PyObject *is_neg, *requires_grad;
   PyObject *is_inference, *is_inference_mode;
   PyObject* bytes_from;         // (tensor)
@@ -85,7 +85,7 @@ PyObject* connect(PyObject*, PyObject* arguments) {
     PyErr_SetString(PyExc_ValueError, "torch exchanges tensors by another DLPack");
     return nullptr;
   }
-  Py_IncRef(arguments);  // for ever
+  Py_IncRef(arguments);  // never released
   torch = t;
   Py_IncRef(Py_None);
   return Py_None;

@@ -26,22 +26,22 @@ inline void refuse_unless(bool condition) {
   if (!condition) throw Refusal("");
 }
 
-// Takes what ptgq.extension hands over at import; all below refuses until then.
+// Takes what ptgq.extension hands over at import; everything below refuses until then.
 PyObject* connect(PyObject* module, PyObject* arguments);
 
-// Whether modes, tracers or the like want to see the calls of torch.
+// Whether a mode or a tracer has to see the calls of torch.
 bool is_intercepted();
 
-// Refuses subclasses, to which a call may mean something else, and tensors without memory of their
-// own, as in torch.func's transforms.
+// Subclasses are refused, as a call may mean something else to them, and tensors without memory,
+// as torch.func's transforms have them.
 TensorView view(PyObject* tensor);
 bool is_negated(PyObject* tensor);
 bool requires_grad(PyObject* tensor);
-// Whether torch lets them be written in place here: inference tensors only in inference mode.
+// Whether torch allows writing them in place: inference tensors in inference mode only.
 bool may_be_written(PyObject* q, PyObject* s);
-// The bytes of its memory from its first element on.
+// The bytes of a tensor's memory from its first element on.
 int64_t bytes_from(PyObject* tensor);
-// Has autograd know that the tensors of a tuple were written.
+// Tells autograd that the tensors of a tuple were written.
 void count_writes(PyObject* tensors);
 
 constexpr int kCpu = -1;
@@ -52,8 +52,8 @@ int device_of(const TensorView& x);
 Code code_of(PyObject* q_dtype);
 PyObject* scale_dtype(Storage storage);
 
-// Allocates [..., last] with the leading dimensions of x, on its device; `elements`, unless 0, if
-// its memory reaches behind its last one.
+// Allocates [..., last] with the leading dimensions of x, on its device. `elements`: how many its
+// memory holds, where that is more than its last one needs; else 0.
 Owned empty(const TensorView& x, int64_t last, const Strides& strides, PyObject* dtype,
             int64_t elements = 0);
 

@@ -34,7 +34,7 @@ bool are_packed(const TensorView& t, int64_t end, int64_t stride) {
 
 bool is_contiguous(const TensorView& t) { return are_packed(t, t.dim, 1); }
 
-// The one stride between rows, if they have one: else of the last two of them.
+// The stride between the last two rows, which is the one between all if there is one.
 int64_t row_stride(const TensorView& t) {
   for (int64_t i = t.dim - 2; i >= 0; --i) {
     if (t.sizes[i] > 1) return t.strides[i];
@@ -89,7 +89,7 @@ Problem check_input(const TensorView& x, const Options& options) {
           "x must have contiguous rows");
   require(p.num_tokens == 0 || is_aligned(x, x_element_size(x.type)),
           "x must be aligned to its elements");
-  // Not `eps < ...`: NaN must fail. The bound keeps eps / 448 and its residuals normal.
+  // NaN fails, too. The bound keeps eps / 448 and its residuals normal.
   require(options.eps >= 1e-24 && options.eps <= 3.4028234663852886e38,
           "eps must lie between 1e-24 and 3.4028235e38, got ", options.eps);
 

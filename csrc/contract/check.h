@@ -1,4 +1,4 @@
-// What a call must satisfy, whoever makes it: from tensors, in plain types, to a Problem.
+// The checked call: from tensors, in plain types, to a Problem; for the fast path and the op.
 #pragma once
 
 #include <cstdint>
@@ -37,17 +37,17 @@ Problem check_input(const TensorView& x, const Options& options);
 Problem check_outputs(Problem p, const Options& options, const TensorView& x, const TensorView& q,
                       const TensorView& s);
 
-// What the number says that is ptgq.ScaleFormat.code.
+// The format that has a number as its ptgq.ScaleFormat.code.
 ScaleFormat decode_format(int64_t code);
-// What codes of this type are.
+// The codes that a type holds.
 Code code_of(ElementType q);
 
-// A result's strides: of the last dimension, between tokens and, unless 0, between batches.
+// The strides of a result: of its last dimension, between tokens and, unless 0, between batches.
 struct Strides {
   int64_t last, token, batch;
   int64_t of(int64_t i, const int64_t* sizes, int64_t dim) const;
 };
-// Lays scales out whose leading dimensions are those of `sizes`; the last is scale_columns().
+// Lays out scales with the leading dimensions of `sizes`, the last being scale_columns().
 Strides lay_out_scales(Problem& p, const ScaleFormat& format, const int64_t* sizes, int64_t dim);
 int64_t scale_columns(const Problem& p);
 // Whether results share memory with x or with each other; padding of s counts.

@@ -32,7 +32,7 @@ PTGQ_HOST_DEVICE float float_of(uint32_t bits) {
   return value;
 }
 
-// The largest |x| of a group is kept as bits: they order like the values, infinity and NaN on top.
+// The absmax of a group is kept as bits, which order like the values, infinity and NaN on top.
 PTGQ_HOST_DEVICE uint32_t absolute_bits(float value) { return bits_of(value) & 0x7FFFFFFF; }
 
 PTGQ_HOST_DEVICE bool is_finite(uint32_t absmax_bits) { return absmax_bits < kInfinityBits; }
@@ -44,8 +44,8 @@ PTGQ_HOST_DEVICE float round_up_to_power_of_two(float positive) {
 // absmax / qmax as IEEE division rounds it: neither --use_fast_math nor -ffast-math may be set.
 PTGQ_HOST_DEVICE float quotient_by_qmax(float absmax, float qmax) {
 #ifdef __CUDA_ARCH__
-  // The correctly rounded reciprocal, a constant, and one residual step, as in quotient() of
-  // cuda/device.cuh. A division would look for subnormals, and none can be here: eps >= 1e-24.
+  // A constant, the correctly rounded reciprocal, and one residual step, as in quotient() of
+  // cuda/device.cuh. A division would look for subnormals, which eps >= 1e-24 excludes.
   const float reciprocal = qmax == kMaxInt8 ? 1.0f / kMaxInt8 : 1.0f / kMaxE4m3;
   const float y = __fmul_rn(absmax, reciprocal);
   return __fmaf_rn(__fmaf_rn(-y, qmax, absmax), reciprocal, y);
@@ -57,7 +57,7 @@ PTGQ_HOST_DEVICE float quotient_by_qmax(float absmax, float qmax) {
 // 1 / x, rounded to nearest, for 2^-126 <= x < 2^126; NaN of NaN.
 PTGQ_HOST_DEVICE float reciprocal_of(float x) {
 #ifdef __CUDA_ARCH__
-  // What __frcp_rn does in this range, without asking whether x is in it.
+  // __frcp_rn computes the same, but asks whether x is in this range.
   float y;
   asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
   return __fmaf_rn(__fmaf_rn(-x, y, 1.0f), y, y);

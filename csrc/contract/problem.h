@@ -1,4 +1,4 @@
-// One checked call of the op, in plain types: what host, CPU and device code work from.
+// A checked call, in plain types, for host, CPU and device code.
 #pragma once
 
 #include <cstdint>
@@ -20,10 +20,10 @@ enum class ElementType : uint8_t {
 inline int64_t x_element_size(ElementType type) { return type == ElementType::kFloat32 ? 4 : 2; }
 
 enum class Code : uint8_t { kE4m3, kInt8 };
-// kSiluAndMul: of rows of x of twice the length, gates, then what they let through.
+// kSiluAndMul: rows of x are twice as long, first the gates, then the elements they gate.
 enum class Prologue : uint8_t { kNone, kSiluAndMul };
 
-// How scales are stored, as ptgq.ScaleFormat says it: its `code` counts these in the same order.
+// The values of ptgq.ScaleFormat, in the order in which its `code` counts them.
 enum class Kind : uint8_t { kFloat32, kPowerOfTwo };
 enum class Storage : uint8_t { kFloat32, kE8m0, kPacked };
 enum class Layout : uint8_t { kRowMajor, kColumnMajor, kTmaAligned };
@@ -40,14 +40,14 @@ struct Problem {
   uint8_t* q;
   void* s;
   int64_t num_tokens;
-  int64_t num_groups;  // a token's
+  int64_t num_groups;  // of a token
   int64_t group_size;
   int64_t x_token_stride;  // in elements; q is contiguous
-  int64_t s_token_stride;  // of s in its elements, in words where it is packed
-  int64_t s_group_stride;  // of four groups where it is packed
+  int64_t s_token_stride;  // in elements of s: words where it is packed
+  int64_t s_group_stride;  // between words, of four groups, where s is packed
   int64_t s_batch_stride;
-  int64_t column_tokens;  // after which a column of scales ends: those of a batch, or all
-  int64_t column_length;  // the same with the column's padding
+  int64_t column_tokens;  // tokens of a column of scales: those of a batch, or all
+  int64_t column_length;  // the same with padding
   float eps;
   ElementType x_type;
   Prologue prologue;
@@ -60,7 +60,7 @@ struct Problem {
   bool column_major;  // the scales of a group, token after token, lie side by side
 };
 
-// Whether PTGQ_PDL lets CUDA kernels start before the one before has ended.
+// Whether PTGQ_PDL allows programmatic dependent launch of CUDA kernels.
 bool allows_dependent_launch();
 
 // The instruction set that quantize_cpu uses.

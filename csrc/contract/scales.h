@@ -7,7 +7,7 @@
 
 namespace ptgq {
 
-// Stores a scale as element `at` of s; or as byte `at` of s, if it holds bytes or words of them.
+// Stores a scale as element `at` of s, or as byte `at` where s holds bytes or words of them.
 template <typename P>
 PTGQ_HOST_DEVICE void put_scale(const P& p, int64_t at, float scale) {
   if (p.e8m0) {
@@ -22,7 +22,7 @@ PTGQ_HOST_DEVICE void store_plain_scale(const P& p, Index token, Index group, fl
   put_scale(p, token * p.s_token_stride + group * p.s_group_stride, scale);
 }
 
-// Where batches, words or padding are; `row` counts the tokens of a column.
+// The offset of a scale where s has batches, words or padding; `row` counts a column's tokens.
 template <typename P, typename Index>
 PTGQ_HOST_DEVICE Index offset_of_scale(const P& p, Index batch, Index row, Index group) {
   const Index column = p.packed ? group / 4 : group;
@@ -32,12 +32,12 @@ PTGQ_HOST_DEVICE Index offset_of_scale(const P& p, Index batch, Index row, Index
   return p.packed ? 4 * at + group % 4 : at;
 }
 
-// The elements that s takes, padding included.
+// The elements of s, padding included.
 PTGQ_HOST_DEVICE int64_t scale_elements(const Problem& p) {
   return p.num_tokens / p.column_tokens * p.s_batch_stride;
 }
 
-// Zeros behind the last scale of a column, of a token, or of both.
+// Stores zeros behind the last scale of a column, of a token, or of both.
 template <typename P, typename Index>
 PTGQ_HOST_DEVICE void store_padding(const P& p, Index batch, Index row, Index group) {
   const auto column_length = static_cast<Index>(p.column_length);
@@ -52,9 +52,9 @@ PTGQ_HOST_DEVICE void store_padding(const P& p, Index batch, Index row, Index gr
   }
 }
 
-// Stores the scale of a group. The last token of a column and the last group of a token bring the
-// padding behind them along: zeros. Index: a type that holds the number of tokens and, unless s is
-// plain, every offset into it.
+// Stores the scale of a group; the last token of a column and the last group of a token also store
+// the padding behind them. Index holds the number of tokens and, unless s is plain, every offset
+// into it.
 template <typename P, typename Index>
 PTGQ_HOST_DEVICE void store_scale(const P& p, Index token, Index group, float scale) {
   if (p.plain) return store_plain_scale(p, token, group, scale);

@@ -1,5 +1,5 @@
-// SiLU(gate) * up in float32, for host and device: the same bits on all, see
-// ptgq/backends/activation.py for what it computes.
+// SiLU(gate) * up in float32, for host and device: the operations of ptgq/backends/activation.py,
+// with the same bits.
 #pragma once
 
 #include "contract/numerics.h"
@@ -26,7 +26,7 @@ PTGQ_HOST_DEVICE float exp_of_minus(float x) {
   return float_of(bits_of(power) + (bits_of(shifted) << 23));
 }
 
-// Of gates beyond, exp's argument is kept there.
+// exp's argument is kept within it.
 constexpr float kMaxSiluExponent = 87.0f;
 
 // For |gate| <= kMaxSiluExponent.

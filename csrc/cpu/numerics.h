@@ -19,7 +19,7 @@ struct Float16 {
 };
 
 PTGQ_HOST_DEVICE uint32_t select(bool condition, uint32_t yes, uint32_t no) {
-  // By a mask: of `? :` the compiler may make a branch, which keeps a loop from vectors.
+  // The compiler may make a branch of `? :`, which keeps a loop from vectors.
   const uint32_t mask = 0u - static_cast<uint32_t>(condition);
   return no ^ ((yes ^ no) & mask);
 }
@@ -79,31 +79,31 @@ PTGQ_HOST_DEVICE float multiply_add(float x, float y, float z) {
 #endif
 }
 
-// Quotients are computed times kUnit: with it, 8 times the exponent of the smallest normal code is
-// a multiple of 256 and vanishes from the code. No reciprocal of a scale overflows by it.
+// Quotients are computed times kUnit: 8 times the exponent of the smallest normal code is then a
+// multiple of 256 and vanishes from the code. No reciprocal of a scale overflows by it.
 constexpr float kUnit = 0x1p39f;
 
-// A magnitude times kUnit to E4M3, round to nearest even: to float32 bits whose upper half has the
-// exponent, of which each step is 8 codes, and the lower half the codes that are counted from
-// there. It is a quotient by a group's scale, which rounding left at most 1 + 2^-23 times too
-// small: it rounds to 448 at most, nothing saturates.
+// A magnitude times kUnit, rounded to E4M3, half to even, as float32 bits: the upper half has the
+// exponent, of which each step is 8 codes, and the lower half the codes counted from there. Nothing
+// saturates: a scale is rounded to at most 1 + 2^-23 times too small, so quotients round to 448 at
+// most.
 PTGQ_HOST_DEVICE uint32_t e4m3_of(float y) {
   constexpr int32_t kMinNormal = (127 + 39 - 6) << 23;  // below, codes are multiples of 2^-9, too
   // The power of two below y: its float32 spacing is 2^-20 times that of the codes there. So the
   // sum is rounded to codes, and its last bits count the code spacings in y: 8 to 16, or 0 to 8.
   const int32_t exponent = bits_of(y) & 0x7F800000;
-  // No std::max: GCC 12 makes two selections of it.
+  // std::max would be two selections with GCC 12.
   const uint32_t power = exponent > kMinNormal ? exponent : kMinNormal;
   return bits_of(multiply_add(y, 0x1p-20f, float_of(power)));
 }
 
-// The code of what e4m3_of gave, and a sign.
+// The code of a result of e4m3_of with a sign.
 PTGQ_HOST_DEVICE uint8_t e4m3_code(uint32_t rounded, uint32_t sign) {
   return static_cast<uint8_t>(((rounded + (rounded >> 20)) & 0x7F) | sign << 7);
 }
 
-// float32 times kUnit to INT8, the last byte: half to even. |y| <= 127.5: the sum's last bits are
-// the rounded integer.
+// float32 times kUnit, rounded to INT8, half to even, in the last byte: for |y| <= 127.5 the last
+// bits of the sum are the integer.
 PTGQ_HOST_DEVICE uint32_t int8_of(float y) { return bits_of(y + 0x1.8p23f * kUnit); }
 
 }  // namespace ptgq

@@ -22,9 +22,9 @@ namespace {
 
 using namespace baseline;  // its stores past the caches
 
-// Elements below which a further thread costs more than it saves.
+// A thread of fewer elements costs more than it saves.
 constexpr int64_t kThreadElements = 32768;
-// Elements of silu_and_mul that are kept for the groups that follow each other.
+// Results of silu_and_mul that are kept at a time: they stay in the cache.
 constexpr int64_t kActivatedElements = 4096;
 
 struct InstructionSet {
@@ -63,7 +63,7 @@ const InstructionSet& instruction_set() {
   return set;
 }
 
-// Groups of a token at a time: what they are quantized from stays in the cache.
+// Quantizes silu_and_mul of x, some groups of a token at a time.
 void quantize_activated(const InstructionSet& set, const Problem& p, int64_t begin, int64_t end) {
   const int64_t element_size = x_element_size(p.x_type);
   const int64_t most = std::max<int64_t>(1, kActivatedElements / p.group_size);
@@ -82,8 +82,8 @@ void quantize_activated(const InstructionSet& set, const Problem& p, int64_t beg
   }
 }
 
-// Scales of one group after the other, which lie far apart in columns, mostly in the same set of
-// the cache: so they go to rows first, of as many tokens as a line has scales of a column.
+// Scales of neighbouring groups lie far apart in columns, mostly in the same set of the cache: so
+// they go to rows first, of as many tokens as a line has scales of a column.
 template <typename Scale>
 void quantize_columns(const InstructionSet& set, const Problem& p, int64_t begin, int64_t end) {
   constexpr int64_t kTokens = kLine / sizeof(Scale);
@@ -132,7 +132,7 @@ void quantize_cpu(const Problem& p) {
   const int64_t grain = std::max<int64_t>(1, kThreadElements / p.group_size);
   torch::stable::parallel_for(
       0, p.num_tokens * p.num_groups, grain, [&](int64_t begin, int64_t end) {
-        // Of less than a row, rows of scales would cost more than they save.
+        // Rows of scales cost more than they save for less than a row.
         const bool in_columns = p.column_major && p.plain && end - begin >= p.num_groups;
         if (p.prologue == Prologue::kSiluAndMul) return quantize_activated(set, p, begin, end);
         if (in_columns && p.e8m0) return quantize_columns<uint8_t>(set, p, begin, end);

@@ -26,16 +26,16 @@ from ptgq.values import shown
 
 Backend = Literal["cuda", "triton", "cpu", "reference"]
 BACKENDS: tuple[Backend, ...] = get_args(Backend)
-# Which serve a device unasked, the first available one.
+# The backends of a device, of which the first available one serves unasked.
 _PREFERENCE = {"cuda": ("cuda", "triton", "reference"), "cpu": ("cpu", "reference")}
 
-# What the names of a backend's registered ops end in.
+# The suffixes of the backends' ops.
 _OPS = {"cuda": "", "triton": "_triton", "cpu": "", "reference": "_reference"}
 
 forced: ContextVar[str | None] = ContextVar("ptgq_backend", default=None)
 _unavailable: dict[tuple[str, torch.device], str | None] = {}
 loaded: dict[str, Any] = {}
-# The devices of which it was said that reference serves them.
+# The devices whose users were warned that reference serves them.
 _warned: set[torch.device] = set()
 
 
@@ -163,18 +163,18 @@ def choose_backend(backend: str | None, device: torch.device) -> str:
     if best == "reference" and device not in _warned:
         missing = "; ".join(f"{name}: {why_unavailable(name, device)}" for name in names[:-1])
         message = f"reference, many times slower, serves {device} tensors. {missing}"
-        # At the caller of ptgq.
+        # The warning names the line that called ptgq.
         warnings.warn(message, PerformanceWarning, stacklevel=4)
         _warned.add(device)
     return best
 
 
-# What torch.compiler.assume_constant_result sets; to call that imports torch's compiler, a second.
+# torch.compiler.assume_constant_result sets this, but first imports the compiler, for a second.
 choose_backend._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def is_eager(x: torch.Tensor) -> bool:
-    """Whether a call works on values, with sizes that are known, and nothing traces it."""
+    """Whether a call has values and known sizes, as nothing traces it."""
     return type(x) is torch.Tensor and not torch.compiler.is_compiling()
 
 
@@ -194,14 +194,14 @@ def quantize(
         extension.increment_version((q, s))
         return
     if not is_eager(x):
-        # As bytes: torch's compiler can't functionalize a mutation of float8_e8m0fnu.
+        # torch's compiler can't functionalize a mutation of float8_e8m0fnu, but of bytes.
         q, s = as_bytes(q), as_bytes(s)
     run = getattr(torch.ops.ptgq, op + _OPS[backend])
     run(x, q, s, group_size, eps, encode_format(scale_format))
 
 
 def as_bytes(tensor: torch.Tensor) -> torch.Tensor:
-    """View 8-bit floating point as the bytes that the registered ops take for it, too."""
+    """View 8-bit floating point as bytes, which the ops take, too."""
     if tensor.dtype in (torch.float8_e4m3fn, torch.float8_e8m0fnu):
         return tensor.view(torch.uint8)
     return tensor

@@ -25,7 +25,7 @@ def silu_and_mul(x: torch.Tensor) -> torch.Tensor:
     argument is kept within ±87.
     """
     gate, up = x.float().chunk(2, -1)
-    # A quotient of tensors: on CUDA, a number by a tensor may be another operation.
+    # 1 is a tensor: on CUDA, a number by a tensor may be another operation.
     one = torch.ones((), device=x.device)
     return (gate * (one / (one + _exp_of_minus(gate.clamp(-87, 87)))) * up).to(x.dtype)
 

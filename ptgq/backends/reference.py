@@ -11,7 +11,7 @@ from ptgq.scales import ScaleFormat, store_scales
 
 QMAX = {torch.float8_e4m3fn: 448.0, torch.int8: 127.0}
 
-# Elements handled at a time: the float32 intermediates stay small beside a large input.
+# Elements are handled so many at a time, to keep float32 intermediates small.
 _CHUNK = 1 << 24
 
 
@@ -76,6 +76,6 @@ def _codes_of(groups: torch.Tensor, scale: torch.Tensor, dtype: torch.dtype) -> 
     y = groups / scale.unsqueeze(-1)
     if dtype is torch.int8:
         return y.round().clamp(-128, 127).nan_to_num(0.0).to(torch.int8)
-    # Unlike the contract, PyTorch's cast does not saturate, and it keeps the sign of a NaN.
+    # PyTorch's cast, unlike the contract, does not saturate and keeps the sign of a NaN.
     codes = y.clamp(-QMAX[dtype], QMAX[dtype]).to(dtype).view(torch.uint8)
     return codes.where(y.isfinite(), 0x7F).view(dtype)

@@ -161,7 +161,7 @@ def check_scales(
     if s.is_meta:
         raise ValueError("s must have values to check, got a tensor on meta")
     want = scale_strides(s.shape, scale_format)
-    # Consumers compare the stride between columns even where there is one column.
+    # Consumers compare the stride between columns even of one column.
     last = (True,) if scale_format.tma_aligned else ()
     fixed = (*(size > 1 for size in s.shape[: s.dim() - len(last)]), *last)
     if s.numel() and any(f and a != b for f, a, b in zip(fixed, s.stride(), want, strict=True)):
@@ -202,14 +202,14 @@ def check_scales(
 
 
 def _floats_of(exponents: torch.Tensor) -> torch.Tensor:
-    # Not float8_e8m0fnu's own conversion, whose NaN depends on the device.
+    # float8_e8m0fnu's own conversion gives NaNs that depend on the device.
     bits = exponents.to(torch.int32) << 23
     bits = bits.masked_fill(exponents == 0, _SMALLEST).masked_fill(exponents == 0xFF, _NAN)
     return bits.view(torch.float32)
 
 
 def _bytes_of(packed: torch.Tensor) -> torch.Tensor:
-    # Not contiguous(), which leaves the strides of single elements, and those keep from viewing.
+    # contiguous() would keep strides of single elements, with which a tensor can't be viewed.
     return (
         torch.empty(packed.shape, dtype=packed.dtype, device=packed.device)
         .copy_(packed)

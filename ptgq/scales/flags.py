@@ -24,7 +24,7 @@ def scale_format(
     ValueError
         For a combination that contradicts itself, or that nobody reads.
     """
-    # By identity: 1 equals True.
+    # Flags are compared by identity, as 1 equals True.
     if (
         (column_major_scales is False or column_major_scales is True)
         and (use_ue8m0 is False or use_ue8m0 is True)
@@ -53,12 +53,12 @@ def scale_format(
             "tma_aligned_scales with use_ue8m0 needs scale_dtype=torch.int32 (packed) or "
             "torch.float32, got None, which stands for bytes, and nobody reads those TMA-aligned"
         )
-    # Says why it is none.
+    # The constructor says why it is none.
     layout: Layout = "tma_aligned" if tma_aligned_scales else "column_major"
     return ScaleFormat("power_of_two", scale_dtype, layout)
 
 
-# Built once, by flag after flag: torch 2.11 compiles no tuple's place that a bool says.
+# A dictionary a flag: torch 2.11 does not compile a tuple indexed by a bool.
 _BOOLS = (False, True)
 _FORMATS: dict[bool, dict[bool, dict[bool, dict[torch.dtype | None, ScaleFormat]]]] = {
     c: {u: {t: {} for t in _BOOLS} for u in _BOOLS} for c in _BOOLS

@@ -14,8 +14,8 @@ from ptgq.values import as_int, check_bool, check_dtype, check_tensor, shown
 _KINDS, _LAYOUTS = get_args(Kind), get_args(Layout)
 
 DTYPES = (torch.float32, torch.float8_e8m0fnu, torch.int32)
-# TMA, the copy engine of Hopper and later GPUs, reads matrices whose rows (here: columns of
-# scales) start at multiples of so many bytes.
+# Rows of a matrix (here: columns of scales) start at multiples of so many bytes for TMA, the copy
+# engine of Hopper and later GPUs.
 TMA_BYTES = 16
 
 
@@ -95,7 +95,7 @@ class ScaleFormat:
         return encode_format(self)
 
     def __getstate__(self) -> dict[str, object]:
-        """What is pickled and copied: without `code`, which another version may count otherwise."""
+        """What is pickled and copied: not `code`, which another version may count otherwise."""
         return {name: value for name, value in vars(self).items() if name != "code"}
 
     @property
@@ -234,7 +234,7 @@ def _why_refused(f: ScaleFormat) -> str | None:
 
 def encode_format(f: ScaleFormat) -> int:
     """Return the format as a number, which ``decode_format`` reads, here and in ``csrc``."""
-    # By what a subclass may say otherwise. Not only a property: torch compiles no cached one.
+    # Properties are used, as a subclass may override them. torch does not compile cached ones.
     layout = f.column_major + f.tma_aligned
     return f.power_of_two | DTYPES.index(f.dtype) << 1 | layout << 3 | f.per_batch << 5
 

@@ -113,7 +113,7 @@ def allocate(
     strides = strides_of(shape, scale_format)
     if not scale_format.tma_aligned:
         return torch.empty_strided(shape, strides, dtype=scale_format.dtype, device=device)
-    # Not empty_strided: its memory would end with the last token of the last column.
+    # empty_strided's memory would end with the last token of the last column.
     size = _num_elements(shape, scale_format)
     memory = torch.empty(size, dtype=scale_format.dtype, device=device)
     return memory.as_strided(shape, strides)
