@@ -8,6 +8,7 @@ import subprocess
 import pytest
 import torch
 from measure import timers
+from measure.configurations import CONSUMED, SCALE_FORMATS
 from measure.workloads import Workload
 
 
@@ -110,14 +111,10 @@ def test_sets_of_inputs(measure, monkeypatch):
 def test_sets_of_formats(measure, monkeypatch):
     checked = FakeGpu(measure, monkeypatch, lambda what, name: 1.0).checked
     formats, silu = measure.formats(["cuda"])["formats"], measure.silu(["cuda"])["silu"]
-    assert len(formats) == 3 * 3
-    assert len(silu) == 2 * 7 + 4
+    assert len(formats) == 3 * len(CONSUMED)
+    assert len(silu) == 2 * len(SCALE_FORMATS) + 4
     assert all(w.silu_and_mul for w, *_ in checked[len(formats) :])
-    assert {w.scales for w, *_ in checked[: len(formats)]} == {
-        "row_packed",
-        "tma_float32",
-        "tma_packed",
-    }
+    assert {w.scales for w, *_ in checked[: len(formats)]} == set(CONSUMED)
     assert "SiLU, 8192 × 7168, group 128, FP8, tma packed" in silu
 
 
