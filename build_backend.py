@@ -5,6 +5,8 @@ Installers ask these functions what a build needs only where they isolate it. Wh
 fetches one.
 """
 
+import atexit
+import gc
 import re
 
 LEAST_SETUPTOOLS = 77
@@ -23,6 +25,9 @@ if found == "none" or int(re.match(r"\d+", found)[0]) < LEAST_SETUPTOOLS:
 
 from setuptools import build_meta  # noqa: E402
 from setuptools.build_meta import *  # noqa: E402, F403
+
+# Else it takes half a second to look through all of torch when the build ends.
+atexit.register(gc.freeze)
 
 # The library is for every torch from here on, whichever it is compiled against.
 TORCH = "torch>=2.11"
