@@ -85,24 +85,18 @@ Tensor rows_of(const Tensor& x) {
   return torch::stable::reshape(x, {shape, 2});
 }
 
-Problem problem(const Tensor& x, const Tensor& rows, const Tensor& q, const Tensor& s,
-                const Options& options) {
-  const Problem p = check_outputs(check_input(view_input(rows), options), options, view_input(x),
-                                  view(q, q.mutable_data_ptr()), view(s, s.mutable_data_ptr()));
-  if (options.format.layout == Layout::kTmaAligned && p.num_tokens > 0) check_padding(s, p);
-  // s goes first: it may be refused, as it can require gradients, and q is then not counted.
-  announce_write("s", s);
-  announce_write("q", q);
-  return p;
-}
-
 template <Prologue kPrologue>
 void run(const Tensor& x, const Tensor& q, const Tensor& s, int64_t group_size, double eps,
          int64_t scale_format) {
   const Options options{group_size, eps, code_of(element_type(q.scalar_type())),
                         decode_format(scale_format), kPrologue};
   const Tensor rows = rows_of(x);
-  const Problem p = problem(x, rows, q, s, options);
+  const Problem p = check_outputs(check_input(view_input(rows), options), options, view_input(x),
+                                  view(q, q.mutable_data_ptr()), view(s, s.mutable_data_ptr()));
+  if (options.format.layout == Layout::kTmaAligned && p.num_tokens > 0) check_padding(s, p);
+  // s goes first: it may be refused, as it can require gradients, and q is then not counted.
+  announce_write("s", s);
+  announce_write("q", q);
 #ifdef PTGQ_WITH_CUDA
   if (x.is_cuda()) {
     const int device = x.get_device_index();
