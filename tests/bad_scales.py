@@ -106,7 +106,7 @@ TABLE = {
     scales.memory_of: (
         {"s": padded(), "scale_format": HOPPER},
         {
-            "s": [*NO_SCALES, OTHERWISE, (UNPADDED, ValueError, "must own its padding")],
+            "s": [*NO_SCALES, OTHERWISE, (UNPADDED, ValueError, "must own the padding")],
             "scale_format": NO_FORMAT,
         },
     ),
@@ -119,7 +119,7 @@ TABLE = {
                 (ROWS, ValueError, r"as s of shape \(5, 2\), got shape \(4, 6\)"),
                 (torch.ones(2, 5), ValueError, r"as s of shape \(5, 2\), got shape \(2, 5\)"),
             ],
-            "s": [*NO_SCALES, OTHERWISE, (UNPADDED, ValueError, "must own its padding")],
+            "s": [*NO_SCALES, OTHERWISE, (UNPADDED, ValueError, "must own the padding")],
             "scale_format": NO_FORMAT,
         },
     ),

@@ -168,27 +168,23 @@ def check_memory(s: torch.Tensor, scale_format: ScaleFormat, name: str = "s") ->
         raise ValueError(
             f"{name} must start at a multiple of {TMA_BYTES} bytes, got {s.data_ptr():#x}"
         )
-    if not _owns_padding(s, scale_format):
-        raise ValueError(
-            f"{name} must own the padding of its last column, got memory that ends before it: "
-            "allocate with ptgq.scales.empty_scales"
-        )
-
-
-def _owns_padding(s: torch.Tensor, scale_format: ScaleFormat) -> bool:
-    end = (s.storage_offset() + _num_elements(s.shape, scale_format)) * s.element_size()
-    return end <= s.untyped_storage().nbytes()
+    _memory_of(s, scale_format, name)
 
 
 def memory_of(s: torch.Tensor, scale_format: ScaleFormat) -> torch.Tensor:
     """Return all memory of `s`, padding included, in the order of its addresses."""
     check_in_format("s", s, scale_format)
-    if not _owns_padding(s, scale_format):
+    return _memory_of(s, scale_format, "s")
+
+
+def _memory_of(s: torch.Tensor, scale_format: ScaleFormat, name: str) -> torch.Tensor:
+    size = _num_elements(s.shape, scale_format)
+    if (s.storage_offset() + size) * s.element_size() > s.untyped_storage().nbytes():
         raise ValueError(
-            "s must own its padding, got memory that ends before it: "
+            f"{name} must own the padding of its last column, got memory that ends before it: "
             "allocate with ptgq.scales.empty_scales"
         )
-    return s.as_strided((_num_elements(s.shape, scale_format),), (1,))
+    return s.as_strided((size,), (1,))
 
 
 def store_scales(scales: torch.Tensor, s: torch.Tensor, scale_format: ScaleFormat) -> None:
