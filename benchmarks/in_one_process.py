@@ -125,8 +125,6 @@ def main(folder: str) -> None:
     if sys.stdin.readline():
         caches: dict = {}
         json.dump({n: run(benchmarks[n], i, caches) for n, i in wanted.items()}, answers)
-    # Else it takes half a second to look through all of torch at the end.
-    gc.freeze()
 
 
 if __name__ == "__main__":

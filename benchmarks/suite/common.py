@@ -9,7 +9,9 @@ process, and most processes only look a value up.
 
 from __future__ import annotations
 
+import atexit
 import functools
+import gc
 import importlib
 import importlib.util
 import math
@@ -29,6 +31,9 @@ from measure.configurations import (
 from measure.configurations import (
     STATES as STATES,
 )
+
+# Else each process takes half a second to look through all of torch when it ends.
+atexit.register(gc.freeze)
 
 GPU_BACKENDS = BACKENDS[:2]
 # The tokens of the default shapes, each with its hidden size.
