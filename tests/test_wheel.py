@@ -66,6 +66,8 @@ def run_installed(wheel: Path, folder: Path, code: str) -> str:
     # Behind the environment's own packages, so the wheel's ptgq is found first.
     (site / "torch.pth").write_text(str(Path(torch.origin).parents[1]) + "\n")
     code = f"import ptgq; assert {str(site)!r} in ptgq.__file__, ptgq.__file__; {code}"
+    # Else it looks through all of torch when it ends.
+    code += "; import gc; gc.freeze()"
     done = subprocess.run([python, "-c", code], capture_output=True, text=True, cwd=folder)
     assert done.returncode == 0, done.stderr
     return done.stdout
