@@ -13,13 +13,14 @@ import torch
 import ptgq
 from proofs.formats import FORMATS, FUSED_FORMATS, Format, one_a_rule
 from proofs.report import Line, Report
+from ptgq.scales.known import INPUT_DTYPES
 
 # Vector kernels (16 to 512, multiples of 16), those of small and of odd groups, of one lane and of
 # more, of runs that are interleaved, general ones, more than a Triton block.
 GROUP_SIZES = (1, 3, 7, 16, 31, 32, 64, 96, 100, 128, 256, 512, 1000, 4100)
 # Tokens and groups of a token: partial warps, blocks and columns; more than a tile of small groups.
 SHAPES = ((1, 1), (3, 5), (33, 2), (34, 40))  # of the fused SiLU: half as many groups, where even
-DTYPES = (torch.bfloat16, torch.float16, torch.float32)
+DTYPES = tuple(getattr(torch, name) for name in INPUT_DTYPES)
 # Of large_rows: more elements than a CPU's caches hold, and more than three waves of a GPU work on,
 # where other kernels and stores serve.
 REPEATS = 410

@@ -21,11 +21,12 @@ from ptgq.backends import (
 from ptgq.scales import ScaleFormat
 from ptgq.scales.flags import scale_format as format_of
 from ptgq.scales.formats import check_format
+from ptgq.scales.known import INPUT_DTYPES
 from ptgq.scales.layouts import allocate, shape_of
 from ptgq.values import check_dtype, check_group_size, check_tensor, shown
 
 _FP8 = torch.float8_e4m3fn
-_INPUT_DTYPES = (torch.bfloat16, torch.float16, torch.float32)
+_INPUT_DTYPES = tuple(getattr(torch, name) for name in INPUT_DTYPES)
 _SCALE_DTYPES = (torch.float32, torch.float8_e8m0fnu, torch.int32)
 _ROW_FLOAT32 = scales.scale_format()
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 import random
+from typing import get_args
 
 import pytest
 import torch
 from measure import clocks, machine, timers
-from measure.configurations import SERVING_SHAPES, known
+from measure.configurations import BACKENDS, SERVING_SHAPES, known
 from measure.workloads import DEFAULT_WORKLOADS, SERVING, Workload, workloads
 
+from ptgq import Backend
 from ptgq.scales import memory_of, scale_format
 
 
@@ -87,6 +89,10 @@ def test_there_are_30_default_workloads():
     assert {(w.tokens, w.hidden) for w in DEFAULT_WORKLOADS} == {(32, 128), (64, 256), (16, 512)}
     assert sum(w.dtype == "int8" for w in DEFAULT_WORKLOADS) == 6
     assert len(SERVING) == 10 * len(SERVING_SHAPES)
+
+
+def test_all_backends_can_be_measured():
+    assert get_args(Backend) == BACKENDS
 
 
 def test_bytes_moved_are_those_of_the_tensors():

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import torch
 
-DTYPES = (torch.bfloat16, torch.float16, torch.float32)
+from ptgq.scales.known import INPUT_DTYPES
+
+DTYPES = tuple(getattr(torch, name) for name in INPUT_DTYPES)
 
 
 def random_input(shape: tuple[int, ...], dtype: torch.dtype, seed: int = 42) -> torch.Tensor:

@@ -20,7 +20,7 @@ else:
 
 BACKENDS = ("cuda", "triton", "cpu", "reference")
 DTYPES = ("fp8", "int8")
-INPUT_DTYPES = ("bfloat16", "float16", "float32")
+INPUT_DTYPES = known.INPUT_DTYPES
 # Of x when a kernel starts. produced: the kernel before has just written it, as in serving; the
 # time is what the kernel adds to a graph of producers. hot: x, q and s lie in the L2 cache, if they
 # fit. cold: none of them does.

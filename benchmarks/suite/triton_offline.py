@@ -18,13 +18,15 @@ from importlib import import_module
 from pathlib import Path
 from unittest.mock import patch
 
+from measure.configurations import INPUT_DTYPES
+
 from . import common, machine_code
 
 # E4M3 with each prologue, INT8, both kinds of scales: each with each input dtype.
 KERNELS = tuple(
     itertools.product(
         (("fp8_row_float32", "plain"), ("fp8_row_ue8m0", "silu"), ("int8", "plain")),
-        ("bfloat16", "float16", "float32"),
+        INPUT_DTYPES,
     )
 )
 

@@ -1,4 +1,4 @@
-"""The formats of scales by name, and which of them known consumers read; without torch.
+"""The formats of scales by name, which of them known consumers read, and what x is; without torch.
 
 The library, its tests, the exhaustive checks, the table, the suite and the site read these lists.
 The suite measures older commits, too, so it loads this file by its path.
@@ -28,6 +28,8 @@ class Preset(NamedTuple):
     per_batch: bool = False
 
 
+# Of x.
+INPUT_DTYPES = ("bfloat16", "float16", "float32")
 # Every combination that somebody reads; columns also of each batch, but for bytes.
 FORMATS = {
     "row_float32": Stored("float32", "float32", "row_major"),
