@@ -95,6 +95,8 @@ def test_metrics_of_a_dump(monkeypatch):
     [
         ("_ZN4ptgq13vector_kernelI13__nv_bfloat16Lb0ELi16EEEvNS_15VectorArgumentsE",
          "vector_kernel<bfloat16, 0, 16>", "vector_kernel<bfloat16>"),
+        ("_ZN4ptgq13vector_kernelI6__halfLb1ELNS_9PlacementE2ELi8EEEvNS_15VectorArgumentsE",
+         "vector_kernel<float16, 1, 2, 8>", "vector_kernel<float16>"),
         ("_ZN4ptgq11tile_kernelI6__halfLb1EEEvNS_13TileArgumentsE", "tile_kernel<float16, 1>",
          "tile_kernel<float16>"),
         ("_ZN4ptgq28per_token_group_quant_kernelIfEEvNS_15KernelArgumentsE",

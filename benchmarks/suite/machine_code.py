@@ -122,7 +122,9 @@ def plain_name(mangled: str) -> str:
     arguments = []
     if rest.startswith("I"):
         rest = rest[1:]
-        while argument := re.match(r"L[a-z](\d+)E|13__nv_bfloat16|6__half|f", rest):
+        # Numbers, those of enumerations among them, and types.
+        number = r"L(?:[a-z]|NS_\d+[A-Za-z]+E)(\d+)E"
+        while argument := re.match(rf"{number}|13__nv_bfloat16|6__half|f", rest):
             arguments.append(argument[1] or _TYPES[argument[0]])
             rest = rest[argument.end() :]
     return f"{name}<{', '.join(arguments)}>" if arguments else name

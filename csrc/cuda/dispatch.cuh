@@ -61,8 +61,8 @@ inline Problem with_one_row(Problem p) {
   return p;
 }
 
-// kLanes: those of a group in the kernel.
-template <int kLanes>
+// kLanes: those of a group in the kernel, whose warps do the work of kParts.
+template <int kLanes, int kParts = 1>
 void launch_warps(void (*kernel)(VectorArguments), const Problem& p, Launch how) {
   using Tile = WarpTile<kLanes>;
   const auto narrow = [](int64_t value) { return static_cast<uint32_t>(value); };
@@ -93,7 +93,7 @@ void launch_warps(void (*kernel)(VectorArguments), const Problem& p, Launch how)
   a.s_batch_stride = narrow(p.s_batch_stride);
   a.column_tokens = narrow(p.column_tokens);
   a.column_length = narrow(p.column_length);
-  launch_kernel(kernel, ceil_div(warps, kThreads / kWarpSize), kThreads, a, how);
+  launch_kernel(kernel, ceil_div(warps, kParts * kThreads / kWarpSize), kThreads, a, how);
 }
 
 // Calls with the least power of two, from kLanes on, that is not below `lanes`.
@@ -105,29 +105,50 @@ void with_lanes(int64_t lanes, const Call& call) {
   call(std::integral_constant<int, kLanes>{});
 }
 
-// Whether the device holds all lanes at once if each has 8 elements: then that is fastest.
+// Waves of lanes that take so many elements each, of which the device holds one at once.
+inline double waves_of(const Problem& p, Launch how, int elements) {
+  const double lanes = static_cast<double>(p.num_tokens * p.num_groups * p.group_size) / elements;
+  return lanes / (static_cast<double>(how.first_wave) * kThreads);
+}
+
+// Whether one wave takes all with 8 elements a lane: then that is fastest.
 inline bool fits_narrow_lanes(const Problem& p, Launch how) {
-  const int64_t lanes = p.num_tokens * p.num_groups * p.group_size / kChunk;
-  return p.group_size <= kMaxNarrowGroup && lanes <= int64_t{how.first_wave} * kThreads;
+  return p.group_size <= kMaxNarrowGroup && waves_of(p, how, kChunk) <= 1;
+}
+
+template <typename T, bool kInt8, Placement kPlacement>
+void launch_placed(const Problem& p, Launch how) {
+  const int64_t lanes = p.group_size / kLaneElements;
+  if constexpr (kPlacement == Placement::kRow) {
+    if (fits_narrow_lanes(p, how)) {
+      return with_lanes<2>(2 * lanes, [&](auto n) {
+        launch_warps<n>(vector_kernel<T, kInt8, kPlacement, n, kChunk, 1>, p, how);
+      });
+    }
+  }
+  if constexpr (kPlacement != Placement::kAny) {
+    // Rather one wave of twice the work than two, but where each may start before the last has
+    // ended.
+    const double waves = waves_of(p, how, kLaneElements);
+    if (!how.dependent && waves > 1 && waves <= 2) {
+      return with_lanes(lanes, [&](auto n) {
+        launch_warps<n, 2>(vector_kernel<T, kInt8, kPlacement, n, kLaneElements, 2>, p, how);
+      });
+    }
+  }
+  with_lanes(lanes, [&](auto n) {
+    launch_warps<n>(vector_kernel<T, kInt8, kPlacement, n, kLaneElements, 1>, p, how);
+  });
 }
 
 template <typename T, bool kInt8>
 void launch_vector(const Problem& p, Launch how) {
-  const int64_t lanes = p.group_size / kLaneElements;
   const Problem row = with_one_row(p);
-  if (row.num_tokens > 1 || row.column_major || !row.plain || !has_small_indices(row)) {
-    return with_lanes(lanes, [&](auto n) {
-      launch_warps<n>(vector_kernel<T, kInt8, false, n, kLaneElements>, p, how);
-    });
+  if (p.plain && p.column_major) return launch_placed<T, kInt8, Placement::kColumns>(p, how);
+  if (p.plain && row.num_tokens == 1 && has_small_indices(row)) {
+    return launch_placed<T, kInt8, Placement::kRow>(row, how);
   }
-  if (fits_narrow_lanes(row, how)) {
-    return with_lanes<2>(2 * lanes, [&](auto n) {
-      launch_warps<n>(vector_kernel<T, kInt8, true, n, kChunk>, row, how);
-    });
-  }
-  with_lanes(lanes, [&](auto n) {
-    launch_warps<n>(vector_kernel<T, kInt8, true, n, kLaneElements>, row, how);
-  });
+  launch_placed<T, kInt8, Placement::kAny>(p, how);
 }
 
 template <typename T, bool kInt8>
@@ -197,6 +218,17 @@ void launch_generic(const Problem& p, Launch how) {
                 blocks, kThreads, p, how);
 }
 
+// A call takes the first that fits. Whole lanes: multiples of 16, in aligned rows.
+//
+//   groups of                 kernel                        a group belongs to
+//   whole lanes, up to 512    vector_kernel                 1 to 32 lanes of a warp
+//   up to 6, plain scales     small_kernel                  a thread, which has eight
+//   up to 512                 tile_kernel                   1 to 32 lanes of a block's tile
+//   whole lanes               wide_kernel                   a block
+//   up to 2048                per_token_group_quant_kernel  a warp
+//   more                      per_token_group_quant_kernel  a block
+//
+// The first three need indices of 31 bits. SiLU has its own first one, else the last two.
 template <typename T, bool kInt8>
 void launch(const Problem& p, Launch how) {
   const int64_t groups = p.num_tokens * p.num_groups;

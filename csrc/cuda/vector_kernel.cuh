@@ -60,15 +60,20 @@ struct Place {
   uint32_t group;
 };
 
+// How groups lie in x and s. kRow: all rows side by side, and so their scales, so that a group's
+// number says where it is. kColumns: a group's scales side by side, token after token, and no
+// others.
+enum class Placement { kRow, kColumns, kAny };
+
 // The group of a lane, of which kLanes have the same. A warp's groups are neighbours as the scales
 // lie in memory: in a row or, column-major, in columns. The last ones may be none.
-template <int kLanes, bool kOneRow>
+template <int kLanes, Placement kPlacement>
 __device__ __forceinline__ Place place_of(const VectorArguments& a, uint32_t warp, uint32_t lane) {
   using Tile = WarpTile<kLanes>;
   const uint32_t slot = lane / kLanes;
   const uint32_t index = warp * Tile::kGroups + slot;
-  if constexpr (kOneRow) return {0, index};
-  if (a.column_major) {
+  if constexpr (kPlacement == Placement::kRow) return {0, index};
+  if (kPlacement == Placement::kColumns || a.column_major) {
     const uint32_t tokens = a.groups.quotient(warp);
     const uint32_t columns = warp - tokens * a.groups.divisor;
     return {tokens * Tile::kTokens + slot % Tile::kTokens,
@@ -92,71 +97,91 @@ struct LanePlace {
         exists(start < (kNeighbours ? group_size : step)) {}
 };
 
-// kLanes lanes a group, a power of two for the shuffles, each with kElements of it. kOneRow: rows
-// lie side by side, and so do their scales, so that a group's number says where it is.
-template <typename T, bool kInt8, bool kSilu, bool kOneRow, int kLanes, int kElements>
+// kLanes lanes a group, a power of two for the shuffles, each with kElements of it. A warp takes
+// its groups in kParts turns, all of them loaded first. kOneRow: rows lie side by side, and so do
+// their scales, so that a group's number says where it is.
+template <typename T, bool kInt8, bool kSilu, Placement kPlacement, int kLanes, int kElements,
+          int kParts>
 __device__ __forceinline__ void quantize_groups(const VectorArguments& a) {
-  const uint32_t warp = (blockIdx.x * blockDim.x + threadIdx.x) / kWarpSize;
+  const uint32_t warp = (blockIdx.x * blockDim.x + threadIdx.x) / kWarpSize * kParts;
   if (warp >= a.num_warps) return;
   const uint32_t lane = threadIdx.x % kWarpSize;
+  constexpr bool kOneRow = kPlacement == Placement::kRow;
   constexpr bool kNeighbours = kLanes < 4 || kSilu || kElements == kChunk;
   const LanePlace<kLanes, kNeighbours, kElements> part(lane, a.group_size);
-  const auto [token, group] = place_of<kLanes, kOneRow>(a, warp, lane);
-  const bool inside = (kOneRow || token < a.num_tokens) && group < a.num_groups;
   // Lanes without work stay for the shuffles, and read what another lane of the group reads; those
   // of no group, the first elements.
   const uint32_t start = part.exists ? part.start : 0;
-  const uint32_t column = group * a.group_size + start;
-  const T* from = static_cast<const T*>(a.x);
-  if (inside) from += (kOneRow ? 0 : token * a.x_token_stride) + column;
+  Place at[kParts];
+  bool inside[kParts];
+  const T* from[kParts];
+#pragma unroll
+  for (int i = 0; i < kParts; ++i) {
+    at[i] = place_of<kLanes, kPlacement>(a, warp + i, lane);
+    inside[i] = (kOneRow || at[i].token < a.num_tokens) && at[i].group < a.num_groups;
+    const int64_t row = kOneRow ? 0 : at[i].token * a.x_token_stride;
+    from[i] = static_cast<const T*>(a.x);
+    if (inside[i]) from[i] += row + (at[i].group * a.group_size + start);
+    // Gains the latency of memory where x was not written just now. Not for float32, of which a
+    // lane holds two sectors, and not for SiLU: there it gained nothing.
+    if (sizeof(T) == 2 && !kSilu && blockIdx.x < a.prefetching) prefetch_into_l2(from[i]);
+  }
 
-  // Gains the latency of memory where x was not written just now. Not for float32, of which a lane
-  // holds two sectors, and not for SiLU: there it gained nothing.
-  if (sizeof(T) == 2 && !kSilu && blockIdx.x < a.prefetching) prefetch_into_l2(from);
   wait_for_previous_kernel();
   if (!kSilu) let_next_kernel_start();
-  LaneVector<T, kElements> x;
-  x.load(from, part.step);
+  LaneVector<T, kElements> x[kParts];
+#pragma unroll
+  for (int i = 0; i < kParts; ++i) x[i].load(from[i], part.step);
   if constexpr (kSilu) {
     LaneVector<T, kElements> up;
-    up.load(from + a.hidden_dim, part.step);
+    up.load(from[0] + a.hidden_dim, part.step);
     __syncwarp();  // the loads are not put off
     let_next_kernel_start();
-    activate(x, up);
+    activate(x[0], up);
   }
-  uint32_t absmax = x.absmax_bits();
 #pragma unroll
-  for (int offset = kLanes / 2; offset > 0; offset /= 2) {
-    absmax = max(absmax, __shfl_xor_sync(0xFFFFFFFF, absmax, offset));
+  for (int i = 0; i < kParts; ++i) {
+    uint32_t absmax = x[i].absmax_bits();
+#pragma unroll
+    for (int offset = kLanes / 2; offset > 0; offset /= 2) {
+      absmax = max(absmax, __shfl_xor_sync(0xFFFFFFFF, absmax, offset));
+    }
+    const float scale = group_scale(absmax, a.eps, kInt8 ? kMaxInt8 : kMaxE4m3, a.power_of_two);
+    const float reciprocal = reciprocal_of(scale);
+    if (!inside[i] || !part.exists) continue;
+    const auto [token, group] = at[i];
+    uint8_t* const to =
+        a.q + (kOneRow ? 0 : int64_t{token} * a.hidden_dim) + (group * a.group_size + start);
+    if (kSilu && a.power_of_two) {  // which is long at an element
+      store_codes<kNeighbours, kInt8, true>(to, part.step, x[i], scale, reciprocal, true);
+    } else {
+      store_codes<kNeighbours, kInt8>(to, part.step, x[i], scale, reciprocal, is_finite(absmax));
+    }
+    if (start != 0) continue;
+    if constexpr (kOneRow) {
+      put_scale(a, group, scale);
+    } else if constexpr (kPlacement == Placement::kColumns) {
+      put_scale(a, group * a.s_group_stride + token, scale);
+    } else {
+      store_scale(a, token, group, scale);
+    }
   }
-  const float scale = group_scale(absmax, a.eps, kInt8 ? kMaxInt8 : kMaxE4m3, a.power_of_two);
-  const float reciprocal = reciprocal_of(scale);
-  if (!inside || !part.exists) return;
-  uint8_t* const to = a.q + (kOneRow ? 0 : int64_t{token} * a.hidden_dim) + column;
-  if (kSilu && a.power_of_two) {  // which is long at an element
-    store_codes<kNeighbours, kInt8, true>(to, part.step, x, scale, reciprocal, true);
-  } else {
-    store_codes<kNeighbours, kInt8>(to, part.step, x, scale, reciprocal, is_finite(absmax));
-  }
-  if (start != 0) return;
-  if constexpr (kOneRow) return put_scale(a, group, scale);
-  store_scale(a, token, group, scale);
 }
 
 // Blocks that a multiprocessor holds at once: all of its threads, or half of them, as registers do.
 template <typename T>
 constexpr int kResident = sizeof(T) == 2 ? 8 : 4;
 
-template <typename T, bool kInt8, bool kOneRow, int kLanes, int kElements>
+template <typename T, bool kInt8, Placement kPlacement, int kLanes, int kElements, int kParts>
 __global__ void __launch_bounds__(kThreads, kResident<T>)
     vector_kernel(const __grid_constant__ VectorArguments a) {
-  quantize_groups<T, kInt8, false, kOneRow, kLanes, kElements>(a);
+  quantize_groups<T, kInt8, false, kPlacement, kLanes, kElements, kParts>(a);
 }
 
 template <typename T, int kLanes, int kElements>
 __global__ void __launch_bounds__(kThreads, kResident<T>)
     silu_and_mul_kernel(const __grid_constant__ VectorArguments a) {
-  quantize_groups<T, false, true, false, kLanes, kElements>(a);
+  quantize_groups<T, false, true, Placement::kAny, kLanes, kElements, 1>(a);
 }
 
 // A block a group: any multiple of 16 elements, in aligned rows. What is read twice is in the
