@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
-import gc
 import importlib.util
 import os
 import shlex
@@ -28,9 +26,6 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 # Before anything runs git: under a hook, tests would commit to the user's repository.
 import asv_plugins  # noqa: F401
-
-# Else each worker takes half a second to look through all of torch when it ends.
-atexit.register(gc.freeze)
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 HAS_GPU = torch.cuda.is_available()

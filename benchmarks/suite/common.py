@@ -16,6 +16,7 @@ import importlib
 import importlib.util
 import math
 import os
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -32,8 +33,13 @@ from measure.configurations import (
     STATES as STATES,
 )
 
-# Else each process takes half a second to look through all of torch when it ends.
-atexit.register(gc.freeze)
+
+@atexit.register
+def _end_without_search() -> None:
+    """Don't look through all of torch, for half a second; Triton would say that objects leak."""
+    if "triton" not in sys.modules:
+        gc.freeze()
+
 
 GPU_BACKENDS = BACKENDS[:2]
 # The tokens of the default shapes, each with its hidden size.
