@@ -101,7 +101,8 @@ def lint(session):
     pinned(session, "lint")
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
-    sources = map(str, sorted([*Path("csrc").glob("*/*"), *Path("proofs").glob("*.cpp")]))
+    sources = [*Path("csrc").glob("*/*"), *Path("proofs").glob("*.cpp")]
+    sources = map(str, sorted([*sources, *Path("tests/cuda_on_cpu").rglob("*.*")]))
     session.run("clang-format", "--dry-run", "-Werror", *sources)
     workflows = map(str, sorted(Path(".github/workflows").glob("*.yml")))
     session.run("check-jsonschema", "--builtin-schema", "vendor.github-workflows", *workflows)

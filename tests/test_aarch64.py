@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import struct
 import subprocess
 import sysconfig
 from concurrent.futures import ThreadPoolExecutor
@@ -13,11 +12,10 @@ from pathlib import Path
 import pytest
 import torch
 from building import ROOT, load_setup
-from scale_cases import FORMATS, memory
-from torch.utils.cpp_extension import include_paths
+from emulated_calls import Call, checked, torch_includes
+from scale_cases import FORMATS
 from values import DTYPES, hard_input
 
-import ptgq
 from proofs import oracle, pairs
 from proofs.formats import FORMATS as PROVEN
 from proofs.formats import one_a_rule
@@ -28,14 +26,11 @@ EMULATOR = shutil.which("qemu-aarch64-static") or shutil.which("qemu-aarch64")
 pytestmark = pytest.mark.skipif(
     not (COMPILER and EMULATOR), reason="needs aarch64-linux-gnu-g++ and qemu-aarch64"
 )
-# As csrc/contract/check.h numbers them.
-TYPES = [torch.bfloat16, torch.float16, torch.float32, torch.float8_e4m3fn]
-TYPES += [torch.float8_e8m0fnu, torch.int8, torch.int32]
 
 
 def compile_for_aarch64(source, *options):
     flags = [*load_setup().CXX_FLAGS, "-Werror", f"-I{ROOT / 'csrc'}"]
-    flags += [f"-I{path}" for path in (*include_paths(), sysconfig.get_path("include"))]
+    flags += [f"-I{path}" for path in torch_includes()]
     flags += ['-DPTGQ_COMMIT=""', '-DPTGQ_CUDA_ARCHITECTURES=""', "-DPy_LIMITED_API=0x030a0000"]
     done = subprocess.run([COMPILER, *flags, *options, source], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -50,36 +45,6 @@ def build_program(folder):
         list(pool.map(lambda s, o: compile_for_aarch64(s, "-c", "-o", o), sources, objects))
     subprocess.run([COMPILER, "-static", "-o", folder / "calls", *objects], check=True)
     return folder / "calls"
-
-
-class Call:
-    """One call: its input, and the reference's results."""
-
-    def __init__(self, x, group_size, scale_format, int8=False, silu_and_mul=False, eps=1e-10):
-        f = scale_format
-        self.name = f"{x.dtype} {f} {group_size=} {int8=} {silu_and_mul=}"
-        options = {"eps": eps, "backend": "reference"}
-        if int8:
-            self.q, self.s = ptgq.per_token_group_quant_int8(x, group_size, **options)
-        else:
-            name = "silu_and_mul_per_token_group_quant_fp8" if silu_and_mul else ""
-            function = getattr(ptgq, name or "per_token_group_quant_fp8")
-            self.q, self.s = function(x, group_size, scale_format=f, **options)
-        self.memory = memory(self.s, f)
-        types = (TYPES.index(tensor.dtype) for tensor in (x, self.q, self.s))
-        shapes = (*x.shape, *self.q.shape, *self.s.shape, *self.s.stride())
-        x_bytes = x.view(torch.uint8).numpy().tobytes()
-        lengths = (len(x_bytes), len(self.memory))
-        fields = (*types, *shapes, *lengths, group_size, int8, f.code, silu_and_mul)
-        self.sent = struct.pack("<17qd", *map(int, fields), eps) + x_bytes
-
-    def check(self, output):
-        """Compare the results at the start of the output; return what is behind them."""
-        split = self.q.numel(), self.q.numel() + len(self.memory)
-        q, s = output[: split[0]], output[split[0] : split[1]]
-        assert s == self.memory.numpy().tobytes(), f"s: {self.name}"
-        assert q == self.q.view(torch.uint8).numpy().tobytes(), f"q: {self.name}"
-        return output[split[1] :]
 
 
 def calls_of_every_format():
@@ -110,14 +75,7 @@ def calls_of_pairs():
 def test_calls_return_the_bytes_of_the_reference(tmp_path):
     calls = [*calls_of_every_format(), *calls_of_pairs()]
     assert sum(call.q.numel() for call in calls) > 5_000_000
-    program = build_program(tmp_path)
-    sent = b"".join(call.sent for call in calls)
-    done = subprocess.run([EMULATOR, program], input=sent, capture_output=True)
-    assert done.returncode == 0, done.stderr.decode()
-    output = done.stdout
-    for call in calls:
-        output = call.check(output)
-    assert output == b""
+    checked(calls, [EMULATOR, build_program(tmp_path)])
 
 
 def test_all_of_the_library_compiles(tmp_path):

@@ -69,7 +69,9 @@ __device__ __forceinline__ void wait_for_previous_kernel() {
 
 // Before the wait: the cache keeps up with the previous kernel's writes, so nothing stale is read.
 __device__ __forceinline__ void prefetch_into_l2(const void* address) {
+#ifdef __CUDA_ARCH__
   asm volatile("prefetch.global.L2 [%0];" ::"l"(address));
+#endif
 }
 
 // The largest of the values of a block's threads, of which there are whole warps.

@@ -83,4 +83,10 @@ void launch_kernel(void (*kernel)(Arguments), int64_t blocks, int block, const A
   if (how.captured) last_captured = newest_captured(how.stream);
 }
 
+// Of the size that the launch says.
+__device__ __forceinline__ uint4* dynamic_shared_memory() {
+  extern __shared__ uint4 memory[];
+  return memory;
+}
+
 }  // namespace ptgq

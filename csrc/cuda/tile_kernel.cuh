@@ -1,6 +1,7 @@
 // The kernel for groups of up to 512 elements, of any size and alignment.
 #pragma once
 
+#include "cuda/launch.cuh"
 #include "cuda/vector_kernel.cuh"
 
 namespace ptgq {
@@ -69,7 +70,7 @@ __device__ __forceinline__ uint32_t absmax_of_lanes(const T (&values)[kMaxRun], 
 template <typename T, bool kInt8, bool kInterleaved, bool kPlain>
 __global__ void __launch_bounds__(kTileThreads)
     tile_kernel(const __grid_constant__ TileArguments a) {
-  extern __shared__ uint4 codes[];
+  uint4* const codes = dynamic_shared_memory();
   let_next_kernel_start();
   const Problem& p = a.problem;
   const auto size = static_cast<uint32_t>(p.group_size);

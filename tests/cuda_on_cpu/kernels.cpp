@@ -1,0 +1,10 @@
+// The CUDA kernels, on the CPU, of one type of x: TYPE, as FUNCTION.
+#include "emulator.h"
+//
+#include "cuda/dispatch.cuh"
+
+namespace ptgq {
+
+void FUNCTION(const Problem& p) { quantize_on<TYPE>(p, 0, nullptr); }
+
+}  // namespace ptgq

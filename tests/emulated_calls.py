@@ -1,0 +1,65 @@
+"""Calls for proofs/cpu_calls.cpp, with the reference's results."""
+
+from __future__ import annotations
+
+import os
+import struct
+import subprocess
+import sysconfig
+
+import torch
+from scale_cases import memory
+from torch.utils.cpp_extension import include_paths
+
+import ptgq
+
+# As csrc/contract/check.h numbers them.
+TYPES = [torch.bfloat16, torch.float16, torch.float32, torch.float8_e4m3fn]
+TYPES += [torch.float8_e8m0fnu, torch.int8, torch.int32]
+
+
+def torch_includes():
+    """Return the folders of the headers that csrc includes."""
+    return [*include_paths(), sysconfig.get_path("include")]
+
+
+class Call:
+    """One call: its input, and the reference's results."""
+
+    def __init__(self, x, group_size, scale_format, int8=False, silu_and_mul=False, eps=1e-10):
+        f = scale_format
+        self.name = f"{x.dtype} {f} {group_size=} {int8=} {silu_and_mul=}"
+        options = {"eps": eps, "backend": "reference"}
+        if int8:
+            self.q, self.s = ptgq.per_token_group_quant_int8(x, group_size, **options)
+        else:
+            name = "silu_and_mul_per_token_group_quant_fp8" if silu_and_mul else ""
+            function = getattr(ptgq, name or "per_token_group_quant_fp8")
+            self.q, self.s = function(x, group_size, scale_format=f, **options)
+        self.memory = memory(self.s, f)
+        types = (TYPES.index(tensor.dtype) for tensor in (x, self.q, self.s))
+        shapes = (*x.shape, *self.q.shape, *self.s.shape, *self.s.stride())
+        x_bytes = x.view(torch.uint8).numpy().tobytes()
+        lengths = (len(x_bytes), len(self.memory))
+        fields = (*types, *shapes, *lengths, group_size, int8, f.code, silu_and_mul)
+        self.sent = struct.pack("<17qd", *map(int, fields), eps) + x_bytes
+
+    def check(self, output):
+        """Compare the results at the start of the output; return what is behind them."""
+        split = self.q.numel(), self.q.numel() + len(self.memory)
+        q, s = output[: split[0]], output[split[0] : split[1]]
+        assert s == self.memory.numpy().tobytes(), f"s: {self.name}"
+        assert q == self.q.view(torch.uint8).numpy().tobytes(), f"q: {self.name}"
+        return output[split[1] :]
+
+
+def checked(calls, command, environment=None):
+    """Run calls, and compare what comes back with the reference's results."""
+    sent = b"".join(call.sent for call in calls)
+    env = {**os.environ, **(environment or {})}
+    done = subprocess.run(command, input=sent, capture_output=True, env=env)
+    assert done.returncode == 0, done.stderr.decode()
+    output = done.stdout
+    for call in calls:
+        output = call.check(output)
+    assert output == b""
