@@ -2,7 +2,6 @@
 
 from ptgq import scales
 from ptgq.api import (
-    dequantize,
     per_token_group_quant_fp8,
     per_token_group_quant_int8,
     silu_and_mul_per_token_group_quant_fp8,
@@ -14,6 +13,7 @@ from ptgq.backends import (
     backends,
     use_backend,
 )
+from ptgq.dequantization import dequantize
 from ptgq.scales import ScaleFormat
 
 __version__ = "0.1.0"

@@ -8,7 +8,7 @@ import torch
 from torch.compiler import is_dynamo_compiling
 
 from ptgq import extension, scales
-from ptgq.arguments import check_aligned, check_eps, check_out
+from ptgq.arguments import INPUT_DTYPES, check_aligned, check_eps, check_out
 from ptgq.backends import (
     Backend,
     check_backend,
@@ -21,13 +21,10 @@ from ptgq.backends import (
 from ptgq.scales import ScaleFormat
 from ptgq.scales.flags import scale_format as format_of
 from ptgq.scales.formats import check_format
-from ptgq.scales.known import INPUT_DTYPES
 from ptgq.scales.layouts import allocate, shape_of
-from ptgq.values import check_dtype, check_group_size, check_tensor, shown
+from ptgq.values import check_group_size, check_tensor, shown
 
 _FP8 = torch.float8_e4m3fn
-_INPUT_DTYPES = tuple(getattr(torch, name) for name in INPUT_DTYPES)
-_SCALE_DTYPES = (torch.float32, torch.float8_e8m0fnu, torch.int32)
 _ROW_FLOAT32 = scales.scale_format()
 
 
@@ -174,55 +171,6 @@ def per_token_group_quant_int8(
     return _quantize(x, group_size, torch.int8, _ROW_FLOAT32, False, eps, out, backend)
 
 
-def dequantize(
-    q: torch.Tensor,
-    s: torch.Tensor,
-    group_size: SupportsIndex,
-    *,
-    dtype: torch.dtype = torch.float32,
-) -> torch.Tensor:
-    """Return ``q * s`` group by group, computed in float32 and rounded once to `dtype`.
-
-    Finite elements can come back infinite. With power-of-two scales, from 31/32 of the power of two
-    above all of its type (3.2965e38 in bfloat16 and float32, 63488 in float16), an element is coded
-    as 256 times 2^120 (2^8): 2^128 (65536), which that type does not hold. With float32 scales only
-    the largest float32 does, as INT8.
-
-    Parameters
-    ----------
-    q : torch.Tensor
-        ``[..., hidden_dim]``, ``float8_e4m3fn`` or ``int8``.
-    s : torch.Tensor
-        ``[..., hidden_dim // group_size]``, float32 or ``float8_e8m0fnu``, or int32 (packed), of a
-        quarter of that, rounded up; in any layout.
-    group_size : int
-        Elements that share a scale.
-    dtype : torch.dtype
-        ``torch.float32``, ``torch.bfloat16`` or ``torch.float16``.
-
-    Raises
-    ------
-    TypeError
-        For an argument of a wrong type or dtype.
-    ValueError
-        For a wrong shape or device.
-    """
-    check_tensor("q", q, (torch.float8_e4m3fn, torch.int8))
-    check_tensor("s", s, _SCALE_DTYPES)
-    group_size = check_group_size(group_size, q.shape, "q")
-    check_dtype("dtype", dtype, _INPUT_DTYPES)
-    num_groups = q.shape[-1] // group_size
-    shape = (*q.shape[:-1], -(-num_groups // 4) if s.dtype is torch.int32 else num_groups)
-    if s.shape != shape:
-        raise ValueError(f"s must have shape {shape}, got {tuple(s.shape)}")
-    if s.device != q.device:
-        raise ValueError(f"s must be on q's device {q.device}, got {s.device}")
-    if num_groups == 0:
-        return q.to(dtype)
-    groups = q.float().unflatten(-1, (num_groups, group_size))
-    return (groups * scales.to_float32(s, num_groups).unsqueeze(-1)).flatten(-2).to(dtype)
-
-
 _FLAGS = ("column_major_scales", "use_ue8m0", "scale_dtype", "tma_aligned_scales")
 _DEFAULTS = (False, False, None, False)
 
@@ -268,7 +216,7 @@ def _quantize(
             )
         if results is not None:
             return results
-    check_tensor("x", x, _INPUT_DTYPES)
+    check_tensor("x", x, INPUT_DTYPES)
     hidden_dim = x.shape[-1]
     if silu_and_mul:
         if hidden_dim % 2:

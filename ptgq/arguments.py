@@ -8,10 +8,12 @@ import numbers
 import torch
 
 from ptgq import scales
-from ptgq.scales import ScaleFormat
+from ptgq.scales import ScaleFormat, known
 from ptgq.scales.layouts import strides_match, strides_of
 from ptgq.values import check_tensor, shown
 
+# Of x.
+INPUT_DTYPES = tuple(getattr(torch, name) for name in known.INPUT_DTYPES)
 _CONTIGUOUS = scales.scale_format()
 
 # eps / qmax, and every residual of a quotient by it that can change a code, are normal float32 from

@@ -30,6 +30,8 @@ from typing import Any
 
 import torch
 
+from ptgq import dequantize_op
+from ptgq.arguments import INPUT_DTYPES
 from ptgq.scales import check_memory, has_strides, scale_shape, scale_strides
 from ptgq.scales.formats import DTYPES, check_in_format, decode_format
 from ptgq.values import check_group_size
@@ -156,6 +158,7 @@ def _connect() -> None:
             api,
             (_allocator("cpu"), _allocator("cuda"), _reinterpret()),
             (torch.float8_e4m3fn, torch.int8),
+            INPUT_DTYPES,
             DTYPES,
             tuple(signs),
             _is_followed,
@@ -188,6 +191,7 @@ for _op in OPS:
     _register(f"ptgq::{_op}")
     for _backend in ("triton", "reference"):
         _register_python_backend(_op, _backend)
+dequantize_op.register()
 try:
     # Loading it registers its ops.
     import ptgq._C as _C
@@ -208,6 +212,11 @@ quantize_directly: Callable[..., tuple[torch.Tensor, torch.Tensor] | None] = (
 # and s), (num_tokens, num_groups, x_token_stride, s_groups, column_tokens, column_length), index of
 # the CUDA device or -1, stream)`` or, where it refuses, None.
 prepare: Callable[..., tuple[Any, ...] | None] = _C.prepare if _C else _refuse
+# ``(backend, q, s, group_size, dtype)`` to y; the same without the backend to ``(y, (addresses of
+# q, s and y), (num_tokens, num_groups, batch_tokens, strides of s between batches, tokens and
+# groups), index of the CUDA device or -1, stream)``; or None.
+dequantize_directly: Callable[..., torch.Tensor | None] = _C.dequantize if _C else _refuse
+prepare_dequantize: Callable[..., tuple[Any, ...] | None] = _C.prepare_dequantize if _C else _refuse
 
 
 def missing(device_type: str) -> str | None:

@@ -223,12 +223,14 @@ TABLE = {
                 (S[:, :1], ValueError, r"must have shape \(4, 2\), got \(4, 1\)"),
                 (S[0, 0], ValueError, r"must have at least one dimension, got shape \(\)"),
                 (S.to("meta"), ValueError, "must be on q's device cpu, got meta"),
+                (misaligned(torch.float32, ROWS, 2), ValueError, "to its elements of 4 bytes"),
             ],
             "group_size": BAD_GROUP_SIZE,
             "dtype": [
                 (value, TypeError, "must be one of .*, got ")
                 for value in (None, "float32", torch.float64, torch.int8, FP8, 32)
             ],
+            "backend": BAD_BACKEND,
         },
     ),
     ptgq.use_backend: (

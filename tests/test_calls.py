@@ -24,7 +24,7 @@ BACKENDS = ("cuda", "triton") if DEVICE == "cuda" else ("cpu", "reference")
 
 @every(name=list(CALLS), backend=BACKENDS, out=[False, True])
 def test_results_of_live_calls_never_share_memory(name, backend, out):
-    if name.startswith("dequantize") and (out or backend == "triton"):
+    if name.startswith("dequantize") and out:
         with pytest.raises(NotImplementedError):
             calls.bind(name, DEVICE, backend, out)
         return
@@ -40,7 +40,7 @@ def test_every_format_and_function_is_called():
     listed = [name.removesuffix(PER_BATCH) for name in CALLED_FORMATS if name not in known.FORMATS]
     presets = {getattr(ScaleFormat, name)() for name in known.PRESETS}
     assert {getattr(ScaleFormat, name)() for name in listed} == presets
-    functions = {name for name in dir(ptgq) if "quant" in name}
+    functions = {name for name in ptgq.__all__ if "quant" in name}
     assert functions == set(calls.FUNCTIONS.values())
     kinds = {name.partition("_")[0] for name in CALLS}
     assert kinds == set(calls.FUNCTIONS)

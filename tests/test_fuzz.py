@@ -243,22 +243,22 @@ def dequantize_arguments(draw):
     group_size = draw(group_sizes)
     fits = q.dim() > 0 and group_size > 0 and q.shape[-1] % group_size == 0
     s = draw(tensors((*q.shape[:-1], q.shape[-1] // group_size) if fits else None))
-    return q, s, group_size
+    return q, s, group_size, draw(any_of(DTYPES[:3]))
 
 
 def run_dequantize(arguments):
+    q, s, group_size, dtype = arguments
     try:
-        x = ptgq.dequantize(*arguments)
+        x = ptgq.dequantize(q, s, group_size, dtype=dtype)
     except (TypeError, ValueError) as error:
         return type(error).__name__
-    q, s, group_size = arguments
     if q.numel() == 0:
-        assert x.shape == q.shape
+        assert (x.shape, x.dtype) == (q.shape, dtype)
         return "empty"
     if s.dtype is torch.int32:
         packed = torch.empty(s.shape, dtype=s.dtype).copy_(s)
         s = packed.view(torch.float8_e8m0fnu)[..., : q.shape[-1] // group_size]
-    expected = q.float() * s.float().repeat_interleave(group_size, -1)
+    expected = (q.float() * s.float().repeat_interleave(group_size, -1)).to(dtype)
     assert torch.equal(x.nan_to_num(), expected.nan_to_num())
     return "dequantized"
 

@@ -22,12 +22,17 @@ FUNCTIONS = {
 }
 
 
+def _has_option(function: Callable[..., Any], option: str) -> bool:
+    """Return whether a function of this commit has an option."""
+    return option in inspect.signature(function).parameters
+
+
 def _function(name: str, option: str | None = None) -> Callable[..., Any]:
     """Return a public function that has an option."""
     function = getattr(ptgq, FUNCTIONS[name], None)
     if function is None:
         raise NotImplementedError(f"this commit has no {FUNCTIONS[name]}")
-    if option and option not in inspect.signature(function).parameters:
+    if option and not _has_option(function, option):
         raise NotImplementedError(f"{FUNCTIONS[name]} of this commit has no {option}=")
     return function
 
@@ -42,11 +47,13 @@ def _without_out(name: str, device: str, backend: str) -> tuple[Callable[..., An
     """Return a call, and the tensor that is quantized."""
     kind, _, which = name.partition("_")
     if kind == "dequantize":
-        if backend == "triton":
+        function = _function(kind)
+        chosen = {"backend": backend} if _has_option(function, "backend") else {}
+        if backend == "triton" and not chosen:
             raise NotImplementedError("dequantize has one form on a device, with cuda")
         quantize, x = _without_out(which, device, backend)
         q, s = quantize()
-        return partial(_function(kind), q, s, 128), x
+        return partial(function, q, s, 128, **chosen), x
     x = _input(device, 2 * HIDDEN if kind == "silu" else HIDDEN)
     if which == "strided_rows":
         x, which = _input(device, 2 * HIDDEN)[:, :HIDDEN], "row_float32"

@@ -4,6 +4,7 @@
 
 #include "bindings/stream.h"
 #include "bindings/tensors.h"
+#include "contract/dequantize.h"
 #include "contract/scales.h"
 
 namespace ptgq {
@@ -92,15 +93,22 @@ bool fits(PyObject* backend, int device) {
   return PyUnicode_Check(backend) && PyUnicode_CompareWithASCIIString(backend, name) == 0;
 }
 
-void run(const Problem& problem, int device) {
+template <typename Function>
+void without_gil(Function function) {
   struct WithoutGil {
     PyThreadState* state = PyEval_SaveThread();
     ~WithoutGil() { PyEval_RestoreThread(state); }
-  } without_gil;
+  } released;
+  function();
+}
+
+void run(const Problem& problem, int device) {
+  without_gil([&] {
 #ifdef PTGQ_WITH_CUDA
-  if (device != kCpu) return quantize_cuda(problem, device, current_stream(device));
+    if (device != kCpu) return quantize_cuda(problem, device, current_stream(device));
 #endif
-  quantize_cpu(problem);
+    quantize_cpu(problem);
+  });
 }
 
 // A refusal is None; any other exception becomes Python's.
@@ -149,6 +157,60 @@ PyObject* prepare(PyObject*, PyObject* const* args, Py_ssize_t count) {
   });
 }
 
+struct Dequantized {
+  Owned y;
+  Dequantization call;
+  int device;
+};
+
+// Of (q, s, group_size, dtype), what writes y.
+Dequantized read_dequantization(PyObject* const* args) {
+  refuse_unless(!is_intercepted());
+  const TensorView q = view(args[0]), s = view(args[1]);
+  refuse_unless(PyLong_CheckExact(args[2]));
+  // Of the types that these have, float32 alone is ever a negated view, see take_given.
+  refuse_unless(s.type != ElementType::kFloat32 || !is_negated(args[1]));
+  refuse_unless(q.type == ElementType::kInt8 || !requires_grad(args[0]));
+  refuse_unless(s.type == ElementType::kInt32 || !requires_grad(args[1]));
+  const int64_t group_size = PyLong_AsLongLong(args[2]);
+  Dequantized d{nullptr, check_dequantize(q, s, group_size, float_type_of(args[3])), device_of(q)};
+  refuse_unless(d.call.num_tokens > 0);
+  const int64_t width = q.sizes[q.dim - 1];
+  d.y = empty(q, width, {1, width, 0}, args[3]);
+  d.call.y = view(d.y.get()).data;
+  return d;
+}
+
+PyObject* dequantize(PyObject*, PyObject* const* args, Py_ssize_t count) {
+  return in_python([&] {
+    refuse_unless(count == 5);
+    Dequantized d = read_dequantization(args + 1);
+    refuse_unless(is_served(d.device) && fits(args[0], d.device));
+    without_gil([&] {
+#ifdef PTGQ_WITH_CUDA
+      if (d.device != kCpu) return dequantize_cuda(d.call, d.device, current_stream(d.device));
+#endif
+      dequantize_cpu(d.call);
+    });
+    return d.y.release();
+  });
+}
+
+// For kernels that Python launches: (y, addresses, sizes, device, stream).
+PyObject* prepare_dequantize(PyObject*, PyObject* const* args, Py_ssize_t count) {
+  return in_python([&] {
+    refuse_unless(count == 4);
+    const Dequantized d = read_dequantization(args);
+    const Dequantization& c = d.call;
+    refuse_unless(c.q_token_stride == c.num_groups * c.group_size);
+    using Address = unsigned long long;
+    void* stream = d.device == kCpu ? nullptr : current_stream(d.device);
+    return Py_BuildValue("O(KKK)(LLLLLL)iK", d.y.get(), Address(c.q), Address(c.s), Address(c.y),
+                         c.num_tokens, c.num_groups, c.batch_tokens, c.s_batch_stride,
+                         c.s_token_stride, c.s_group_stride, d.device, Address(stream));
+  });
+}
+
 PyObject* instruction_set(PyObject*, PyObject*) {
   return in_python([] { return PyUnicode_FromString(cpu_instruction_set()); });
 }
@@ -181,6 +243,8 @@ PyMethodDef methods[] = {
     {"serve", serve, METH_O, nullptr},
     {"quantize", function(quantize), METH_FASTCALL, nullptr},
     {"prepare", function(prepare), METH_FASTCALL, nullptr},
+    {"dequantize", function(dequantize), METH_FASTCALL, nullptr},
+    {"prepare_dequantize", function(prepare_dequantize), METH_FASTCALL, nullptr},
     {nullptr, nullptr, 0, nullptr},
 };
 

@@ -1,5 +1,5 @@
-// The ops for CPU and CUDA tensors, from the dispatcher's tensors to a Problem. Their schema is in
-// ptgq/extension.py.
+// The ops for CPU and CUDA tensors, from the dispatcher's tensors to a Problem or a Dequantization.
+// Their schemas are in ptgq/extension.py and ptgq/dequantize_op.py.
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
 #include <torch/csrc/stable/accelerator.h>
 #include <torch/csrc/stable/library.h>
@@ -12,6 +12,7 @@
 
 #include "bindings/stream.h"
 #include "contract/check.h"
+#include "contract/dequantize.h"
 #include "contract/scales.h"
 
 namespace ptgq {
@@ -107,17 +108,42 @@ void run(const Tensor& x, const Tensor& q, const Tensor& s, int64_t group_size, 
   quantize_cpu(p);
 }
 
+Tensor dequantize(const Tensor& q, const Tensor& s, int64_t group_size, ScalarType dtype) {
+  // What lies as no kernel reads it is copied.
+  const Tensor rows =
+      q.dim() > 0 && !has_row_stride(view_input(q)) ? torch::stable::contiguous(q) : q;
+  const Tensor scales =
+      s.dim() > 0 && !has_scale_strides(view_input(s)) ? torch::stable::contiguous(s) : s;
+  Dequantization d =
+      check_dequantize(view_input(rows), view_input(scales), group_size, element_type(dtype));
+  const Tensor y = torch::stable::new_empty(q, q.sizes(), dtype);
+  if (d.num_tokens == 0) return y;
+  d.y = y.mutable_data_ptr();
+#ifdef PTGQ_WITH_CUDA
+  if (q.is_cuda()) {
+    const int device = q.get_device_index();
+    const torch::stable::accelerator::DeviceGuard guard(device);
+    dequantize_cuda(d, device, current_stream(device));
+    return y;
+  }
+#endif
+  dequantize_cpu(d);
+  return y;
+}
+
 }  // namespace
 
 STABLE_TORCH_LIBRARY_IMPL(ptgq, CPU, m) {
   m.impl("per_token_group_quant", TORCH_BOX(&run<Prologue::kNone>));
   m.impl("silu_and_mul_per_token_group_quant", TORCH_BOX(&run<Prologue::kSiluAndMul>));
+  m.impl("dequantize", TORCH_BOX(&dequantize));
 }
 
 #ifdef PTGQ_WITH_CUDA
 STABLE_TORCH_LIBRARY_IMPL(ptgq, CUDA, m) {
   m.impl("per_token_group_quant", TORCH_BOX(&run<Prologue::kNone>));
   m.impl("silu_and_mul_per_token_group_quant", TORCH_BOX(&run<Prologue::kSiluAndMul>));
+  m.impl("dequantize", TORCH_BOX(&dequantize));
 }
 #endif
 

@@ -5,6 +5,9 @@
 #undef TORCH_TARGET_VERSION
 #include <ATen/dlpack.h>
 
+#include <algorithm>
+#include <iterator>
+
 namespace ptgq {
 namespace {
 
@@ -14,6 +17,7 @@ struct Torch {
   PyObject *empty_cpu, *empty_cuda;  // (size, stride, dtype)
   PyObject* reinterpret;             // (tensor, size, stride, offset)
   PyObject *e4m3, *int8;
+  PyObject* float_dtypes[3];  // by ElementType
   PyObject* scale_dtypes[3];  // by Storage
   PyObject* signs;            // functions that are quick: may something follow the calls?
   PyObject* is_followed;      // does it?
@@ -71,8 +75,9 @@ Owned call(PyObject* function, Arguments*... arguments) {
 PyObject* connect(PyObject*, PyObject* arguments) {
   Torch t{};
   PyObject* api;
-  if (!PyArg_ParseTuple(arguments, "OO(OOO)(OO)(OOO)O!OOO(OO)OO", &t.tensor_type, &api,
+  if (!PyArg_ParseTuple(arguments, "OO(OOO)(OO)(OOO)(OOO)O!OOO(OO)OO", &t.tensor_type, &api,
                         &t.empty_cpu, &t.empty_cuda, &t.reinterpret, &t.e4m3, &t.int8,
+                        &t.float_dtypes[0], &t.float_dtypes[1], &t.float_dtypes[2],
                         &t.scale_dtypes[0], &t.scale_dtypes[1], &t.scale_dtypes[2], &PyTuple_Type,
                         &t.signs, &t.is_followed, &t.is_neg, &t.requires_grad, &t.is_inference,
                         &t.is_inference_mode, &t.bytes_from, &t.increment_version)) {
@@ -145,6 +150,12 @@ int device_of(const TensorView& x) {
 Code code_of(PyObject* q_dtype) {
   refuse_unless(q_dtype == torch.e4m3 || q_dtype == torch.int8);
   return q_dtype == torch.int8 ? Code::kInt8 : Code::kE4m3;
+}
+
+ElementType float_type_of(PyObject* dtype) {
+  const auto found = std::find(std::begin(torch.float_dtypes), std::end(torch.float_dtypes), dtype);
+  refuse_unless(found != std::end(torch.float_dtypes));
+  return static_cast<ElementType>(found - std::begin(torch.float_dtypes));
 }
 
 PyObject* scale_dtype(Storage storage) { return torch.scale_dtypes[static_cast<int>(storage)]; }

@@ -1,19 +1,9 @@
 #include "contract/check.h"
 
-#include <sstream>
-
 #include "contract/scales.h"
 
 namespace ptgq {
 namespace {
-
-template <typename... Parts>
-void require(bool condition, const Parts&... message) {
-  if (condition) return;
-  std::ostringstream text;
-  (text << ... << message);
-  throw Refusal(text.str());
-}
 
 bool same_shape_but_last(const TensorView& a, const TensorView& b) {
   if (a.dim != b.dim) return false;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <sstream>
 #include <stdexcept>
 
 #include "contract/problem.h"
@@ -30,6 +31,14 @@ struct Options {
 struct Refusal : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
+
+template <typename... Parts>
+void require(bool condition, const Parts&... message) {
+  if (condition) return;
+  std::ostringstream text;
+  (text << ... << message);
+  throw Refusal(text.str());
+}
 
 // The problem that x and the options state, without its outputs.
 Problem check_input(const TensorView& x, const Options& options);

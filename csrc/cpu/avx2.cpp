@@ -1,4 +1,5 @@
-// The CPU code for x86-64 with AVX2 and FMA: chosen in quantize.cpp where the processor has them.
+// The CPU code for x86-64 with AVX2, FMA and F16C: chosen in quantize.cpp where the processor has
+// them.
 #ifdef __x86_64__
 #include <immintrin.h>
 
@@ -7,9 +8,9 @@
 #include <type_traits>
 
 #ifdef __clang__
-#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
+#pragma clang attribute push(__attribute__((target("avx2,fma,f16c"))), apply_to = function)
 #else
-#pragma GCC target("avx2,fma")
+#pragma GCC target("avx2,fma,f16c")
 #endif
 #define PTGQ_AVX2
 #define PTGQ_FMA  // neither compiler defines __FMA__ for the pragma

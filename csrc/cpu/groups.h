@@ -1,14 +1,16 @@
 // The CPU code: the same functions for each instruction set, in a namespace of its name.
 #pragma once
 
-#include "contract/problem.h"
+#include "contract/dequantize.h"
 
 // quantize: the groups [begin, end), counted row by row.
+// dequantize: the same groups.
 // activate: `count` elements of silu_and_mul of a token to y, in the type of x, from `begin` on.
 #define PTGQ_DECLARE(isa)                                                                \
   namespace ptgq::isa {                                                                  \
   void quantize(const Problem& p, int64_t begin, int64_t end);                           \
   void activate(const Problem& p, int64_t token, int64_t begin, int64_t count, void* y); \
+  void dequantize(const Dequantization& d, int64_t begin, int64_t end);                  \
   }
 
 PTGQ_DECLARE(baseline)

@@ -1,8 +1,11 @@
-// The op on the CPU: choice of the instruction set, threads.
+// The ops on the CPU: choice of the instruction set, threads.
 #include <torch/csrc/stable/ops.h>
 
 #ifdef __SSE2__
 #include <emmintrin.h>
+#endif
+#ifdef __x86_64__
+#include <cpuid.h>
 #endif
 
 #include <algorithm>
@@ -32,7 +35,16 @@ struct InstructionSet {
   bool supported;
   decltype(&baseline::quantize) quantize;
   decltype(&baseline::activate) activate;
+  decltype(&baseline::dequantize) dequantize;
 };
+
+#ifdef __x86_64__
+// Not asked as the others are: GCC knows the name from its release 11 on.
+bool has_f16c() {
+  unsigned a, b, c, d;
+  return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
+}
+#endif
 
 // The best instruction set that this processor has, or the one that PTGQ_CPU_ISA names.
 InstructionSet choose_instruction_set() {
@@ -41,11 +53,11 @@ InstructionSet choose_instruction_set() {
       {"avx512",
        __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"),
-       avx512::quantize, avx512::activate},
-      {"avx2", __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"), avx2::quantize,
-       avx2::activate},
+       avx512::quantize, avx512::activate, avx512::dequantize},
+      {"avx2", __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c(),
+       avx2::quantize, avx2::activate, avx2::dequantize},
 #endif
-      {"baseline", true, baseline::quantize, baseline::activate},
+      {"baseline", true, baseline::quantize, baseline::activate, baseline::dequantize},
   };
   const char* wanted = std::getenv("PTGQ_CPU_ISA");
   for (const InstructionSet& set : sets) {
@@ -139,6 +151,13 @@ void quantize_cpu(const Problem& p) {
         if (in_columns) return quantize_columns<float>(set, p, begin, end);
         set.quantize(p, begin, end);
       });
+}
+
+void dequantize_cpu(const Dequantization& d) {
+  const InstructionSet& set = instruction_set();
+  const int64_t grain = std::max<int64_t>(1, kThreadElements / d.group_size);
+  torch::stable::parallel_for(0, d.num_tokens * d.num_groups, grain,
+                              [&](int64_t begin, int64_t end) { set.dequantize(d, begin, end); });
 }
 
 }  // namespace ptgq

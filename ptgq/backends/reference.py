@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 
 from ptgq.backends.activation import silu_and_mul
-from ptgq.scales import ScaleFormat, store_scales
+from ptgq.scales import ScaleFormat, store_scales, to_float32
 
 QMAX = {torch.float8_e4m3fn: 448.0, torch.int8: 127.0}
 
@@ -79,3 +79,14 @@ def _codes_of(groups: torch.Tensor, scale: torch.Tensor, dtype: torch.dtype) -> 
     # PyTorch's cast, unlike the contract, does not saturate and keeps the sign of a NaN.
     codes = y.clamp(-QMAX[dtype], QMAX[dtype]).to(dtype).view(torch.uint8)
     return codes.where(y.isfinite(), 0x7F).view(dtype)
+
+
+def dequantize(
+    q: torch.Tensor, s: torch.Tensor, group_size: int, dtype: torch.dtype
+) -> torch.Tensor:
+    """Return ``q * s`` group by group, in float32, rounded once; autograd follows it."""
+    if q.shape[-1] == 0:
+        return q.to(dtype)
+    num_groups = q.shape[-1] // group_size
+    groups = q.float().unflatten(-1, (num_groups, group_size))
+    return (groups * to_float32(s, num_groups).unsqueeze(-1)).flatten(-2).to(dtype)

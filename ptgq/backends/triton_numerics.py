@@ -217,11 +217,11 @@ def silu_and_mul(gate, up, INTERPRETED: tl.constexpr):
 
 @triton.jit
 def rounded(y, like, INTERPRETED: tl.constexpr):
-    """Float32 rounded to the dtype of `like`. The interpreter cuts bfloat16 off."""
+    """Float32 rounded to the dtype of `like`. The interpreter cuts bfloat16 off, and subnormals."""
     if INTERPRETED and like.dtype == tl.bfloat16:
         bits = y.to(tl.int32, bitcast=True)
-        nearest = (bits + 0x7FFF + ((bits >> 16) & 1)) & -65536
-        return tl.where(y == y, nearest, 0x7FC00000).to(tl.float32, bitcast=True).to(like.dtype)
+        nearest = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
+        return tl.where(y == y, nearest, 0x7FC0).to(tl.int16).to(like.dtype, bitcast=True)
     elif INTERPRETED or like.dtype == tl.float32:
         return y.to(like.dtype)
     else:

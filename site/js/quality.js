@@ -82,6 +82,9 @@ ptgq.KERNELS = {
   wide_kernel: "a block a group: any multiple of 16 elements, in aligned rows",
   silu_and_mul_kernel: "SiLU(gate) · up, quantized, in one kernel",
   per_token_group_quant_kernel: "what the faster ones do not take: any group size, alignment and row stride",
+  dequantize_kernel: "dequantize, groups of whole 16-byte stores: what is served",
+  dequantize_small_kernel: "dequantize, contiguous codes in groups of any other size",
+  dequantize_rows_kernel: "dequantize, what the other two do not take: any alignment and row stride",
 };
 
 // One table for each class of the suite's footprint file: a row a combination, a column a count.

@@ -1,0 +1,36 @@
+"""The registered ops of dequantize, and whether derivatives are computed forward."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+import torch
+from torch.autograd import forward_ad
+
+# q is float8_e4m3fn (or its bytes) or int8; s float32, int32 or float8_e8m0fnu (or its bytes).
+_SCHEMA = "(Tensor q, Tensor s, int group_size, ScalarType dtype) -> Tensor"
+
+
+def register() -> None:
+    """Register the op that ``csrc`` implements, and Triton's."""
+
+    def fake(q: torch.Tensor, s: torch.Tensor, group_size: int, dtype: torch.dtype) -> torch.Tensor:
+        return torch.empty(q.shape, dtype=dtype, device=q.device)
+
+    def by_triton(
+        q: torch.Tensor, s: torch.Tensor, group_size: int, dtype: torch.dtype
+    ) -> torch.Tensor:
+        module = import_module("ptgq.backends.triton_dequantize")
+        q = q.view(torch.float8_e4m3fn) if q.dtype is torch.uint8 else q
+        s = s.view(torch.float8_e8m0fnu) if s.dtype is torch.uint8 else s
+        return module.dequantize(q, s, group_size, dtype)
+
+    for name in ("ptgq::dequantize", "ptgq::dequantize_triton"):
+        torch.library.define(name, _SCHEMA, tags=torch.Tag.pt2_compliant_tag)
+        torch.library.register_fake(name, fake)
+    torch.library.impl("ptgq::dequantize_triton", "CompositeExplicitAutograd", by_triton)
+
+
+def in_forward_mode() -> bool:
+    """Whether derivatives are computed forward: dual tensors look like any other."""
+    return getattr(forward_ad, "_current_level", -1) >= 0
