@@ -144,7 +144,8 @@ def oldest_triton(session):
     shutil.rmtree(folder, ignore_errors=True)
     pip_install(session, "--no-deps", "--target", str(folder), TRITON.replace(">=", "=="))
     every = {"PYTHONPATH": str(folder), "PTGQ_EVERY_CASE": "1"}
-    session.run("pytest", "tests/test_triton_ptx.py", env=every)
+    tests = ("tests/test_triton_ptx.py", "tests/test_dequantize_ptx.py")
+    session.run("pytest", *tests, env=every)
 
 
 @nox.session

@@ -59,6 +59,16 @@ def compile_kernel(architecture: int, workload):
 
     Triton keeps this target: for a process that launches nothing.
     """
+    x, (q, s) = workload.empty_input("cpu"), workload.make_output("cpu")
+    scales = import_module("ptgq.scales").scale_format(*workload.scale_options)
+    prologue = "silu_and_mul_" if workload.silu_and_mul else ""
+    backend = import_module("ptgq.backends.triton")
+    quantize = getattr(backend, prologue + "per_token_group_quant")
+    return kernel_of(architecture, lambda: quantize(x, q, s, workload.group_size, 1e-10, scales))
+
+
+def kernel_of(architecture: int, call):
+    """Return the kernel that a call would launch, as Triton compiles it."""
     import torch
     from triton.backends.compiler import GPUTarget
     from triton.runtime import driver
@@ -69,18 +79,13 @@ def compile_kernel(architecture: int, workload):
     def compile_only(self, *args, grid, warmup=True, **options):
         raise _Compiled(launch(self, *args, grid=grid, warmup=True, **options))
 
-    x, (q, s) = workload.empty_input("cpu"), workload.make_output("cpu")
-    scales = import_module("ptgq.scales").scale_format(*workload.scale_options)
-    prologue = "silu_and_mul_" if workload.silu_and_mul else ""
-    backend = import_module("ptgq.backends.triton")
-    quantize = getattr(backend, prologue + "per_token_group_quant")
     driver.set_active(_Device(GPUTarget("cuda", architecture, 32)))
     try:
         with (
             patch.object(JITFunction, "run", compile_only),
             patch.object(torch.cuda, "get_device_capability", lambda *_: divmod(architecture, 10)),
         ):
-            quantize(x, q, s, workload.group_size, 1e-10, scales)
+            call()
     except _Compiled as compiled:
         (result,) = compiled.args
     else:
