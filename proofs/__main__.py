@@ -22,7 +22,7 @@ CPU_PLAN = (
     ("cpu", 16, (), {"PTGQ_CPU_ISA": "avx2"}),
     ("cpu", 16, (), {"PTGQ_CPU_ISA": "baseline"}),
     ("reference", 32, (), {}),
-    ("triton", 1 << 14, ("pairs", "conversion"), {"TRITON_INTERPRET": "1"}),
+    ("triton", 1 << 14, ("pairs", "conversion", "dequantize"), {"TRITON_INTERPRET": "1"}),
 )
 
 
@@ -80,7 +80,7 @@ def prove(device: str, backends: Sequence[str], options: argparse.Namespace) -> 
     """Run the parts on one device in this process."""
     import torch
 
-    from proofs import calls, float32, pairs, record
+    from proofs import calls, dequantize, float32, pairs, record
     from proofs.formats import FORMATS, one_a_rule
     from proofs.report import Report
 
@@ -124,6 +124,8 @@ def prove(device: str, backends: Sequence[str], options: argparse.Namespace) -> 
         from proofs import conversion
 
         conversion.prove(report, device, chunk=chunk, stride=stride)
+    if "dequantize" in parts:
+        dequantize.prove(report, device, backends, rows=1 << (16 if gpu else 8), stride=stride)
     if "calls" in parts:
         calls.run(report, device, backends)
     status = report.close()

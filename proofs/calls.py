@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import torch
 
 import ptgq
+from proofs import dequantize
 from proofs.formats import FORMATS, FUSED_FORMATS, Format, one_a_rule
 from proofs.report import Line, Report
 from ptgq.scales.known import INPUT_DTYPES
@@ -95,6 +96,20 @@ def _compare(
     ):
         line.compare(name, result.cpu(), expected.repeat(repeats, 1), describe)
     line.checked += 1
+    form = next(form for form in dequantize.FORMS if form.dtype is x.dtype)
+
+    def products(q: torch.Tensor, s: torch.Tensor, backend: str) -> torch.Tensor:
+        y = ptgq.dequantize(q, s, group_size, dtype=x.dtype, backend=backend)
+        return dequantize.canonical(y.view(form.integer), form)
+
+    # All groups, and all but the first: strided rows, which may begin anywhere.
+    whole = s.dtype is torch.int32 or s.shape[1] == 1
+    for first in (0,) if whole else (0, 1):
+        columns = slice(first * group_size, None), slice(first, None)
+        expected = products(expected_q[:, columns[0]], expected_s[:, columns[1]], "reference")
+        result = products(q[:, columns[0]], s[:, columns[1]], backend)
+        line.compare("y", result.cpu(), expected.repeat(repeats, 1), describe)
+        line.checked += 1
 
 
 def read_out_of_bounds(device: str) -> None:

@@ -11,8 +11,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+import ptgq
 from proofs import __main__ as command
-from proofs import float32, oracle, pairs
+from proofs import dequantize, float32, oracle, pairs
 from proofs.formats import FORMATS, Format, one_a_rule
 from proofs.oracle import BFLOAT16, E4M3, FLOAT16, FLOAT32, INT8
 from proofs.report import Report
@@ -153,6 +154,55 @@ def test_a_planted_wrong_byte_is_found(part, plant, codes, capsys):
     else:
         assert status == 0
         assert " 0 differ" in shown
+
+
+@pytest.mark.parametrize("form", dequantize.FORMS, ids=lambda form: str(form.dtype))
+@pytest.mark.parametrize("codes", dequantize.CODES)
+def test_the_products_are_those_of_fractions(codes, form):
+    dice = random.Random(f"{codes} {form.dtype}")
+    values = (E4M3 if codes == "e4m3" else INT8).values
+    largest = Fraction(2) ** (form.bias + 1)
+    for _ in range(300):
+        code = dice.randrange(len(values))
+        key = dice.choice([dice.randrange(FLOAT32.infinity), dice.randrange(1 << 24)])
+        if form is FLOAT16:
+            key = dice.randrange((127 - 34) << 23, (127 + 16) << 23)
+        (products,) = dequantize.expected(torch.tensor([key], dtype=torch.int32), codes, form)
+        exact = round_to_float32(values[code] * value_of(key, FLOAT32))
+        found = products[code].item()
+        # Half-way between the largest value and the next is infinity.
+        if exact >= largest - largest * Fraction(2) ** -(form.fraction_bits + 2):
+            assert found == form.infinity
+        else:
+            near = [value_of(k, form) for k in range(max(0, found - 1), found + 2)]
+            assert nearest(exact, near) == found - max(0, found - 1) or (
+                # Of two as near, the even one.
+                found % 2 == 0 and abs(exact - value_of(found, form)) * 2 <= near[-1] - near[0]
+            )
+        if code:
+            byte = 256 - code if codes == "int8" else code | 0x80
+            assert products[byte].item() == found | 1 << (form.dtype.itemsize * 8 - 1)
+
+
+@pytest.mark.parametrize("plant", ["", "a bit", "a NaN"])
+def test_a_planted_wrong_product_is_found(plant, monkeypatch, capsys):
+    right = ptgq.dequantize
+
+    def wrong(*arguments, dtype, **options):
+        y = right(*arguments, dtype=dtype, **options)
+        if plant == "a bit" and dtype is torch.bfloat16:
+            y.view(torch.int16)[-1, 5] ^= 1
+        elif plant and dtype is torch.bfloat16:
+            y[-1, 5] = torch.nan
+        return y
+
+    monkeypatch.setattr(ptgq, "dequantize", wrong)
+    report = Report()
+    dequantize.prove(report, "cpu", ["cpu"], rows=32, stride=1 << 11)
+    assert report.close() == bool(plant)
+    # 96 float32 scales and twice 256 bytes, with 256 codes of two kinds, in three dtypes, twice.
+    assert report.checked == (96 + 512) * 256 * 2 * 3 * 2
+    assert ("y is 0x" in capsys.readouterr().out) == bool(plant)
 
 
 def test_nothing_checked_is_no_proof():
