@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import platform
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +11,9 @@ from itertools import product
 import pytest
 import torch
 from building import ROOT, load_setup
+from emulated_calls import TYPES as NUMBERED
 from emulated_calls import Call, checked, torch_includes
+from products import assert_same, codes_of, expected_of, strided
 from scale_cases import FORMATS
 from values import DTYPES, hard_input
 
@@ -24,14 +27,21 @@ HERE = ROOT / "tests" / "cuda_on_cpu"
 TYPES = {"bfloat16": "__nv_bfloat16", "float16": "__half", "float32": "float"}
 
 
+# The emulator's launch.cuh is found before the kernels'. To nvcc it is C++: nothing is compiled for
+# a device.
+FLAGS = ["-x=c++", "-std=c++20", "-O1", "-Xcompiler=-w", "-DPTGQ_WITH_CUDA"]
+FLAGS += [f"-I{path}" for path in (HERE, ROOT / "csrc", *torch_includes())]
+
+
+def compile_sources(*options):
+    done = subprocess.run([NVCC, *FLAGS, *options], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.fixture(scope="session")
 def program(tmp_path_factory):
     """Build what reads calls and runs the kernels."""
     folder = tmp_path_factory.mktemp("cuda_on_cpu")
-    # The emulator's launch.cuh is found before the kernels'.
-    includes = [f"-I{path}" for path in (HERE, ROOT / "csrc", *torch_includes())]
-    # To nvcc it is C++: nothing is compiled for a device.
-    flags = ["-x=c++", "-std=c++20", "-O1", "-Xcompiler=-w", "-DPTGQ_WITH_CUDA", *includes]
     sources = {
         "calls": (ROOT / "proofs" / "cpu_calls.cpp",),
         "check": (ROOT / "csrc" / "contract" / "check.cpp",),
@@ -42,9 +52,7 @@ def program(tmp_path_factory):
 
     def compiled(name):
         path = folder / f"{name}.o"
-        command = [NVCC, *flags, "-c", "-o", path, *sources[name]]
-        done = subprocess.run(command, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
+        compile_sources("-c", "-o", path, *sources[name])
         return path
 
     with ThreadPoolExecutor() as pool:
@@ -88,3 +96,52 @@ def test_every_bfloat16_gate(program):
     x = torch.cat([patterns, torch.ones_like(patterns)], -1)
     call = Call(x, 16, scales.scale_format(), silu_and_mul=True)
     checked([call], [program], {"FIRST_WAVE": "4"})
+
+
+@pytest.fixture(scope="session")
+def dequantize(tmp_path_factory):
+    """Build the kernels of dequantize, and return what runs them."""
+    path = tmp_path_factory.mktemp("cuda_on_cpu") / "dequantize.so"
+    contract = (ROOT / "csrc" / "contract" / name for name in ("check.cpp", "dequantize.cpp"))
+    compile_sources("-shared", "-Xcompiler=-fPIC", "-o", path, HERE / "dequantize.cpp", *contract)
+    library = ctypes.CDLL(str(path))
+    library.run.restype = ctypes.c_bool
+
+    def run(q, s, group_size, dtype):
+        y = torch.full(q.shape, 7.0, dtype=dtype)
+        places = [*q.shape, *q.stride(), *s.shape, *s.stride()]
+        types = [NUMBERED.index(d) for d in (q.dtype, s.dtype, dtype)]
+        assert library.run(
+            *(ctypes.c_void_p(t.data_ptr()) for t in (q, s, y)),
+            *((ctypes.c_int64 * len(places))(*places), ctypes.c_int64(q.dim())),
+            *((ctypes.c_int * 3)(*types), ctypes.c_int64(group_size)),
+        )
+        return y
+
+    return run
+
+
+# Tokens of a batch, groups of a token and their size. Where FIRST_WAVE is 1, a thread has four
+# chunks of the larger ones; chunks hold several groups, and the last one is cut off.
+DEQUANTIZED = [(5, 9, 128), (70, 9, 32), (1, 40, 8), (3, 11, 7), (9, 33, 1), (5, 3, 100)]
+
+
+@pytest.mark.parametrize("first_wave", [1, 1000])
+@pytest.mark.parametrize("s_dtype", [torch.float32, torch.float8_e8m0fnu, torch.int32], ids=str)
+@pytest.mark.parametrize("q_dtype", [torch.float8_e4m3fn, torch.int8], ids=str)
+def test_products(dequantize, q_dtype, s_dtype, first_wave, monkeypatch):
+    monkeypatch.setenv("FIRST_WAVE", str(first_wave))
+    for (tokens, groups, group_size), dtype in product(DEQUANTIZED, DTYPES):
+        width, columns = groups * group_size, groups
+        if s_dtype is torch.int32:
+            columns = -(-groups // 4)
+        q = codes_of((2, tokens, width), q_dtype)
+        s = codes_of((2, tokens, columns * s_dtype.itemsize), s_dtype, seed=1)
+        by_columns = strided(s, (columns * (tokens + 3) + 5, 1, tokens + 3))
+        apart = strided(q, (tokens * (width + 1), width + 1, 1))
+        cases = [(q, s), (q, by_columns), (apart, s)]
+        if s_dtype is not torch.int32:
+            cases.append((apart[..., group_size:], by_columns[..., 1:]))
+        for codes, scales_ in cases:
+            y = dequantize(codes, scales_, group_size, dtype)
+            assert_same(y, expected_of(codes, scales_, group_size, dtype))

@@ -7,7 +7,7 @@ from importlib import import_module
 
 import pytest
 import torch
-from numeric import bits
+from products import assert_same, codes_of, expected_of, strided
 from scale_cases import every_format, interpret_few
 from values import DTYPES, random_input
 
@@ -27,25 +27,6 @@ SCALES = {
 }
 
 
-def expected_of(q, s, group_size, dtype):
-    """The product by float64, which holds it exactly."""
-    q, s = q.cpu(), s.cpu().resolve_neg()
-    if s.dtype is not torch.float32:
-        as_bytes = torch.empty(s.shape, dtype=s.dtype).copy_(s).view(torch.uint8)
-        exponents = as_bytes[..., : q.shape[-1] // group_size].double()
-        s = torch.where(exponents == 255, torch.nan, (exponents - 127).exp2())
-    product = q.float().double() * s.double().repeat_interleave(group_size, -1)
-    return product.float().to(dtype)
-
-
-def assert_same(y, expected):
-    """Equal bits, but for those of a NaN, which are a device's."""
-    assert (y.dtype, y.shape) == (expected.dtype, expected.shape)
-    nan = expected.isnan()
-    assert torch.equal(y.cpu().isnan(), nan)
-    assert torch.equal(bits(y).masked_fill(nan, 0), bits(expected).masked_fill(nan, 0))
-
-
 def check(backend_on, q, s, group_size, dtype=torch.bfloat16):
     backend, device = backend_on
     on_device = (
@@ -57,11 +38,6 @@ def check(backend_on, q, s, group_size, dtype=torch.bfloat16):
     y = ptgq.dequantize(*on_device, group_size, dtype=dtype, backend=backend)
     assert backend == "reference" or y.is_contiguous()
     assert_same(y, expected_of(q, s, group_size, dtype))
-
-
-def codes_of(shape, q_dtype, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8).view(q_dtype)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -105,10 +81,6 @@ def test_every_format(backend_on, f):
     for dtype in DTYPES:
         y = ptgq.dequantize(q, s, 32, dtype=dtype, backend=backend)
         assert_same(y, expected_of(q, s, 32, dtype))
-
-
-def strided(t, stride):
-    return torch.empty_strided(t.shape, stride, dtype=t.dtype).copy_(t)
 
 
 @pytest.mark.parametrize("s_dtype", SCALES, ids=str)
