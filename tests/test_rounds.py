@@ -170,6 +170,13 @@ def test_the_fewer_the_calls_the_more_processes_measure_them(rows, processes):
     calls = {"call_latency.A.track_b": [*range(rows)]}
     requests = [request for _, request in rounds.turns(timed, 4)]
     assert requests.count(timed) == 2 * 4
+    # Kernels, too, take turns.
+    assert [side for side, request in rounds.turns(timed, 4) if request == timed] == [
+        0,
+        1,
+        1,
+        0,
+    ] * 2
     assert requests.count(calls) == 2 * 4 * (processes - 1)
 
 

@@ -134,6 +134,7 @@ def test_torch_is_imported_for_what_asv_times(history, asv_calls):
         (("footprint",), {False: [2]}),
         (("Calls",), {True: [0]}),
         (("^timed", "^foot", "_call$"), {False: [2, 3], True: [0]}),
+        (("(?i)calls|FOOT",), {False: [2], True: [0]}),
     ],
 )
 def test_with_a_gpu_rows_that_asv_times_are_a_run_of_their_own(history, bench, wanted):

@@ -191,11 +191,13 @@ def turns(timed: Request, rounds: int) -> list[tuple[int, Request]]:
     rows = sum(map(len, calls.values()))
     processes = max(1, min(CALL_PROCESSES, CALL_ROWS // rows)) if rows else 1
     requests = [timed, *[calls] * (processes - 1)]
-    order = itertools.cycle(((0, 1), (1, 0)))
+    # By turns for each request, whether a round has an even number of them or not.
+    pairs = (0, 1), (1, 0)
     return [
         (side, request)
-        for request, pair in zip(requests * rounds, order, strict=False)
-        for side in pair
+        for number in range(rounds)
+        for place, request in enumerate(requests)
+        for side in pairs[(number + place) % 2]
     ]
 
 

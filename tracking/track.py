@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -136,6 +137,13 @@ def chosen(options: argparse.Namespace, name: str) -> tuple[list[str], list[str]
     return selected, notes
 
 
+def beginning(start: str, expression: str) -> str:
+    """Return what matches where `expression` does, if the name begins with `start`, too."""
+    # Flags must come first.
+    flags = re.match(r"(?:\(\?[aiLmsux]+\))*", expression)[0]
+    return rf"{flags}^{start}.*(?:{expression.removeprefix(flags)})"
+
+
 def runs_of(bench: Sequence[str], has_gpu: bool) -> list[tuple[list[str], bool]]:
     """Return what each run of asv measures, and whether torch is imported for it beforehand.
 
@@ -146,8 +154,8 @@ def runs_of(bench: Sequence[str], has_gpu: bool) -> list[tuple[list[str], bool]]
     timed = {name.startswith("timed.") for name in selected}
     if not has_gpu or len(timed) < 2:
         return [([*bench], True in timed)]
-    looks_up = [rf"^(?!timed\.).*(?:{expression})" for expression in bench]
-    return [(looks_up, False), ([rf"^(?=timed\.).*(?:{expression})" for expression in bench], True)]
+    starts = {r"(?!timed\.)": False, r"(?=timed\.)": True}
+    return [([beginning(s, one) for one in bench], imports) for s, imports in starts.items()]
 
 
 def prepare(options: argparse.Namespace) -> tuple[dict[str, str], list[str], list[str]]:
@@ -233,7 +241,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     moved, failed = ("", 0) if options.no_canary else canary.run(name, has_gpu, env)
     parts = [(selected, options.bench or [BENCHMARKS[has_gpu]])]
     if options.older:
-        older = [f"{BENCHMARKS[has_gpu]}.*(?:{expression})" for expression in options.older]
+        start = BENCHMARKS[has_gpu].removeprefix("^")
+        older = [beginning(start, expression) for expression in options.older]
         parts = [(selected[:1], parts[0][1]), (selected[1:], older)]
     statuses = []
     with tempfile.TemporaryDirectory() as folder:
