@@ -29,6 +29,10 @@ from ptgq.values import check_dtype, check_group_size, check_tensor
 _is_transformed: Callable[[torch.Tensor], bool] = extension._of_torch(
     "_C._functorch.is_functorch_wrapped_tensor", lambda tensor: False
 )
+# How many transforms torch's compiler is within.
+_transforms: Callable[[], int] = extension._of_torch(
+    "_C._functorch.get_dynamic_layer_stack_depth", lambda: 0
+)
 
 
 def dequantize(
@@ -72,7 +76,7 @@ def dequantize(
     TypeError
         For an argument of a wrong type or dtype.
     ValueError
-        For a wrong shape or device.
+        For a wrong shape or device, or an `s` that is not aligned to its elements.
     RuntimeError
         If the backend is not available.
     """
@@ -123,5 +127,5 @@ def _is_differentiated(q: torch.Tensor, s: torch.Tensor) -> bool:
     if torch.is_grad_enabled() and (q.requires_grad or s.requires_grad):
         return True
     if torch.compiler.is_compiling():
-        return False
+        return in_forward_mode() or _transforms() > 0
     return in_forward_mode() or _is_transformed(q) or _is_transformed(s)

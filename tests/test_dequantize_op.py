@@ -166,3 +166,33 @@ def test_transforms(backend_on):
     gradient = torch.func.grad(lambda s: run(q, s).sum())(s)
     assert torch.allclose(gradient, q.float().view(6, 8, 32).sum(-1))
     assert torch.equal(torch.func.functionalize(run)(q, s), expected)
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_gradients_of_what_was_exported_without_them(strict):
+    q, s = quantized()
+    program = torch.export.export(Layer(), (q, s), strict=strict).module()
+    s = s.requires_grad_()
+    program(q, s).sum().backward()
+    assert torch.allclose(s.grad, q.float().view(6, 8, 32).sum(-1))
+
+
+@pytest.mark.parametrize("compiler", ["eager", "aot_eager"])
+def test_transforms_in_compiled_code(compiler):
+    q, s = quantized()
+
+    def run(s):
+        return ptgq.dequantize(q, s, 32)
+
+    def derived(s):
+        gradient = torch.func.grad(lambda s: run(s).sum())(s)
+        tangent = torch.func.jvp(run, (s,), (torch.ones_like(s),))[1]
+        return gradient, tangent, torch.vmap(run_row)(q, s)
+
+    def run_row(q, s):
+        return ptgq.dequantize(q, s, 32)
+
+    gradient, tangent, rows = torch.compile(derived, fullgraph=True, backend=compiler)(s)
+    assert torch.allclose(gradient, q.float().view(6, 8, 32).sum(-1))
+    assert torch.equal(tangent, q.float())
+    assert torch.equal(rows, run(s))
