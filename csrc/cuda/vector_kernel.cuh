@@ -168,9 +168,16 @@ __device__ __forceinline__ void quantize_groups(const VectorArguments& a) {
   }
 }
 
-// Blocks that a multiprocessor holds at once: all of its threads, or half of them, as registers do.
+// Threads that a multiprocessor holds, by compute capability.
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ == 800 || \
+    (__CUDA_ARCH__ >= 900 && __CUDA_ARCH__ < 1100)
+constexpr int kHeldThreads = 2048;
+#else
+constexpr int kHeldThreads = 1536;
+#endif
+// Blocks that it holds at once: of all its threads, or of half of them, as registers do.
 template <typename T>
-constexpr int kResident = sizeof(T) == 2 ? 8 : 4;
+constexpr int kResident = kHeldThreads / kThreads / (sizeof(T) == 2 ? 1 : 2);
 
 template <typename T, bool kInt8, Placement kPlacement, int kLanes, int kElements, int kParts>
 __global__ void __launch_bounds__(kThreads, kResident<T>)
