@@ -163,12 +163,12 @@ struct Dequantized {
   int device;
 };
 
-// Of (q, s, group_size, dtype), what writes y.
+// Reads (q, s, group_size, dtype), and allocates y.
 Dequantized read_dequantization(PyObject* const* args) {
   refuse_unless(!is_intercepted());
   const TensorView q = view(args[0]), s = view(args[1]);
   refuse_unless(PyLong_CheckExact(args[2]));
-  // Of the types that these have, float32 alone is ever a negated view, see take_given.
+  // Float32 alone can be a negated view, as in take_given.
   refuse_unless(s.type != ElementType::kFloat32 || !is_negated(args[1]));
   refuse_unless(q.type == ElementType::kInt8 || !requires_grad(args[0]));
   refuse_unless(s.type == ElementType::kInt32 || !requires_grad(args[1]));

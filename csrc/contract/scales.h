@@ -1,5 +1,5 @@
-// Where scales lie in memory, for host and device, and how one is stored with its padding. `p` is a
-// Problem, or has what of it is read here.
+// The place of a scale in memory, for host and device, and how it is stored with its padding. `p`
+// is a Problem, or has what of it is read here.
 #pragma once
 
 #include "contract/numerics.h"

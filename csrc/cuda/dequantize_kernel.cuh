@@ -76,9 +76,9 @@ __global__ void __launch_bounds__(kThreads)
     dequantize_kernel(const __grid_constant__ DequantizeArguments a) {
   constexpr int kCodes = kChunkCodes<T>;
   using Word = std::conditional_t<kCodes == 8, uint2, uint32_t>;
-  let_next_kernel_start();
   const uint32_t first = blockIdx.x * (kThreads * kSteps) + threadIdx.x;
   wait_for_previous_kernel();
+  let_next_kernel_start();
   union {
     Word words[kSteps];
     uint32_t codes[kSteps][kCodes / 4];
@@ -124,7 +124,6 @@ __global__ void __launch_bounds__(kThreads)
     dequantize_small_kernel(const __grid_constant__ DequantizeArguments a) {
   constexpr int kCodes = kChunkCodes<T>;
   using Word = std::conditional_t<kCodes == 8, uint2, uint32_t>;
-  let_next_kernel_start();
   const uint32_t chunk = blockIdx.x * kThreads + threadIdx.x;
   if (chunk >= a.num_chunks) return;
   const uint32_t first = chunk * kCodes;
@@ -132,6 +131,7 @@ __global__ void __launch_bounds__(kThreads)
   uint32_t index = a.size.quotient(first);
   uint32_t place = first - index * a.size.divisor;
   wait_for_previous_kernel();
+  let_next_kernel_start();
   alignas(Word) uint8_t codes[kCodes];
   if (count == kCodes) {
     *reinterpret_cast<Word*>(codes) = reinterpret_cast<const Word*>(a.call.q)[chunk];
@@ -168,7 +168,6 @@ constexpr int kRowSteps = 8;
 template <typename T, bool kInt8>
 __global__ void __launch_bounds__(kThreads)
     dequantize_rows_kernel(const __grid_constant__ Dequantization d) {
-  let_next_kernel_start();
   const int64_t hidden_dim = d.num_groups * d.group_size;
   const int64_t pieces = (hidden_dim + kThreads * kRowSteps - 1) / (kThreads * kRowSteps);
   const int64_t token = blockIdx.x / pieces;
@@ -176,6 +175,7 @@ __global__ void __launch_bounds__(kThreads)
   const int64_t batch = token / d.batch_tokens;
   const int64_t row = token - batch * d.batch_tokens;
   wait_for_previous_kernel();
+  let_next_kernel_start();
 #pragma unroll
   for (int i = 0; i < kRowSteps; ++i) {
     const int64_t column = first + i * kThreads;

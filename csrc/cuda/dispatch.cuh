@@ -119,14 +119,15 @@ inline bool fits_narrow_lanes(const Problem& p, Launch how) {
 template <typename T, bool kInt8, Placement kPlacement>
 void launch_placed(const Problem& p, Launch how) {
   const int64_t lanes = p.group_size / kLaneElements;
-  if constexpr (kPlacement == Placement::kRow) {
+  // Both were measured with 16-bit x: of float32, a lane's registers leave half of the lanes.
+  if constexpr (sizeof(T) == 2 && kPlacement == Placement::kRow) {
     if (fits_narrow_lanes(p, how)) {
       return with_lanes<2>(2 * lanes, [&](auto n) {
         launch_warps<n>(vector_kernel<T, kInt8, kPlacement, n, kChunk, 1>, p, how);
       });
     }
   }
-  if constexpr (kPlacement != Placement::kAny) {
+  if constexpr (sizeof(T) == 2 && kPlacement != Placement::kAny) {
     // Rather one wave of twice the work than two, but where each may start before the last has
     // ended.
     const double waves = waves_of(p, how, kLaneElements);

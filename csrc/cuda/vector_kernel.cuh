@@ -17,7 +17,7 @@ struct Divisor {
   }
 };
 
-// In the order of use: a kernel's first look at each 64 bytes of its arguments takes long.
+// A Problem in 31 bits. One row needs the first of these alone.
 struct VectorArguments {
   const void* x;
   uint32_t num_warps;   // that have work
@@ -29,7 +29,6 @@ struct VectorArguments {
   float eps;
   bool power_of_two;
   bool e8m0;
-  // Not of one row: as in Problem, in 31 bits.
   bool column_major;
   bool packed;
   bool plain;
@@ -98,8 +97,7 @@ struct LanePlace {
 };
 
 // kLanes lanes a group, a power of two for the shuffles, each with kElements of it. A warp takes
-// its groups in kParts turns, all of them loaded first. kOneRow: rows lie side by side, and so do
-// their scales, so that a group's number says where it is.
+// its groups in kParts turns, all of them loaded first.
 template <typename T, bool kInt8, bool kSilu, Placement kPlacement, int kLanes, int kElements,
           int kParts>
 __device__ __forceinline__ void quantize_groups(const VectorArguments& a) {
@@ -168,9 +166,8 @@ __device__ __forceinline__ void quantize_groups(const VectorArguments& a) {
   }
 }
 
-// Threads that a multiprocessor holds, by compute capability.
-#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ == 800 || \
-    (__CUDA_ARCH__ >= 900 && __CUDA_ARCH__ < 1100)
+// Threads that a multiprocessor holds; on 8.0, which holds more, conversion takes more registers.
+#if !defined(__CUDA_ARCH__) || (__CUDA_ARCH__ >= 900 && __CUDA_ARCH__ < 1100)
 constexpr int kHeldThreads = 2048;
 #else
 constexpr int kHeldThreads = 1536;
