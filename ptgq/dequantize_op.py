@@ -24,9 +24,7 @@ def register() -> None:
         q: torch.Tensor, s: torch.Tensor, group_size: int, dtype: torch.dtype
     ) -> torch.Tensor:
         module = import_module("ptgq.backends.triton_dequantize")
-        q = q.view(torch.float8_e4m3fn) if q.dtype is torch.uint8 else q
-        s = s.view(torch.float8_e8m0fnu) if s.dtype is torch.uint8 else s
-        return module.dequantize(q, s, group_size, dtype)
+        return module.dequantize(*_named(q, s), group_size, dtype)
 
     for name in ("ptgq::dequantize", "ptgq::dequantize_triton"):
         torch.library.define(name, _SCHEMA, tags=torch.Tag.pt2_compliant_tag)
@@ -36,20 +34,27 @@ def register() -> None:
     torch.library.impl("ptgq::dequantize_triton", "CompositeExplicitAutograd", by_triton)
 
 
+def _named(q: torch.Tensor, s: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return what the ops take as bytes, too, in its own dtypes."""
+    q = q.view(torch.float8_e4m3fn) if q.dtype is torch.uint8 else q
+    return q, s.view(torch.float8_e8m0fnu) if s.dtype is torch.uint8 else s
+
+
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
     q, s, ctx.group_size, _ = inputs
     ctx.save_for_backward(q, s)
 
 
 def _backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-    """Return the gradients of what is floating point, of what compiled code runs."""
-    q, s = ctx.saved_tensors
-    groups = grad.float().unflatten(-1, (q.shape[-1] // ctx.group_size, ctx.group_size))
+    """Return the gradients of `q` and `s`, as those of the product in float32."""
+    q, s = _named(*ctx.saved_tensors)
+    shape = q.shape[-1] // ctx.group_size, ctx.group_size
+    groups = grad.float().unflatten(-1, shape)
     of_q = of_s = None
     if ctx.needs_input_grad[0]:
-        of_q = (groups * to_float32(s, groups.shape[-2]).unsqueeze(-1)).flatten(-2).to(q.dtype)
+        of_q = (groups * to_float32(s, shape[0]).unsqueeze(-1)).flatten(-2).to(q.dtype)
     if ctx.needs_input_grad[1]:
-        of_s = (groups * q.float().view(groups.shape)).sum(-1).to(s.dtype)
+        of_s = (groups * q.float().unflatten(-1, shape)).sum(-1).to(s.dtype)
     return of_q, of_s, None, None
 
 

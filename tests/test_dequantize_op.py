@@ -177,6 +177,16 @@ def test_gradients_of_what_was_exported_without_them(strict):
     assert torch.allclose(s.grad, q.float().view(6, 8, 32).sum(-1))
 
 
+@pytest.mark.parametrize("form", ["as it is", "bytes", "transposed"])
+def test_gradients_of_the_op(form):
+    q, s = quantized()
+    expected = q.float().view(6, 8, 32).sum(-1)
+    given = {"as it is": q, "bytes": q.view(torch.uint8), "transposed": q.t().contiguous().t()}
+    s = s.requires_grad_()
+    torch.ops.ptgq.dequantize(given[form], s, 32, torch.float32).sum().backward()
+    assert torch.allclose(s.grad, expected)
+
+
 @pytest.mark.parametrize("compiler", ["eager", "aot_eager"])
 def test_transforms_in_compiled_code(compiler):
     q, s = quantized()
