@@ -26,7 +26,7 @@ if found == "none" or int(re.match(r"\d+", found)[0]) < LEAST_SETUPTOOLS:
 from setuptools import build_meta  # noqa: E402
 from setuptools.build_meta import *  # noqa: E402, F403
 
-# Else it takes half a second to look through all of torch when the build ends.
+# A build that ends would look through all of torch, for half a second.
 atexit.register(gc.freeze)
 
 # The library is for every torch from here on, whichever it is compiled against.

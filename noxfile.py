@@ -101,8 +101,8 @@ def lint(session):
     pinned(session, "lint")
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
-    sources = [*Path("csrc").glob("*/*"), *Path("proofs").glob("*.cpp")]
-    sources = map(str, sorted([*sources, *Path("tests/cuda_on_cpu").rglob("*.*")]))
+    folders = ("csrc/*/*", "proofs/*.cpp", "tests/cuda_on_cpu/**/*.*")
+    sources = sorted(str(path) for folder in folders for path in Path().glob(folder))
     session.run("clang-format", "--dry-run", "-Werror", *sources)
     workflows = map(str, sorted(Path(".github/workflows").glob("*.yml")))
     session.run("check-jsonschema", "--builtin-schema", "vendor.github-workflows", *workflows)
@@ -144,8 +144,7 @@ def oldest_triton(session):
     shutil.rmtree(folder, ignore_errors=True)
     pip_install(session, "--no-deps", "--target", str(folder), TRITON.replace(">=", "=="))
     every = {"PYTHONPATH": str(folder), "PTGQ_EVERY_CASE": "1"}
-    tests = ("tests/test_triton_ptx.py", "tests/test_dequantize_ptx.py")
-    session.run("pytest", *tests, env=every)
+    session.run("pytest", *sorted(Path("tests").glob("test_*_ptx.py")), env=every)
 
 
 @nox.session
@@ -271,8 +270,7 @@ def tracking(session, *commands):
 @nox.session
 def record(session):
     """Measure this machine's newest commits, publish all results, say where: [TRACK ARGUMENTS]."""
-    # Without asv's own timing of the same shapes.
-    rows = r"^(?!timed\.).*_default_shapes\(|cpu_time\.|code_hash\."
+    rows = r"^(?!timed\.).*_default_shapes\(|cpu_time\.|code_hash\."  # asv times the same shapes
     track = ("tracking.track", "--newest", "2", "--older", rows, *session.posargs)
     # Also after a failure: it is on the record.
     tracking(session, track, ("tracking.publish",))

@@ -17,7 +17,7 @@ pytest.importorskip("virtualenv", reason="virtualenv is not installed")
 
 from asv.config import Config
 from asv.repo import get_repo
-from asv.util import UserError
+from asv.util import ProcessError, UserError
 from tiny_library import MODULE, commit
 
 from asv_plugins import lock, storage, toolchain
@@ -209,6 +209,32 @@ def checkout(tmp_path, monkeypatch, built_with):
     yield conf
     for path in tmp_path.glob("env*/*.lock"):
         lock.release(path)
+
+
+def test_what_is_measured_first_is_built_side_by_side(history, asv_calls, monkeypatch, tmp_path):
+    monkeypatch.setattr(track.canary, "COMMIT", history["code"])
+    monkeypatch.setattr(track.canary, "run", lambda *arguments: ("", 0))
+    newest = [history["setup"], history["merge"], history["code"]]
+    assert track.main(["main"]) == track.main(["main", "--no-canary"]) == 0
+    assert asv_calls.ahead == [[history["code"], *newest[:2]], newest]
+
+
+def test_a_wheel_that_does_not_build_ahead_is_left_to_asv(monkeypatch, tmp_path):
+    class Environment:
+        _lock = tmp_path / "lock"
+
+        def create(self):
+            lock.take(self._lock)
+
+        def wheels(self, repo, commits):
+            raise ProcessError(["pip"], 1, "", "")
+
+    monkeypatch.setattr(wheels, "the_environment", lambda conf: Environment())
+    monkeypatch.setattr(wheels, "get_repo", lambda conf: None)
+    wheels.build_ahead(None, ["0" * 40])
+    # The next process can have the environment.
+    assert lock.take(Environment._lock)
+    lock.release(Environment._lock)
 
 
 def test_wheels_are_built_there_and_installed_here(

@@ -166,7 +166,7 @@ def test_slopes_of_two_pairs_of_lengths_agree(backend, state):
         found.append(sorted(timers.sample([timer], 9)[0])[4])
     assert 1e-7 < found[0] < 1e-4
     # A produced copy, the driver's kernel, differed by 7 % once.
-    assert found[0] == pytest.approx(found[1], rel=0.1)
+    assert found[0] == pytest.approx(found[1], rel=0.1 if backend == COPY else 0.05)
 
 
 @alone

@@ -162,8 +162,8 @@ def test_activation_is_that_of_torch_within_one_unit_in_the_last_place():
         assert (apart > 0).double().mean() < rarely
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_the_distance_from_the_exact_function_of_every_gate(dtype):
+@pytest.mark.parametrize(("dtype", "one_of"), [(torch.bfloat16, 30_000), (torch.float16, 2_500)])
+def test_the_distance_from_the_exact_function_of_every_gate(dtype, one_of):
     gate = torch.arange(65536).to(torch.int16).view(dtype)
     gate = gate[gate.float().abs() <= 87]
     exact = torch.nn.functional.silu(gate.double())
@@ -172,7 +172,7 @@ def test_the_distance_from_the_exact_function_of_every_gate(dtype):
     assert ((y - exact).abs() <= exact.abs() * 2.0**-17.9).all()
     apart = (bits(activation.silu_and_mul(x)[:, 0]) - bits(exact.to(dtype)).int()).abs()
     assert apart.max() <= 1
-    assert (apart > 0).double().mean() < 1e-3
+    assert (apart > 0).double().mean() <= 1 / one_of
 
 
 @pytest.mark.parametrize(

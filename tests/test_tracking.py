@@ -14,11 +14,9 @@ import torch
 
 pytest.importorskip("asv", reason="asv is not installed")
 
-from asv.util import ProcessError
 from synthetic_results import stored_results
 
-from asv_plugins import lock
-from tracking import commits, machine, track, wheels
+from tracking import commits, machine, track
 
 # Their history, and what stands in for asv.
 pytest_plugins = ("tracked_history",)
@@ -150,33 +148,6 @@ def test_with_a_gpu_rows_that_asv_times_are_a_run_of_their_own(history, bench, w
         found[imports] = matches
     assert found == wanted
     assert len(track.runs_of(bench, has_gpu=False)) == 1
-
-
-def test_what_is_measured_first_is_built_side_by_side(history, asv_calls, monkeypatch, tmp_path):
-    monkeypatch.setattr(track.canary, "COMMIT", history["code"])
-    monkeypatch.setattr(track.canary, "run", lambda *arguments: ("", 0))
-    newest = [history["setup"], history["merge"], history["code"]]
-    assert run_main(asv_calls, "main")[0] == 0
-    assert run_main(asv_calls, "main", "--no-canary")[0] == 0
-    assert asv_calls.ahead == [[history["code"], *newest[:2]], newest]
-
-
-def test_a_wheel_that_does_not_build_ahead_is_left_to_asv(monkeypatch, tmp_path):
-    class Environment:
-        _lock = tmp_path / "lock"
-
-        def create(self):
-            lock.take(self._lock)
-
-        def wheels(self, repo, commits):
-            raise ProcessError(["pip"], 1, "", "")
-
-    monkeypatch.setattr(wheels, "the_environment", lambda conf: Environment())
-    monkeypatch.setattr(wheels, "get_repo", lambda conf: None)
-    wheels.build_ahead(None, ["0" * 40])
-    # The next process can have the environment.
-    assert lock.take(Environment._lock)
-    lock.release(Environment._lock)
 
 
 def test_only_the_newest_are_measured_on_request(history, asv_calls, capsys):

@@ -21,9 +21,9 @@ else:
 BACKENDS = ("cuda", "triton", "cpu", "reference")
 DTYPES = ("fp8", "int8")
 INPUT_DTYPES = known.INPUT_DTYPES
-# Of x when a kernel starts. produced: the kernel before has just written it, as in serving; the
-# time is what the kernel adds to a graph of producers. hot: x, q and s lie in the L2 cache, if they
-# fit. cold: none of them does.
+# The state of x when a kernel starts. produced: the kernel before has just written it, as in
+# serving; the time is what the kernel adds to a graph of producers. hot: x, q and s lie in the L2
+# cache, if they fit. cold: none of them does.
 STATES = ("produced", "hot", "cold")
 
 DEFAULT_SHAPES = ((32, 128), (64, 256), (16, 512))
@@ -49,7 +49,7 @@ def scale_keywords(scales: str) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value}
 
 
-# Of FP8: those that the first two arguments ask for, and all that are measured.
+# The formats of FP8 that the first two arguments ask for.
 DEFAULT_SCALE_FORMATS = tuple(
     name
     for name in known.FORMATS
