@@ -22,9 +22,9 @@ GROUP_SIZES = (1, 3, 7, 16, 31, 32, 64, 96, 100, 128, 256, 512, 1000, 4100)
 # Tokens and groups of a token: partial warps, blocks and columns; more than a tile of small groups.
 SHAPES = ((1, 1), (3, 5), (33, 2), (34, 40))  # of the fused SiLU: half as many groups, where even
 DTYPES = tuple(getattr(torch, name) for name in INPUT_DTYPES)
-# Of large_rows: more elements than a CPU's caches hold, and more than three waves of a GPU work on,
-# where other kernels and stores serve.
-REPEATS = 410
+# Of large_rows: more elements than a CPU's caches hold, and more than a GPU's threads take in two
+# waves, where other kernels and stores serve.
+REPEATS = 128
 # Triton compiles a kernel for each: few.
 TRITON_CASES = ((7, torch.float32), (128, torch.bfloat16), (128, torch.float16))
 TRITON_CASES += ((16, torch.bfloat16), (4100, torch.bfloat16))
@@ -99,8 +99,9 @@ def _compare(
     form = next(form for form in dequantize.FORMS if form.dtype is x.dtype)
 
     def products(q: torch.Tensor, s: torch.Tensor, backend: str) -> torch.Tensor:
-        y = ptgq.dequantize(q, s, group_size, dtype=x.dtype, backend=backend)
-        return dequantize.canonical(y.view(form.integer), form)
+        y = ptgq.dequantize(q, s, group_size, dtype=x.dtype, backend=backend).cpu()
+        # Which NaN it is, is the device's. Here, as a memory checker watches each kernel.
+        return y.where(y == y, torch.nan).view(form.integer)
 
     # All groups, and all but the first: strided rows, which may begin anywhere.
     whole = s.dtype is torch.int32 or s.shape[1] == 1
@@ -108,7 +109,7 @@ def _compare(
         columns = slice(first * group_size, None), slice(first, None)
         expected = products(expected_q[:, columns[0]], expected_s[:, columns[1]], "reference")
         result = products(q[:, columns[0]], s[:, columns[1]], backend)
-        line.compare("y", result.cpu(), expected.repeat(repeats, 1), describe)
+        line.compare("y", result, expected.repeat(repeats, 1), describe)
         line.checked += 1
 
 

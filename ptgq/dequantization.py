@@ -29,10 +29,18 @@ from ptgq.values import check_dtype, check_group_size, check_tensor
 _is_transformed: Callable[[torch.Tensor], bool] = extension._of_torch(
     "_C._functorch.is_functorch_wrapped_tensor", lambda tensor: False
 )
-# How many transforms torch's compiler is within.
+# How many transforms a thread is within.
 _transforms: Callable[[], int] = extension._of_torch(
     "_C._functorch.get_dynamic_layer_stack_depth", lambda: 0
 )
+
+
+def _is_transforming() -> bool:
+    return _transforms() > 0
+
+
+# Torch's compiler calls it while it traces: 2.11's does not know the function in it. As in backends.
+_is_transforming._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def dequantize(
@@ -127,5 +135,5 @@ def _is_differentiated(q: torch.Tensor, s: torch.Tensor) -> bool:
     if torch.is_grad_enabled() and (q.requires_grad or s.requires_grad):
         return True
     if torch.compiler.is_compiling():
-        return in_forward_mode() or _transforms() > 0
+        return in_forward_mode() or _is_transforming()
     return in_forward_mode() or _is_transformed(q) or _is_transformed(s)

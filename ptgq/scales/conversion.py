@@ -209,12 +209,9 @@ def _floats_of(exponents: torch.Tensor) -> torch.Tensor:
 
 
 def _bytes_of(packed: torch.Tensor) -> torch.Tensor:
-    # contiguous() would keep strides of single elements, with which a tensor can't be viewed.
-    return (
-        torch.empty(packed.shape, dtype=packed.dtype, device=packed.device)
-        .copy_(packed)
-        .view(torch.uint8)
-    )
+    # Not by view: torch's compiler lays out a copy as it likes, and can't view all of that.
+    parts = [(packed >> bits & 0xFF).to(torch.uint8) for bits in (0, 8, 16, 24)]
+    return torch.stack(parts, -1).flatten(-2)
 
 
 def _sizes_of(f: ScaleFormat) -> str:
