@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import importlib.util
 import os
 import shlex
@@ -122,6 +123,24 @@ def session_folder(tmp_path_factory):
     """A folder that pytest's workers share."""
     folder = tmp_path_factory.getbasetemp()
     return folder.parent if os.environ.get("PYTEST_XDIST_WORKER") else folder
+
+
+@pytest.fixture(scope="session")
+def made_once(session_folder):
+    """Let pytest's workers share what takes long to make: one makes it, the others wait."""
+
+    def made(name, make):
+        folder = session_folder / name
+        with (session_folder / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not folder.exists():
+                partial = session_folder / f"{name}.partial"
+                partial.mkdir()
+                make(partial)
+                partial.rename(folder)
+        return folder
+
+    return made
 
 
 @pytest.fixture

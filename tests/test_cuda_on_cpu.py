@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import platform
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,7 @@ import torch
 from building import ROOT, load_setup
 from emulated_calls import TYPES as NUMBERED
 from emulated_calls import Call, checked, torch_includes
+from every import every
 from products import assert_same, codes_of, expected_of, strided
 from scale_cases import FORMATS
 from values import DTYPES, hard_input
@@ -39,9 +41,12 @@ def compile_sources(*options):
 
 
 @pytest.fixture(scope="session")
-def program(tmp_path_factory):
+def program(made_once):
     """Build what reads calls and runs the kernels."""
-    folder = tmp_path_factory.mktemp("cuda_on_cpu")
+    return made_once("cuda_on_cpu", build_program) / "program"
+
+
+def build_program(folder):
     sources = {
         "calls": (ROOT / "proofs" / "cpu_calls.cpp",),
         "check": (ROOT / "csrc" / "contract" / "check.cpp",),
@@ -58,7 +63,6 @@ def program(tmp_path_factory):
     with ThreadPoolExecutor() as pool:
         objects = list(pool.map(compiled, sources))
     subprocess.run([NVCC, "-o", folder / "program", *objects], check=True)
-    return folder / "program"
 
 
 # Of each kernel, with a warp's and a block's last groups missing, and lanes that have no work.
@@ -75,8 +79,8 @@ SHAPES = {
 }
 
 
-@pytest.mark.parametrize("first_wave", [1, 4, 1000])
-def test_calls_return_the_bytes_of_the_reference(program, first_wave):
+@functools.cache
+def calls_of_every_shape():
     calls = []
     for (tokens, hidden_dim, group_size), dtype in product(SHAPES.values(), DTYPES):
         x = hard_input(tokens, hidden_dim, group_size, dtype)
@@ -88,7 +92,12 @@ def test_calls_return_the_bytes_of_the_reference(program, first_wave):
             if not f.per_batch:
                 calls += [Call(x, group_size, f), Call(x, group_size, f)]
                 calls.append(Call(fused, group_size, f, silu_and_mul=True))
-    checked(calls, [program], {"FIRST_WAVE": str(first_wave)})
+    return calls
+
+
+@every(first_wave=("1", "4", "1000"))
+def test_calls_return_the_bytes_of_the_reference(program, first_wave):
+    checked(calls_of_every_shape(), [program], {"FIRST_WAVE": first_wave})
 
 
 def test_every_bfloat16_gate(program):
@@ -99,11 +108,15 @@ def test_every_bfloat16_gate(program):
 
 
 @pytest.fixture(scope="session")
-def dequantize(tmp_path_factory):
+def dequantize(made_once):
     """Build the kernels of dequantize, and return what runs them."""
-    path = tmp_path_factory.mktemp("cuda_on_cpu") / "dequantize.so"
-    contract = (ROOT / "csrc" / "contract" / name for name in ("check.cpp", "dequantize.cpp"))
-    compile_sources("-shared", "-Xcompiler=-fPIC", "-o", path, HERE / "dequantize.cpp", *contract)
+
+    def build(folder):
+        contract = (ROOT / "csrc" / "contract" / name for name in ("check.cpp", "dequantize.cpp"))
+        options = ("-shared", "-Xcompiler=-fPIC", "-o", folder / "library.so")
+        compile_sources(*options, HERE / "dequantize.cpp", *contract)
+
+    path = made_once("dequantize_on_cpu", build) / "library.so"
     library = ctypes.CDLL(str(path))
     library.run.restype = ctypes.c_bool
 

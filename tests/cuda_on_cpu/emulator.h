@@ -75,6 +75,7 @@ inline void* scheduler;
 // Keeps what the calling convention of x86-64 says that a callee keeps.
 extern "C" void emulator_switch(void** from, void* to);
 asm(R"(
+.pushsection .text
 .weak emulator_switch
 emulator_switch:
   pushq %rbx; pushq %rbp; pushq %r12; pushq %r13; pushq %r14; pushq %r15
@@ -82,6 +83,7 @@ emulator_switch:
   movq %rsi, %rsp
   popq %r15; popq %r14; popq %r13; popq %r12; popq %rbp; popq %rbx
   ret
+.popsection
 )");
 
 inline Group& own_warp() { return warps[thread.x / kWarp]; }
