@@ -97,9 +97,9 @@ class Kernels:
 
         return timers.slope_timer(of_length, self.lengths, self._clock, before)
 
-    def _about(self) -> float:
-        """Seconds of a hot copy."""
-        call = self._bind(COPY, *self._one[0])
+    def _about(self, name: str = COPY) -> float:
+        """Seconds of a hot copy, or of another one's call."""
+        call = self._bind(name, *self._one[0])
         take = timers.slope_timer(lambda length: [call] * length, _TRIAL, self._clock)
         return max(1e-7, sorted(take() for _ in range(3))[1])
 

@@ -1,0 +1,86 @@
+"""How fast other implementations are, and how near to the numerics contract."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import peers
+import torch
+from torch.nn import functional
+
+from measure import timers
+from measure.kernels import Kernels
+from measure.timers import Call
+from measure.workloads import Workload
+from ptgq.scales import to_float32
+
+Result = tuple[torch.Tensor, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Exactness:
+    """How results differ from the contract's: other roundings are legitimate, too.
+
+    Attributes
+    ----------
+    codes, scales : int
+        How many of them differ.
+    snr : float
+        Of the dequantized values, in dB, to what was to be quantized.
+    """
+
+    codes: int
+    scales: int
+    snr: float
+
+
+def _signal(workload: Workload, x: torch.Tensor) -> torch.Tensor:
+    if not workload.silu_and_mul:
+        return x.double()
+    gate, up = x.double().chunk(2, -1)
+    return functional.silu(gate) * up
+
+
+def exactness(workload: Workload, x: torch.Tensor, result: Result) -> Exactness:
+    """Compare results for `x` with the reference's."""
+    expected = workload.call(x, backend="reference")
+    q, s = result
+    groups = workload.hidden // workload.group_size
+    factors, right = (to_float32(scales, groups) for scales in (s, expected[1]))
+    # By their bits: a NaN equals itself.
+    scales = torch.ne(*(one.contiguous().view(torch.int32) for one in (factors, right)))
+    codes = torch.ne(*(one.view(torch.uint8) for one in (q, expected[0])))
+    values = (q.float().unflatten(-1, (groups, -1)) * factors.unsqueeze(-1)).flatten(-2)
+    signal = _signal(workload, x)
+    noise = (values.double() - signal).square().sum()
+    snr = 10 * torch.log10(signal.square().sum() / noise)
+    return Exactness(int(codes.sum()), int(scales.sum()), float(snr))
+
+
+def checked(name: str, workload: Workload, x: torch.Tensor) -> Exactness:
+    """Call an implementation once, and compare what it returns.
+
+    Raises
+    ------
+    Exception
+        Whatever it raises; ValueError if it returns tensors of other shapes or dtypes.
+    """
+    returned = peers.bind(name, workload, x)()
+    return exactness(workload, x, peers.results(name, workload, returned))
+
+
+class PeerKernels(Kernels):
+    """The kernels of another implementation, on the same buffers as :class:`Kernels` makes.
+
+    One call may be many kernels: its graphs have fewer of them, of as much time.
+    """
+
+    def __init__(self, workload: Workload, name: str, device: str = "cuda"):
+        self._name = name
+        super().__init__(workload, device=device)
+        self.lengths = timers.lengths_for(max(self._about(), self._about(name)))
+
+    def _bind(self, name: str, x: torch.Tensor, out: Result, copied: torch.Tensor) -> Call:
+        if name == self._name:
+            return peers.bind_into(name, self.workload, x, out)
+        return super()._bind(name, x, out, copied)

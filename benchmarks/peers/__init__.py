@@ -1,0 +1,190 @@
+"""Other implementations of the op: each through its own public function, as it is installed.
+
+Nothing of them is vendored. A file of this folder is one, with its name's dashes as underscores:
+
+- ``IMPORTS``, what a call needs: its package's version is told;
+- ``CAN``, what it serves, and ``OUT``, whether into tensors that are given;
+- ``bind(workload, x, out)``, which returns a call of it;
+- ``results(workload, returned)``, if a call returns more, or in other shapes: views of q and s.
+
+To add one: a file, and a line in NAMES.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.util
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import packages_distributions, version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+    from measure.workloads import Workload
+
+    Result = tuple[torch.Tensor, torch.Tensor]
+
+NAMES = (
+    "torch-eager",
+    "torch-compile",
+    "vllm",
+    "sglang",
+    "flashinfer",
+    "torchao",
+    "transformer-engine",
+    "deep-gemm",
+)
+
+
+@dataclass(frozen=True)
+class Can:
+    """What an implementation serves.
+
+    Attributes
+    ----------
+    scales : tuple of str
+        Formats of FP8's scales, of :data:`ptgq.scales.known.FORMATS`.
+    int8 : bool
+        Whether INT8, too.
+    silu : tuple of str
+        Formats in which the fused SiLU writes.
+    group_sizes : tuple of int
+        Empty: any.
+    one_size : mapping
+        The one group size of some formats.
+    inputs : tuple of str
+        Dtypes of x.
+    devices : tuple of str
+        Where it runs.
+    capability : tuple of int
+        The least compute capability of a GPU.
+    masked : bool
+        Whether the first rows of each batch alone. ptgq has no such call: told, not measured.
+    """
+
+    scales: tuple[str, ...]
+    int8: bool = False
+    silu: tuple[str, ...] = ()
+    group_sizes: tuple[int, ...] = ()
+    one_size: Mapping[str, int] = field(default_factory=dict)
+    inputs: tuple[str, ...] = ("bfloat16", "float16", "float32")
+    devices: tuple[str, ...] = ("cuda",)
+    capability: tuple[int, int] = (0, 0)
+    masked: bool = False
+
+    def lacks(self, workload: Workload) -> str | None:
+        """Return why a workload can't be had, None if it can."""
+        if workload.dtype == "int8" and not self.int8:
+            return "has no INT8"
+        if workload.silu_and_mul and workload.scales not in self.silu:
+            return "has no fused SiLU" + (f" with scales {workload.scales}" if self.silu else "")
+        plain = workload.dtype == "fp8" and not workload.silu_and_mul
+        if plain and workload.scales not in self.scales:
+            return f"has no scales {workload.scales}"
+        sizes = self.group_sizes
+        if workload.dtype == "fp8" and workload.scales in self.one_size:
+            sizes = (self.one_size[workload.scales],)
+        if sizes and workload.group_size not in sizes:
+            return f"takes groups of {_listed(sizes)}, not {workload.group_size}"
+        input_dtype = str(workload.input_dtype).removeprefix("torch.")
+        if input_dtype not in self.inputs:
+            return f"takes {_listed(self.inputs)}, not {input_dtype}"
+        return None
+
+
+def _listed(values: tuple[object, ...]) -> str:
+    return ", ".join(map(str, values))
+
+
+def module(name: str) -> Any:
+    """Return the file of an implementation."""
+    return importlib.import_module(f"peers.{name.replace('-', '_')}")
+
+
+@functools.cache
+def version_of(name: str) -> str:
+    """Return the version that is installed, of whichever distribution; nothing if none is."""
+    package = module(name).IMPORTS.partition(".")[0]
+    found = packages_distributions().get(package, ())
+    return version(found[0]) if found else ""
+
+
+@functools.cache
+def missing(name: str) -> str | None:
+    """Return why an implementation is not there, None if it is."""
+    imported = module(name).IMPORTS
+    package = imported.partition(".")[0]
+    if importlib.util.find_spec(package) is None:
+        return f"{package} is not installed"
+    try:
+        importlib.import_module(imported)
+    # Packages raise anything where they don't find their GPU, driver or library.
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt):
+            raise
+        return f"{package} can't be imported: {reason_of(error)}"
+    return None
+
+
+def reason_of(error: BaseException) -> str:
+    """Return an exception in one line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " ".join([type(error).__name__, *(f"({line})" for line in lines[:1])])
+
+
+def lacks(name: str, workload: Workload, device: str) -> str | None:
+    """Return why an implementation can't serve a workload on a device, None if it can."""
+    can: Can = module(name).CAN
+    if absent := missing(name):
+        return absent
+    if device not in can.devices:
+        return f"does not run on {device}"
+    if device == "cuda" and can.capability > (0, 0):
+        import torch
+
+        if (found := torch.cuda.get_device_capability()) < can.capability:
+            needed = ".".join(map(str, can.capability))
+            return f"needs compute capability {needed}, not {'.'.join(map(str, found))}"
+    return can.lacks(workload)
+
+
+def bind(name: str, workload: Workload, x: torch.Tensor) -> Callable[[], object]:
+    """Return a call, as its users make it: what it returns is new each time."""
+    call: Callable[[], object] = module(name).bind(workload, x, None)
+    return call
+
+
+def bind_into(name: str, workload: Workload, x: torch.Tensor, out: Result) -> Callable[[], object]:
+    """Return a call that writes into `out`, or keeps what it returns until the next one.
+
+    So one that has no argument for them writes as many different bytes, in a CUDA graph too, as one
+    that has.
+    """
+    if module(name).OUT:
+        call: Callable[[], object] = module(name).bind(workload, x, out)
+        return call
+    call = bind(name, workload, x)
+    kept: list[object] = [None]
+
+    def keeping() -> None:
+        # First let go, so that the same memory serves again.
+        kept[0] = None
+        kept[0] = call()
+
+    return keeping
+
+
+def results(name: str, workload: Workload, returned: Any) -> Result:
+    """Return views of q and s in what a call returned, as the reference lays them out."""
+    peer = module(name)
+    found: Result = peer.results(workload, returned) if hasattr(peer, "results") else returned
+    expected = workload.make_output("meta")
+    for given, wanted, what in zip(found, expected, "qs", strict=True):
+        if (given.shape, given.dtype) != (wanted.shape, wanted.dtype):
+            raise ValueError(
+                f"{what} is {given.dtype} {tuple(given.shape)}, not {wanted.dtype} "
+                f"{tuple(wanted.shape)}"
+            )
+    return found
