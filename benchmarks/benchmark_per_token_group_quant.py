@@ -36,12 +36,21 @@ def facts(options: argparse.Namespace) -> dict[str, str]:
     from measure import machine
 
     method = options.method
-    if method == "graph":
+    if options.against:
+        method = f"calls and slopes, {options.samples} samples"
+    elif method == "graph":
         method += f", {options.state}: {options.samples} slopes"
     else:
         method += f": {options.samples} samples of {options.calls} calls"
-    method += ", alternating; medians ± half the interquartile range"
-    return {**machine.describe(options.device), "ptgq": machine.commit(), "method": method}
+    known = {**machine.describe(options.device), "ptgq": machine.commit()}
+    if options.against:
+        import table_against
+
+        known |= table_against.versions(options.against)
+        method += ", alternating; medians; × to ptgq's first, ? undecided"
+    else:
+        method += ", alternating; medians ± half the interquartile range"
+    return {**known, "method": method}
 
 
 def run(options: argparse.Namespace) -> None:
@@ -59,6 +68,12 @@ def run(options: argparse.Namespace) -> None:
     import table_rows
     from tqdm import tqdm
 
+    measure, print_row = table_rows.measure, show
+    if options.against:
+        import table_against
+
+        measure, print_row = table_against.measure, table_against.show
+
     known = facts(options)
     if options.format in ("table", "csv"):
         # A CSV file holds the table alone.
@@ -70,9 +85,9 @@ def run(options: argparse.Namespace) -> None:
     # disable=None: silent where the output is no terminal.
     with tqdm(table_rows.selected(options), unit="row", leave=False, disable=None) as progress:
         for workload in progress:
-            row = table_rows.measure(workload, options)
+            row = measure(workload, options)
             with tqdm.external_write_mode():
-                show(row, options, first=not rows)
+                print_row(row, options, first=not rows)
             rows.append(row)
     if options.format == "json":
         print(json.dumps({"machine": known, "rows": rows}, indent=2))

@@ -6,6 +6,7 @@ import argparse
 import itertools
 from collections.abc import Sequence
 
+import peers
 from measure.configurations import (
     BACKENDS,
     DEFAULT_SCALE_FORMATS,
@@ -20,6 +21,8 @@ from measure.configurations import (
 
 # Samples of each backend, alternating: fewer than eight decide nothing.
 SAMPLES = 10
+# Of rows with other implementations, unless the command line says.
+AGAINST_GROUP_SIZES, AGAINST_SCALES = (128,), ("row_float32",)
 _STATES = {
     "produced": "the kernel before has just written x, as in serving (default)",
     "hot": "x, q and s lie in the L2 cache if they fit",
@@ -37,6 +40,8 @@ examples:
   %(prog)s --shape 128x7168 --shape 1024x7168 --method graph --bandwidth
   # the fused SiLU, in the format that DeepGEMM reads on Blackwell
   %(prog)s --silu --shape 1024x7168 --scales tma_packed --method graph
+  # every other implementation that is installed
+  %(prog)s --against all --shape 128x7168
   # no GPU: the C++ backend, as Markdown
   %(prog)s --device cpu --format markdown
 """
@@ -117,6 +122,15 @@ def parser() -> Parser:
         help="formats of FP8's scales; repeatable (default: the first four)",
     )
     add("--silu", action="store_true", help="the fused silu_and_mul, which is FP8's alone")
+    add(
+        "--against",
+        choices=(*peers.NAMES, "all"),
+        action="append",
+        help="this implementation, too, or all: call latency and, on a GPU, kernel time in each "
+        "state, with the ratio to ptgq's, and how many codes and scales differ from the numerics "
+        "contract; repeatable (default: none; with it FP8 and INT8 in row-major float32 scales of "
+        "128, unless others are named)",
+    )
     how = found.add_argument_group("how")
     add = how.add_argument
     add(
@@ -187,6 +201,10 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
             "--method: graph needs --device cuda, got --device cpu",
         ),
         (
+            options.against and (options.method == "graph" or options.bandwidth),
+            "--against: not with --method or --bandwidth: it times calls and kernels",
+        ),
+        (
             options.state and options.method != "graph",
             f"--{options.state}: needs --method graph, got --method events",
         ),
@@ -213,10 +231,17 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         options.samples, options.calls = options.bench_iters, 1
     options.backend = options.backend or {
         "cuda": ["cuda", "triton"],
-        "cpu": ["cpu", "reference"],
+        # The reference is among the others: torch-eager.
+        "cpu": ["cpu"] if options.against else ["cpu", "reference"],
     }[options.device]  # fmt: skip
     if len(set(options.backend)) != len(options.backend):
         reader.error(f"argument --backend: each only once, got {', '.join(options.backend)}")
+    if options.against:
+        # Each other one is asked for what it can, and some are compiled for each of these.
+        options.group_size = options.group_size or AGAINST_GROUP_SIZES
+        options.scales = options.scales or AGAINST_SCALES
+        every = peers.NAMES if "all" in options.against else tuple(options.against)
+        options.against = list(dict.fromkeys(every))
     options.dtypes = DTYPES if options.dtype == "both" else (options.dtype,)
     if options.silu:
         options.dtypes = ("fp8",)
