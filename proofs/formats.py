@@ -34,15 +34,14 @@ class Format:
         self, x: torch.Tensor, group_size: int, eps: float, backend: str
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Call the public function on one backend."""
-        if self.codes is INT8:
-            return ptgq.per_token_group_quant_int8(x, group_size, eps=eps, backend=backend)
-        function = ptgq.per_token_group_quant_fp8
+        name = "per_token_group_quant_" + ("int8" if self.codes is INT8 else "fp8")
         if self.fused and backend == "reference":
             x = activation.silu_and_mul(x)
         elif self.fused:
-            function = ptgq.silu_and_mul_per_token_group_quant_fp8
+            name = f"silu_and_mul_{name}"
         kind, dtype, layout = self.scales
         scale_format = ptgq.ScaleFormat(kind, getattr(torch, dtype), layout)
+        function = getattr(ptgq, name)
         return function(x, group_size, scale_format=scale_format, eps=eps, backend=backend)
 
     def stored(self, s: torch.Tensor) -> torch.Tensor:
@@ -67,12 +66,15 @@ class Format:
 FORMATS = (
     *(Format(f"fp8_{name}", E4M3, scales) for name, scales in known.FORMATS.items()),
     Format("int8", INT8),
+    *(
+        Format(f"int8_{name}", INT8, scales)
+        for name, scales in known.FORMATS.items()
+        if scales.dtype == "float32" and name != "row_float32"
+    ),
 )
 
 
-FUSED_FORMATS = tuple(
-    replace(fmt, name=f"silu_{fmt.name}", fused=True) for fmt in FORMATS if fmt.codes is E4M3
-)
+FUSED_FORMATS = tuple(replace(fmt, name=f"silu_{fmt.name}", fused=True) for fmt in FORMATS)
 
 
 def one_a_rule(formats: Iterable[Format]) -> list[Format]:

@@ -5,6 +5,7 @@ from ptgq.api import (
     per_token_group_quant_fp8,
     per_token_group_quant_int8,
     silu_and_mul_per_token_group_quant_fp8,
+    silu_and_mul_per_token_group_quant_int8,
 )
 from ptgq.backends import (
     Backend,
@@ -29,5 +30,6 @@ __all__ = [
     "per_token_group_quant_int8",
     "scales",
     "silu_and_mul_per_token_group_quant_fp8",
+    "silu_and_mul_per_token_group_quant_int8",
     "use_backend",
 ]

@@ -93,19 +93,11 @@ def per_token_group_quant_fp8(
         If the backend is not available, or if `out` holds an inference tensor outside inference
         mode.
     """
-    # Stated in both functions, as a function of its own took 2 % of a call.
-    left_out = (
-        column_major_scales is use_ue8m0 is tma_aligned_scales is False and scale_dtype is None
-    )
-    if scale_format is None:
-        scale_format = (
-            _ROW_FLOAT32
-            if left_out
-            else format_of(column_major_scales, use_ue8m0, scale_dtype, tma_aligned_scales)
-        )
-    elif not (left_out and isinstance(scale_format, ScaleFormat)):
-        _check_alone(scale_format, column_major_scales, use_ue8m0, scale_dtype, tma_aligned_scales)
-    return _quantize(x, group_size, _FP8, scale_format, False, eps, out, backend)
+    return _quantize(
+        x, group_size, _FP8, False,
+        column_major_scales, use_ue8m0, scale_dtype, tma_aligned_scales, scale_format,
+        eps, out, backend,
+    )  # fmt: skip
 
 
 def silu_and_mul_per_token_group_quant_fp8(
@@ -139,26 +131,23 @@ def silu_and_mul_per_token_group_quant_fp8(
     Other parameters, results, of ``[..., hidden_dim]``, and errors are those of
     :func:`per_token_group_quant_fp8`.
     """
-    # Stated in both functions, as a function of its own took 2 % of a call.
-    left_out = (
-        column_major_scales is use_ue8m0 is tma_aligned_scales is False and scale_dtype is None
-    )
-    if scale_format is None:
-        scale_format = (
-            _ROW_FLOAT32
-            if left_out
-            else format_of(column_major_scales, use_ue8m0, scale_dtype, tma_aligned_scales)
-        )
-    elif not (left_out and isinstance(scale_format, ScaleFormat)):
-        _check_alone(scale_format, column_major_scales, use_ue8m0, scale_dtype, tma_aligned_scales)
-    return _quantize(x, group_size, _FP8, scale_format, True, eps, out, backend)
+    return _quantize(
+        x, group_size, _FP8, True,
+        column_major_scales, use_ue8m0, scale_dtype, tma_aligned_scales, scale_format,
+        eps, out, backend,
+    )  # fmt: skip
 
 
 def per_token_group_quant_int8(
     x: torch.Tensor,
     group_size: SupportsIndex,
+    column_major_scales: bool = False,
+    use_ue8m0: bool = False,
     *,
     eps: float = 1e-10,
+    scale_dtype: torch.dtype | None = None,
+    tma_aligned_scales: bool = False,
+    scale_format: ScaleFormat | None = None,
     out: tuple[torch.Tensor, torch.Tensor] | None = None,
     backend: Backend | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -166,9 +155,39 @@ def per_token_group_quant_int8(
 
     ``scale = max(absmax(group), eps) / 127`` and ``q = rint(group / scale)``, half to even.
     Parameters, results and errors are those of :func:`per_token_group_quant_fp8`; `q` is
-    ``int8``, `s` row-major float32, and a non-finite group has the codes 0.
+    ``int8``, and a non-finite group has the codes 0. `s` is float32 in any layout:
+    `use_ue8m0`, which rounds the scales up to powers of two, needs ``scale_dtype=torch.float32``.
     """
-    return _quantize(x, group_size, torch.int8, _ROW_FLOAT32, False, eps, out, backend)
+    return _quantize(
+        x, group_size, torch.int8, False,
+        column_major_scales, use_ue8m0, scale_dtype, tma_aligned_scales, scale_format,
+        eps, out, backend,
+    )  # fmt: skip
+
+
+def silu_and_mul_per_token_group_quant_int8(
+    x: torch.Tensor,
+    group_size: SupportsIndex,
+    column_major_scales: bool = False,
+    use_ue8m0: bool = False,
+    *,
+    eps: float = 1e-10,
+    scale_dtype: torch.dtype | None = None,
+    tma_aligned_scales: bool = False,
+    scale_format: ScaleFormat | None = None,
+    out: tuple[torch.Tensor, torch.Tensor] | None = None,
+    backend: Backend | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Quantize ``silu(gate) * up`` to INT8, in one kernel.
+
+    The bytes are those of :func:`per_token_group_quant_int8` of an unfused ``silu_and_mul``, which
+    :func:`silu_and_mul_per_token_group_quant_fp8` describes, as it does `x`.
+    """
+    return _quantize(
+        x, group_size, torch.int8, True,
+        column_major_scales, use_ue8m0, scale_dtype, tma_aligned_scales, scale_format,
+        eps, out, backend,
+    )  # fmt: skip
 
 
 _FLAGS = ("column_major_scales", "use_ue8m0", "scale_dtype", "tma_aligned_scales")
@@ -191,12 +210,27 @@ def _quantize(
     x: torch.Tensor,
     group_size: SupportsIndex,
     q_dtype: torch.dtype,
-    scale_format: ScaleFormat,
     silu_and_mul: bool,
+    column_major_scales: bool,
+    use_ue8m0: bool,
+    scale_dtype: torch.dtype | None,
+    tma_aligned_scales: bool,
+    scale_format: ScaleFormat | None,
     eps: float,
     out: tuple[torch.Tensor, torch.Tensor] | None,
     backend: Backend | None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
+    left_out = (
+        column_major_scales is use_ue8m0 is tma_aligned_scales is False and scale_dtype is None
+    )
+    if scale_format is None:
+        scale_format = (
+            _ROW_FLOAT32
+            if left_out
+            else format_of(column_major_scales, use_ue8m0, scale_dtype, tma_aligned_scales)
+        )
+    elif not (left_out and isinstance(scale_format, ScaleFormat)):
+        _check_alone(scale_format, column_major_scales, use_ue8m0, scale_dtype, tma_aligned_scales)
     accepted = scale_format.group_sizes
     # Only an int is compared: comparing a tensor would read it.
     if not is_dynamo_compiling() and (
@@ -227,6 +261,11 @@ def _quantize(
     if x.stride(-1) != 1 and x.shape[-1] > 1:
         raise ValueError(f"x must be contiguous in its last dimension, got strides {x.stride()}")
     check_aligned("x", x)
+    if q_dtype is torch.int8 and scale_format.dtype is not torch.float32:
+        raise ValueError(
+            "scale_format must hold float32 scales of int8 codes (use_ue8m0 needs "
+            f"scale_dtype=torch.float32), got {scale_format.dtype}"
+        )
     eps = check_eps(eps)
     check_backend(backend)
     chosen = "reference" if x.is_meta else choose_backend(backend, x.device)

@@ -119,6 +119,15 @@ BAD_SCALE_FORMAT = [
         for value in (True, "row_major", torch.float32, ptgq.ScaleFormat, (False, False))
     ),
 ]
+# Of codes that have float32 scales.
+INT8_SCALES = {
+    "use_ue8m0": (True, ValueError, "use_ue8m0 needs scale_dtype=torch.float32.*e8m0fnu"),
+    "scale_format": (
+        ptgq.ScaleFormat("power_of_two", torch.int32),
+        ValueError,
+        "scale_format must hold float32 scales of int8 codes .*, got torch.int32",
+    ),
+}
 BAD_BACKEND = [
     ("vulkan", ValueError, "must be None or one of .*, got 'vulkan'"),
     ("", ValueError, "must be None or one of .*, got ''"),
@@ -185,6 +194,7 @@ SCALES = {
     "group_size": BAD_GROUP_SIZE,
     "backend": BAD_BACKEND,
 }
+OF_INT8 = SCALES | {name: [*SCALES[name], bad] for name, bad in INT8_SCALES.items()}
 # Of each function: what it takes, and what each argument does not.
 Q, S = q_of(INT8), s_of()
 TABLE = {
@@ -198,13 +208,11 @@ TABLE = {
     ),
     ptgq.per_token_group_quant_int8: (
         {"x": X, "group_size": GROUP, "out": (q_of(INT8), s_of())},
-        {
-            "x": [*BAD_X, NOT_DIVIDED],
-            "group_size": BAD_GROUP_SIZE,
-            "eps": BAD_EPS,
-            "out": bad_out(INT8),
-            "backend": BAD_BACKEND,
-        },
+        {"x": [*BAD_X, NOT_DIVIDED], "out": bad_out(INT8), **OF_INT8},
+    ),
+    ptgq.silu_and_mul_per_token_group_quant_int8: (
+        {"x": GATED, "group_size": GROUP, "out": (q_of(INT8), s_of())},
+        {"x": [*BAD_X, NOT_EVEN], "out": bad_out(INT8, GATED), **OF_INT8},
     ),
     ptgq.dequantize: (
         {"q": Q, "s": S, "group_size": GROUP},

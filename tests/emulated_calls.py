@@ -8,7 +8,7 @@ import subprocess
 import sysconfig
 
 import torch
-from scale_cases import memory
+from scale_cases import FORMATS, OF_INT8, memory
 from torch.utils.cpp_extension import include_paths
 
 import ptgq
@@ -23,19 +23,25 @@ def torch_includes():
     return [*include_paths(), sysconfig.get_path("include")]
 
 
+def calls_of(x, fused, group_size):
+    """Yield a call of every function and format, of two dimensions."""
+    for f in FORMATS.values():
+        if not f.per_batch:
+            for int8 in (False, True) if f in OF_INT8.values() else (False,):
+                yield Call(x, group_size, f, int8)
+                yield Call(fused, group_size, f, int8, silu_and_mul=True)
+
+
 class Call:
     """One call: its input, and the reference's results."""
 
     def __init__(self, x, group_size, scale_format, int8=False, silu_and_mul=False, eps=1e-10):
         f = scale_format
         self.name = f"{x.dtype} {f} {group_size=} {int8=} {silu_and_mul=}"
-        options = {"eps": eps, "backend": "reference"}
-        if int8:
-            self.q, self.s = ptgq.per_token_group_quant_int8(x, group_size, **options)
-        else:
-            name = "silu_and_mul_per_token_group_quant_fp8" if silu_and_mul else ""
-            function = getattr(ptgq, name or "per_token_group_quant_fp8")
-            self.q, self.s = function(x, group_size, scale_format=f, **options)
+        options = {"scale_format": f, "eps": eps, "backend": "reference"}
+        prologue = "silu_and_mul_" if silu_and_mul else ""
+        function = getattr(ptgq, f"{prologue}per_token_group_quant_{'int8' if int8 else 'fp8'}")
+        self.q, self.s = function(x, group_size, **options)
         self.memory = memory(self.s, f)
         types = (TYPES.index(tensor.dtype) for tensor in (x, self.q, self.s))
         shapes = (*x.shape, *self.q.shape, *self.s.shape, *self.s.stride())

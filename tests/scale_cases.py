@@ -41,6 +41,8 @@ INTERPRETED = {
     "power_of_two int32 tma_aligned",
     "power_of_two int32 row_major",
 }
+# What INT8 codes have.
+OF_INT8 = {name: f for name, f in FORMATS.items() if f.dtype is torch.float32}
 PADDED = {name: f for name, f in FORMATS.items() if f.tma_aligned}
 
 

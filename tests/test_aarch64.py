@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from building import ROOT, load_setup
-from emulated_calls import Call, checked, torch_includes
-from scale_cases import FORMATS
+from emulated_calls import Call, calls_of, checked, torch_includes
 from values import DTYPES, hard_input
 
 from proofs import oracle, pairs
@@ -51,17 +50,14 @@ def calls_of_every_format():
     for dtype, (hidden_dim, group_size) in product(DTYPES, ((768, 128), (320, 64), (96, 3))):
         x = hard_input(37, hidden_dim, group_size, dtype)
         fused = hard_input(37, 2 * hidden_dim, group_size, dtype)
-        yield Call(x, group_size, scales.scale_format(), int8=True)
-        for f in FORMATS.values():
-            if not f.per_batch:
-                yield Call(x, group_size, f)
-                yield Call(fused, group_size, f, silu_and_mul=True)
+        yield from calls_of(x, fused, group_size)
 
 
 def calls_of_pairs():
     """Of some absmaxes, every value of their groups; expected is integer arithmetic's result."""
     for fmt, form in product(one_a_rule(PROVEN), (oracle.BFLOAT16, oracle.FLOAT16)):
-        f = scales.scale_format(False, fmt.power_of_two)
+        kind, dtype, layout = fmt.scales
+        f = scales.ScaleFormat(kind, getattr(torch, dtype), layout)
         for absmaxes in pairs.blocks(form, 8, 701):
             block = pairs.Block(form, absmaxes, 128, "cpu")
             call = Call(block.x, 128, f, int8=fmt.codes is oracle.INT8)

@@ -20,6 +20,7 @@ CALLS = {
     "fp8 packed": (FP8, PACKED),
     "int8": (ptgq.per_token_group_quant_int8, {}),
     "silu": (ptgq.silu_and_mul_per_token_group_quant_fp8, {}),
+    "silu int8": (ptgq.silu_and_mul_per_token_group_quant_int8, {}),
 }
 # What is called directly, and what is checked first.
 CONTAINERS = {"direct": tuple, "checked": list}

@@ -20,6 +20,7 @@ FUNCTIONS = {
     "fp8": FP8,
     "silu": ptgq.silu_and_mul_per_token_group_quant_fp8,
     "int8": ptgq.per_token_group_quant_int8,
+    "silu_int8": ptgq.silu_and_mul_per_token_group_quant_int8,
 }
 
 

@@ -13,10 +13,9 @@ import pytest
 import torch
 from building import ROOT, load_setup
 from emulated_calls import TYPES as NUMBERED
-from emulated_calls import Call, checked, torch_includes
+from emulated_calls import Call, calls_of, checked, torch_includes
 from every import every
 from products import assert_same, codes_of, expected_of, strided
-from scale_cases import FORMATS
 from values import DTYPES, hard_input
 
 from ptgq import scales
@@ -86,12 +85,7 @@ def calls_of_every_shape():
         x = hard_input(tokens, hidden_dim, group_size, dtype)
         fused = hard_input(tokens, 2 * hidden_dim, group_size, dtype)
         # Twice: every other launch is a dependent one.
-        for _ in range(2):
-            calls.append(Call(x, group_size, scales.scale_format(), int8=True))
-        for f in FORMATS.values():
-            if not f.per_batch:
-                calls += [Call(x, group_size, f), Call(x, group_size, f)]
-                calls.append(Call(fused, group_size, f, silu_and_mul=True))
+        calls += (call for one in calls_of(x, fused, group_size) for call in (one, one))
     return calls
 
 

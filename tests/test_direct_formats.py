@@ -11,7 +11,7 @@ from functools import partial
 import pytest
 import torch
 from numeric import assert_same_results, memory
-from scale_cases import FORMATS, PADDED, every_format
+from scale_cases import FORMATS, OF_INT8, PADDED, every_format
 from scale_cases import memory as bytes_of
 from values import hard_input, random_input
 
@@ -22,6 +22,7 @@ from ptgq.backends import load
 FP8 = ptgq.per_token_group_quant_fp8
 SILU = ptgq.silu_and_mul_per_token_group_quant_fp8
 INT8 = ptgq.per_token_group_quant_int8
+SILU_INT8 = ptgq.silu_and_mul_per_token_group_quant_int8
 # Six groups: not whole words of packed scales. Tokens: whole and other columns.
 GROUP_SIZE, WIDTH = 16, 96
 
@@ -88,10 +89,11 @@ def test_every_format_is_direct_on_a_gpu(monkeypatch, function, backend, f):
         assert served[1] is results, (x.shape, x.stride())
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.float32], ids=str)
-def test_int8_is_direct(served, dtype):
-    for x in inputs(dtype, WIDTH):
-        check(served, INT8, x)
+@pytest.mark.parametrize("f", OF_INT8.values(), ids=OF_INT8)
+@pytest.mark.parametrize("function", [INT8, SILU_INT8])
+def test_int8_is_direct(served, function, f):
+    for x in inputs(torch.float16, 2 * WIDTH if function is SILU_INT8 else WIDTH):
+        check(served, function, x, scale_format=f)
 
 
 @pytest.mark.parametrize("function", [FP8, SILU])

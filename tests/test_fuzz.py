@@ -187,6 +187,10 @@ def test_the_ops_themselves():
     assert {"refused", "empty", *names} <= {end.partition(",")[0] for end in ends}
 
 
+FUNCTIONS = (
+    ptgq.per_token_group_quant_fp8, ptgq.per_token_group_quant_int8,
+    ptgq.silu_and_mul_per_token_group_quant_fp8, ptgq.silu_and_mul_per_token_group_quant_int8,
+)  # fmt: skip
 anything = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=3), st.just([1]),
     st.sampled_from(DTYPES),
@@ -196,25 +200,24 @@ anything = st.one_of(
 @st.composite
 def function_arguments(draw):
     x = draw(tensors(dtypes=DTYPES[:3])) if draw(often) else draw(anything)
-    fp8 = draw(flags)
+    function = draw(any_of(FUNCTIONS))
     known = {"group_size": 16, "eps": draw(epsilons), "backend": "cpu"}
-    if fp8:
-        known |= {"column_major_scales": draw(flags), "use_ue8m0": draw(flags)}
-        known["tma_aligned_scales"] = known["column_major_scales"] and draw(flags)
-        known["scale_dtype"] = draw(any_of((None, None, torch.float32, torch.int32)))
+    known |= {"column_major_scales": draw(flags), "use_ue8m0": draw(flags)}
+    known["tma_aligned_scales"] = known["column_major_scales"] and draw(flags)
+    known["scale_dtype"] = draw(any_of((None, None, torch.float32, torch.int32)))
     if isinstance(x, torch.Tensor):
-        q, s, known["group_size"] = related(draw, x)
+        quantized = x[..., ::2] if "silu" in function.__name__ and x.dim() else x
+        q, s, known["group_size"] = related(draw, quantized)
         if draw(up_to(2)) == 0:
             known["out"] = (q, s)
     for name in known:
         if not (draw(often) or draw(flags)):
             known[name] = draw(anything)
-    return fp8, x, known
+    return function, x, known
 
 
 def run_function(arguments):
-    fp8, x, known = arguments
-    function = ptgq.per_token_group_quant_fp8 if fp8 else ptgq.per_token_group_quant_int8
+    function, x, known = arguments
     out = known.get("out")
     parts = (x, *out) if isinstance(out, tuple) else (x,)
     given_tensors = [part for part in parts if isinstance(part, torch.Tensor)]

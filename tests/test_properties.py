@@ -50,16 +50,16 @@ def test_any_input_gives_the_reference_bytes(backend_on, data):
     interpreted = backend_on == ("triton", "cpu")
     x, group_size = data.draw(inputs(max_elements=512 if interpreted else 4096))
     eps = data.draw(st.sampled_from([1e-10, 1e-24, 1e-4, 2.0]))
-    if data.draw(st.booleans()):
-        options = {
-            "column_major_scales": data.draw(st.booleans()),
-            "use_ue8m0": data.draw(st.booleans()),
-        }
-        if options["use_ue8m0"] and data.draw(st.booleans()):
-            options["scale_dtype"] = torch.float32
-        function = ptgq.per_token_group_quant_fp8
-    else:
-        options, function = {}, ptgq.per_token_group_quant_int8
+    function = data.draw(
+        st.sampled_from([ptgq.per_token_group_quant_fp8, ptgq.per_token_group_quant_int8])
+    )
+    options = {
+        "column_major_scales": data.draw(st.booleans()),
+        "use_ue8m0": data.draw(st.booleans()),
+    }
+    int8 = function is ptgq.per_token_group_quant_int8
+    if options["use_ue8m0"] and (int8 or data.draw(st.booleans())):
+        options["scale_dtype"] = torch.float32
     on_device = torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device=device).copy_(x)
     actual = function(on_device, group_size, **options, eps=eps, backend=backend)
     assert_same_results(actual, function(x, group_size, **options, eps=eps, backend="reference"))

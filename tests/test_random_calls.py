@@ -14,14 +14,13 @@ import ptgq
 from ptgq import ScaleFormat
 from ptgq.scales import memory_of
 
-ROW_FLOAT32 = NAMED["row_float32"]
 DEVICES = (
     pytest.param("cpu", "cpu", 25),
     pytest.param("cuda", "cuda", 250, marks=pytest.mark.gpu),
 )
 
 
-def draw(rng: random.Random) -> tuple[torch.Tensor, int, ScaleFormat | None, bool]:
+def draw(rng: random.Random) -> tuple[torch.Tensor, int, ScaleFormat, bool, str]:
     """Return an input, often in strided or misaligned rows, a group size, and what is asked for."""
     group_size = rng.choice([rng.randint(1, 20), rng.randint(1, 600), 2 ** rng.randint(0, 10)])
     shape = rng.randint(1, 80), rng.randint(1, 1 + 4000 // group_size) * group_size
@@ -33,17 +32,14 @@ def draw(rng: random.Random) -> tuple[torch.Tensor, int, ScaleFormat | None, boo
     storage = torch.empty(offset + shape[0] * (width + gap), dtype=dtype)
     rows = storage[offset:].view(shape[0], width + gap)[:, :width]
     rows.copy_(x)
-    f = rng.choice([*NAMED.values(), ROW_FLOAT32 if silu else None])
-    return rows, group_size, f, silu
+    f = rng.choice([*NAMED.values()])
+    code = rng.choice(["fp8", "int8"]) if f.dtype is torch.float32 else "fp8"
+    return rows, group_size, f, silu, code
 
 
-def call(x, group_size, f, silu, backend):
-    if f is None:
-        return ptgq.per_token_group_quant_int8(x, group_size, backend=backend)
-    function = ptgq.per_token_group_quant_fp8
-    if silu:
-        function = ptgq.silu_and_mul_per_token_group_quant_fp8
-    return function(x, group_size, scale_format=f, backend=backend)
+def call(x, group_size, f, silu, code, backend):
+    name = ("silu_and_mul_" if silu else "") + f"per_token_group_quant_{code}"
+    return getattr(ptgq, name)(x, group_size, scale_format=f, backend=backend)
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -57,17 +53,17 @@ def test_random_calls(device, backend, count, seed):
         actual, expected = call(there, *how, backend), call(x, *how, "reference")
         try:
             assert_same_results(actual, expected)
-            f = how[1] or ROW_FLOAT32
-            memory = (memory_of(s, f).cpu() for s in (actual[1], expected[1]))
+            memory = (memory_of(s, how[1]).cpu() for s in (actual[1], expected[1]))
             assert_same_bytes(*memory, "memory of s")
         except AssertionError as error:
             pytest.fail(f"call {number}: {tuple(x.shape)}, {x.stride()}, {x.dtype}, {how}: {error}")
 
 
-@pytest.mark.parametrize("f", [ROW_FLOAT32, NAMED["column_float32"], None])
+@pytest.mark.parametrize("code", ["fp8", "int8"])
+@pytest.mark.parametrize("f", [NAMED["row_float32"], NAMED["column_float32"]])
 @pytest.mark.parametrize("group_size", [64, 128])
-def test_what_no_cache_holds(group_size, f):
+def test_what_no_cache_holds(group_size, f, code):
     # The CPU writes it past the caches: x and q are 33 MiB.
     x = random_input((4097, 2816), torch.bfloat16)
-    actual = call(x, group_size, f, False, "cpu")
-    assert_same_results(actual, call(x, group_size, f, False, "reference"))
+    actual = call(x, group_size, f, False, code, "cpu")
+    assert_same_results(actual, call(x, group_size, f, False, code, "reference"))

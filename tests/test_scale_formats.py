@@ -15,22 +15,23 @@ from every import every
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numeric import assert_same_results
-from scale_cases import FORMATS, PADDED, every_format, interpret_few, memory, name_of
+from scale_cases import FORMATS, OF_INT8, PADDED, every_format, interpret_few, memory, name_of
 from values import hard_input, random_input
 
 import ptgq
 from ptgq import ScaleFormat, scales
 
 FP8 = ptgq.per_token_group_quant_fp8
+INT8 = ptgq.per_token_group_quant_int8
 GOLDEN = Path(__file__).parent / "golden/scales.json"
 
 
-def check(x, group_size, f, backend_on, **options):
+def check(x, group_size, f, backend_on, function=FP8, **options):
     """Compare a backend with the reference, its padding too; and with what the format says."""
     backend, device = backend_on
     on_device = torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device=device).copy_(x)
-    actual = FP8(on_device, group_size, scale_format=f, backend=backend, **options)
-    expected = FP8(x, group_size, scale_format=f, backend="reference", **options)
+    actual = function(on_device, group_size, scale_format=f, backend=backend, **options)
+    expected = function(x, group_size, scale_format=f, backend="reference", **options)
     assert_same_results(actual, expected)
     assert memory(actual[1], f).tolist() == memory(expected[1], f).tolist()
     scales.check_scales(actual[1], f, x.shape[-1] // group_size, check_finite=False)
@@ -70,14 +71,26 @@ def test_every_backend_gives_the_reference_bytes(backend_on, shape, group_size, 
     check(x, group_size, f, backend_on)
 
 
+# A kernel each, and runs of its lanes: 20 and 300 elements are whole lanes of none.
+@every(group_size=[5, 20, 48, 128, 300, 512, 1024], shape=[(9, 5), (2, 3, 6)], f=OF_INT8)
+def test_int8_codes_of_every_layout(backend_on, shape, group_size, f):
+    *tokens, groups = shape
+    x = random_input((*tokens, groups * group_size), torch.bfloat16)
+    check(x, group_size, f, backend_on, INT8)
+
+
 @every(dtype=[torch.float16, torch.float32], f=FORMATS)
 def test_hard_values(backend_on, dtype, f):
-    check(hard_input(18, 7 * 32, 32, dtype).view(3, 6, -1), 32, f, backend_on)
+    x = hard_input(18, 7 * 32, 32, dtype).view(3, 6, -1)
+    for function in (FP8, INT8) if f in OF_INT8.values() else (FP8,):
+        check(x, 32, f, backend_on, function)
 
 
 @every(shape=[(64,), (1, 192), (1, 1, 64), (0, 64), (2, 0, 64), (0, 3, 128)], f=FORMATS)
 def test_small_and_empty(backend_on, shape, f):
-    check(random_input(shape, torch.bfloat16), 64, f, backend_on)
+    x = random_input(shape, torch.bfloat16)
+    for function in (FP8, INT8) if f in OF_INT8.values() else (FP8,):
+        check(x, 64, f, backend_on, function)
 
 
 @every(
@@ -129,7 +142,8 @@ def test_any_shape(backend_on, data):
     leading = data.draw(st.lists(st.integers(0, 6), max_size=3))
     groups = data.draw(st.integers(1, 9))
     x = random_input((*leading, groups * group_size), torch.float32)
-    _, s = check(x, group_size, f, backend_on)
+    function = data.draw(st.sampled_from([FP8, INT8])) if f in OF_INT8.values() else FP8
+    _, s = check(x, group_size, f, backend_on, function)
     assert s.shape == scales.scale_shape(x.shape, group_size, f)
     want = scales.scale_strides(s.shape, f)
     assert scales.has_strides(s, want)
@@ -177,7 +191,7 @@ def test_op_knows_the_codes_of_formats_alone(op):
 def test_op_refuses_int8_of_other_scales():
     x, f = torch.ones(5, 64), ScaleFormat.deep_gemm_blackwell()
     q, s = FP8(x, 8, scale_format=replace(f, group_sizes=()))
-    with pytest.raises(RuntimeError, match="int8 q has scales without words"):
+    with pytest.raises(RuntimeError, match="int8 q has float32 scales"):
         torch.ops.ptgq.per_token_group_quant(x, q.view(torch.int8), s, 8, 1e-10, f.code)
 
 
@@ -186,15 +200,16 @@ def test_compiled(backend_on, f):
     interpret_few(backend_on, f)
     backend, device = backend_on
 
+    functions = (FP8, INT8) if f in OF_INT8.values() else (FP8,)
+
     def run(x):
-        return FP8(x, 32, scale_format=f, backend=backend)
+        return [function(x, 32, scale_format=f, backend=backend) for function in functions]
 
     torch._dynamo.reset()  # it limits how often one function is compiled
     x = random_input((2, 5, 6 * 32), torch.bfloat16).to(device)
-    actual = torch.compile(run, fullgraph=True)(x)
-    expected = run(x)
-    assert_same_results(actual, expected)
-    assert memory(actual[1], f).tolist() == memory(expected[1], f).tolist()
+    for actual, expected in zip(torch.compile(run, fullgraph=True)(x), run(x), strict=True):
+        assert_same_results(actual, expected)
+        assert memory(actual[1], f).tolist() == memory(expected[1], f).tolist()
 
 
 @every(f=FORMATS)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from functools import partial
 
 import pytest
 import torch
 from every import every
 from numeric import assert_same_results, bits
-from scale_cases import FORMATS, NAMED, every_format, interpret_few
+from scale_cases import FORMATS, NAMED, OF_INT8, every_format, interpret_few
 from values import DTYPES, random_input
 
 import ptgq
@@ -17,42 +18,47 @@ from ptgq import scales
 from ptgq.backends import activation
 
 FUSED = ptgq.silu_and_mul_per_token_group_quant_fp8
+FUSED_INT8 = ptgq.silu_and_mul_per_token_group_quant_int8
+UNFUSED = {FUSED: ptgq.per_token_group_quant_fp8, FUSED_INT8: ptgq.per_token_group_quant_int8}
 HALF = Fraction(1, 2)
 
 
-def check(x, group_size, f, backend_on):
+def check(x, group_size, f, backend_on, function=FUSED):
     """Compare with quantizing the reference's activation by itself."""
     backend, device = backend_on
     on_device = torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device=device).copy_(x)
-    actual = FUSED(on_device, group_size, scale_format=f, backend=backend)
+    actual = function(on_device, group_size, scale_format=f, backend=backend)
     activated = activation.silu_and_mul(x)
-    expected = ptgq.per_token_group_quant_fp8(
-        activated, group_size, scale_format=f, backend="reference"
-    )
+    expected = UNFUSED[function](activated, group_size, scale_format=f, backend="reference")
     assert_same_results(actual, expected)
     memory = [scales.memory_of(s, f).cpu().view(torch.uint8) for s in (actual[1], expected[1])]
     assert torch.equal(*memory)
 
 
-@every(
-    shape_and_group_size=[
-        ((2, 5, 2 * 6 * 64), 64),
-        ((7, 2 * 5 * 32), 32),
-        ((3, 2 * 7 * 128), 128),
-        ((5, 2 * 3 * 512), 512),
-        ((9, 2 * 3 * 16), 16),
-        ((4, 2 * 7 * 48), 48),
-        ((6, 2 * 63), 7),
-        ((2, 2 * 5000), 5000),
-        ((2 * 64,), 64),
-        ((0, 128), 64),
-    ],
-    dtype=DTYPES,
-    f=FORMATS,
-)
+SHAPES = [
+    ((2, 5, 2 * 6 * 64), 64),
+    ((7, 2 * 5 * 32), 32),
+    ((3, 2 * 7 * 128), 128),
+    ((5, 2 * 3 * 512), 512),
+    ((9, 2 * 3 * 16), 16),
+    ((4, 2 * 7 * 48), 48),
+    ((6, 2 * 63), 7),
+    ((2, 2 * 5000), 5000),
+    ((2 * 64,), 64),
+    ((0, 128), 64),
+]
+
+
+@every(shape_and_group_size=SHAPES, dtype=DTYPES, f=FORMATS)
 def test_bytes_are_those_of_the_composition(backend_on, shape_and_group_size, dtype, f):
     shape, group_size = shape_and_group_size
     check(random_input(shape, dtype), group_size, f, backend_on)
+
+
+@every(shape_and_group_size=SHAPES, dtype=DTYPES, f=OF_INT8)
+def test_int8_codes_are_those_of_the_composition(backend_on, shape_and_group_size, dtype, f):
+    shape, group_size = shape_and_group_size
+    check(random_input(shape, dtype), group_size, f, backend_on, FUSED_INT8)
 
 
 @pytest.mark.gpu
@@ -80,7 +86,8 @@ def test_every_bfloat16_gate(backend_on):
     gates = torch.cat([patterns, patterns.new_zeros(-len(patterns) % 4096)]).view(-1, 4096)
     for up in (1.0, 300.0):
         x = torch.cat([gates, torch.full_like(gates, up)], -1)
-        check(x, 16, NAMED["row_float32"], backend_on)
+        for function in UNFUSED:
+            check(x, 16, NAMED["row_float32"], backend_on, function)
 
 
 @every(
@@ -120,6 +127,10 @@ def test_non_finite_groups_are_marked(backend_on):
     assert s.isnan().tolist() == [[True, False]] * 3 + [[False, False]]
     assert (bits(q)[:3, :32] == 0x7F).all()
     check(x, 32, NAMED["row_float32"], backend_on)
+    q, s = FUSED_INT8(x.to(device), 32, True, True, scale_dtype=torch.float32, backend=backend)
+    assert s.isnan().tolist() == [[True, False]] * 3 + [[False, False]]
+    assert not q[:3, :32].any()
+    check(x, 32, NAMED["column_ue8m0_float32"], backend_on, FUSED_INT8)
 
 
 @every_format
@@ -128,8 +139,10 @@ def test_compiled(backend_on, f):
     backend, device = backend_on
     torch._dynamo.reset()
     x = random_input((2, 5, 2 * 64), torch.bfloat16).to(device)
-    run = torch.compile(lambda x: FUSED(x, 32, scale_format=f, backend=backend), fullgraph=True)
-    assert_same_results(run(x), FUSED(x, 32, scale_format=f, backend=backend))
+    for function in UNFUSED if f in OF_INT8.values() else (FUSED,):
+        quantize = partial(function, group_size=32, scale_format=f, backend=backend)
+        run = torch.compile(lambda x, quantize=quantize: quantize(x), fullgraph=True)
+        assert_same_results(run(x), quantize(x))
 
 
 def test_multiply_add_rounds_once():
@@ -198,7 +211,6 @@ def test_wrong_arguments(x, options, message):
     [
         (torch.ones(2, 129), torch.int8, "last dimension of x must be even, got 129"),
         (torch.ones(2, 256), torch.int8, "q must have the shape of x, half as wide"),
-        (torch.ones(2, 128), torch.int8, "q of silu_and_mul must be float8_e4m3fn"),
     ],
 )
 def test_op_refuses(x, q, message):
@@ -211,5 +223,6 @@ def test_op_refuses(x, q, message):
 def test_opcheck(suffix):
     op = getattr(torch.ops.ptgq, "silu_and_mul_per_token_group_quant" + suffix).default
     # As bytes: opcheck compares tensors, which torch does not do for 8-bit floating point.
-    q, s = torch.zeros(6, 64, dtype=torch.uint8), torch.zeros(6, 2)
-    torch.library.opcheck(op, (random_input((6, 128), torch.bfloat16), q, s, 32, 1e-10, 0))
+    for dtype in (torch.uint8, torch.int8):
+        q, s = torch.zeros(6, 64, dtype=dtype), torch.zeros(6, 2)
+        torch.library.opcheck(op, (random_input((6, 128), torch.bfloat16), q, s, 32, 1e-10, 0))

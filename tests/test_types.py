@@ -47,7 +47,8 @@ ptgq.per_token_group_quant_fp8(x, 128, scale_dtype="float32")  #: "str"; expecte
 ptgq.per_token_group_quant_fp8(x, 128, scale_format="hopper")  #: expected "ScaleFormat | None"
 ptgq.per_token_group_quant_fp8(x, 128, out=q)  #: expected "tuple[Tensor, Tensor] | None"
 ptgq.per_token_group_quant_fp8(x, 128, out=(q, s, s))  #: expected "tuple[Tensor, Tensor] | None"
-ptgq.per_token_group_quant_int8(x, 128, use_ue8m0=True)  #: Unexpected keyword argument
+q, s = ptgq.silu_and_mul_per_token_group_quant_int8(x, 64, column_major_scales=True)
+ptgq.per_token_group_quant_int8(x, 128, scales="row")  #: Unexpected keyword argument
 one: torch.Tensor = ptgq.per_token_group_quant_fp8(x, 128)  #: Incompatible types in assignment
 y: torch.Tensor = ptgq.dequantize(q, s, 128, dtype=torch.bfloat16)
 ptgq.dequantize(q, s, 128, dtype="bfloat16")  #: "str"; expected "dtype"

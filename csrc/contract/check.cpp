@@ -87,6 +87,7 @@ Problem check_input(const TensorView& x, const Options& options) {
   p.eps = static_cast<float>(options.eps);
   p.int8 = options.code == Code::kInt8;
   const ScaleFormat& f = options.format;
+  require(!p.int8 || f.storage == Storage::kFloat32, "int8 q has float32 scales");
   p.power_of_two = f.kind == Kind::kPowerOfTwo;
   p.e8m0 = f.storage != Storage::kFloat32;
   p.packed = f.storage == Storage::kPacked;
@@ -108,7 +109,6 @@ Strides lay_out_scales(Problem& p, const ScaleFormat& format, const int64_t* siz
   p.s_batch_stride = columns * p.column_length;
   p.plain = !p.packed && p.column_tokens == p.num_tokens && p.column_length == p.num_tokens;
   p.padded = p.column_length > p.column_tokens || (p.packed && p.num_groups % 4 != 0);
-  require(p.plain || !p.int8, "int8 q has scales without words, batches and padding");
   return {p.s_group_stride, p.s_token_stride, format.per_batch ? p.s_batch_stride : 0};
 }
 
@@ -165,8 +165,6 @@ Problem check_outputs(Problem p, const Options& options, const TensorView& x, co
   require(same_shape_but_last(q, x) && q.sizes[q.dim - 1] == p.num_groups * p.group_size,
           p.prologue == Prologue::kSiluAndMul ? "q must have the shape of x, half as wide"
                                               : "q must have the shape of x");
-  require(p.prologue == Prologue::kNone || !p.int8,
-          "q of silu_and_mul must be float8_e4m3fn or its bytes");
   require(p.num_tokens == 0 || is_contiguous(q), "q must be contiguous");
   require(holds(s.type, options.format.storage), "s must have the dtype of scale_format");
   require(same_shape_but_last(s, x) && s.sizes[s.dim - 1] == scale_columns(p),

@@ -155,7 +155,7 @@ void launch_vector(const Problem& p, Launch how) {
 template <typename T, bool kInt8>
 auto tile_kernel_for(bool interleaved, bool plain) {
   // Scales that are not plain are rare: one kernel.
-  if (!plain) return tile_kernel<T, kInt8, true, kInt8>;
+  if (!plain) return tile_kernel<T, kInt8, true, false>;
   return interleaved ? tile_kernel<T, kInt8, true, true> : tile_kernel<T, kInt8, false, true>;
 }
 
@@ -248,25 +248,31 @@ void launch(const Problem& p, Launch how) {
   launch_generic<T, false>(p, how);
 }
 
-template <typename T>
+template <typename T, bool kInt8>
 void launch_silu_and_mul(const Problem& p, Launch how) {
   if (p.group_size > kMaxTileGroup || !has_small_indices(p) || !has_whole_lanes<T>(p)) {
     return launch_generic<T, true>(p, how);
   }
   if (fits_narrow_lanes(p, how)) {
     return with_lanes<2>(p.group_size / kChunk, [&](auto n) {
-      launch_warps<n>(silu_and_mul_kernel<T, n, kChunk>, p, how);
+      launch_warps<n>(silu_and_mul_kernel<T, kInt8, n, kChunk>, p, how);
     });
   }
-  with_lanes(p.group_size / kLaneElements,
-             [&](auto n) { launch_warps<n>(silu_and_mul_kernel<T, n, kLaneElements>, p, how); });
+  with_lanes(p.group_size / kLaneElements, [&](auto n) {
+    launch_warps<n>(silu_and_mul_kernel<T, kInt8, n, kLaneElements>, p, how);
+  });
+}
+
+template <typename T, bool kInt8>
+void launch_prologue(const Problem& p, Launch how) {
+  if (p.prologue == Prologue::kSiluAndMul) return launch_silu_and_mul<T, kInt8>(p, how);
+  launch<T, kInt8>(p, how);
 }
 
 template <typename T>
 void quantize_on(const Problem& p, int device, void* stream) {
   const Launch how = launch_on(device, static_cast<cudaStream_t>(stream));
-  if (p.prologue == Prologue::kSiluAndMul) return launch_silu_and_mul<T>(p, how);
-  return p.int8 ? launch<T, true>(p, how) : launch<T, false>(p, how);
+  return p.int8 ? launch_prologue<T, true>(p, how) : launch_prologue<T, false>(p, how);
 }
 
 }  // namespace ptgq

@@ -151,7 +151,8 @@ __device__ __forceinline__ void quantize_groups(const VectorArguments& a) {
     uint8_t* const to =
         a.q + (kOneRow ? 0 : int64_t{token} * a.hidden_dim) + (group * a.group_size + start);
     if (kSilu && a.power_of_two) {  // which is long at an element
-      store_codes<kNeighbours, kInt8, true>(to, part.step, x[i], scale, reciprocal, true);
+      store_codes<kNeighbours, kInt8, true>(to, part.step, x[i], scale, reciprocal,
+                                            is_finite(absmax));
     } else {
       store_codes<kNeighbours, kInt8>(to, part.step, x[i], scale, reciprocal, is_finite(absmax));
     }
@@ -182,10 +183,10 @@ __global__ void __launch_bounds__(kThreads, kResident<T>)
   quantize_groups<T, kInt8, false, kPlacement, kLanes, kElements, kParts>(a);
 }
 
-template <typename T, int kLanes, int kElements>
+template <typename T, bool kInt8, int kLanes, int kElements>
 __global__ void __launch_bounds__(kThreads, kResident<T>)
     silu_and_mul_kernel(const __grid_constant__ VectorArguments a) {
-  quantize_groups<T, false, true, Placement::kAny, kLanes, kElements, 1>(a);
+  quantize_groups<T, kInt8, true, Placement::kAny, kLanes, kElements, 1>(a);
 }
 
 // A block a group: any multiple of 16 elements, in aligned rows. What is read twice is in the
