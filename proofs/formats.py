@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
@@ -17,13 +18,14 @@ from ptgq.scales import known
 class Format:
     """One format of results: how it is called, and what its bytes are.
 
-    `fused`: of the fused SiLU, which the reference computes by itself.
+    `fused`: of the fused SiLU, with a limit or not, which the reference computes by itself.
     """
 
     name: str
     codes: CodeFormat
     scales: known.Stored = known.FORMATS["row_float32"]
     fused: bool = False
+    swiglu_limit: float | None = None
 
     @property
     def power_of_two(self) -> bool:
@@ -35,14 +37,17 @@ class Format:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Call the public function on one backend."""
         name = "per_token_group_quant_" + ("int8" if self.codes is INT8 else "fp8")
+        options: dict[str, Any] = {}
         if self.fused and backend == "reference":
-            x = activation.silu_and_mul(x)
+            x = activation.silu_and_mul(x, self.swiglu_limit)
         elif self.fused:
             name = f"silu_and_mul_{name}"
+            options["swiglu_limit"] = self.swiglu_limit
         kind, dtype, layout = self.scales
         scale_format = ptgq.ScaleFormat(kind, getattr(torch, dtype), layout)
-        function = getattr(ptgq, name)
-        return function(x, group_size, scale_format=scale_format, eps=eps, backend=backend)
+        options |= {"scale_format": scale_format, "eps": eps, "backend": backend}
+        results: tuple[torch.Tensor, torch.Tensor] = getattr(ptgq, name)(x, group_size, **options)
+        return results
 
     def stored(self, s: torch.Tensor) -> torch.Tensor:
         """Return scales as they are stored, as integers ``[tokens, groups]``; packed, as bytes."""
@@ -74,12 +79,18 @@ FORMATS = (
 )
 
 
-FUSED_FORMATS = tuple(replace(fmt, name=f"silu_{fmt.name}", fused=True) for fmt in FORMATS)
-
-
 def one_a_rule(formats: Iterable[Format]) -> list[Format]:
     """Return the first format of each way to compute scales and codes, whatever their layout."""
     rules: dict[object, Format] = {}
     for fmt in formats:
-        rules.setdefault((fmt.codes, fmt.power_of_two, fmt.fused), fmt)
+        rules.setdefault((fmt.codes, fmt.power_of_two, fmt.fused, fmt.swiglu_limit), fmt)
     return list(rules.values())
+
+
+FUSED_FORMATS = (
+    *(replace(fmt, name=f"silu_{fmt.name}", fused=True) for fmt in FORMATS),
+    *(
+        replace(fmt, name=f"clamped_silu_{fmt.name}", fused=True, swiglu_limit=7.77)
+        for fmt in one_a_rule(FORMATS)
+    ),
+)

@@ -8,7 +8,14 @@ import torch
 from torch.compiler import is_dynamo_compiling
 
 from ptgq import extension, scales
-from ptgq.arguments import INPUT_DTYPES, check_aligned, check_eps, check_out
+from ptgq.arguments import (
+    INPUT_DTYPES,
+    check_aligned,
+    check_alone,
+    check_eps,
+    check_out,
+    check_swiglu_limit,
+)
 from ptgq.backends import (
     Backend,
     check_backend,
@@ -20,9 +27,8 @@ from ptgq.backends import (
 )
 from ptgq.scales import ScaleFormat
 from ptgq.scales.flags import scale_format as format_of
-from ptgq.scales.formats import check_format
 from ptgq.scales.layouts import allocate, shape_of
-from ptgq.values import check_group_size, check_tensor, shown
+from ptgq.values import check_group_size, check_tensor
 
 _FP8 = torch.float8_e4m3fn
 _ROW_FLOAT32 = scales.scale_format()
@@ -94,7 +100,7 @@ def per_token_group_quant_fp8(
         mode.
     """
     return _quantize(
-        x, group_size, _FP8, False,
+        x, group_size, _FP8, False, None,
         column_major_scales, use_ue8m0, scale_dtype, tma_aligned_scales, scale_format,
         eps, out, backend,
     )  # fmt: skip
@@ -110,6 +116,7 @@ def silu_and_mul_per_token_group_quant_fp8(
     scale_dtype: torch.dtype | None = None,
     tma_aligned_scales: bool = False,
     scale_format: ScaleFormat | None = None,
+    swiglu_limit: float | None = None,
     out: tuple[torch.Tensor, torch.Tensor] | None = None,
     backend: Backend | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -126,13 +133,18 @@ def silu_and_mul_per_token_group_quant_fp8(
     Parameters
     ----------
     x : torch.Tensor
-        ``[..., 2 * hidden_dim]``: the gates, then as many elements that they let through.
+        ``[..., 2 * hidden_dim]``: the gates, then as many elements that they let through, up.
+    swiglu_limit : float, optional
+        Clamp first, in float32: ``gate = min(gate, limit)`` and ``up = clamp(up, -limit, limit)``;
+        NaN stays NaN. From 1e-24; rounded to float32. It is ``swiglu_limit`` of DeepSeek-V4 (10),
+        whose models print garbage without, and not gpt-oss's activation, which multiplies the
+        gate within the sigmoid and adds 1 to up.
 
     Other parameters, results, of ``[..., hidden_dim]``, and errors are those of
     :func:`per_token_group_quant_fp8`.
     """
     return _quantize(
-        x, group_size, _FP8, True,
+        x, group_size, _FP8, True, swiglu_limit,
         column_major_scales, use_ue8m0, scale_dtype, tma_aligned_scales, scale_format,
         eps, out, backend,
     )  # fmt: skip
@@ -159,7 +171,7 @@ def per_token_group_quant_int8(
     `use_ue8m0`, which rounds the scales up to powers of two, needs ``scale_dtype=torch.float32``.
     """
     return _quantize(
-        x, group_size, torch.int8, False,
+        x, group_size, torch.int8, False, None,
         column_major_scales, use_ue8m0, scale_dtype, tma_aligned_scales, scale_format,
         eps, out, backend,
     )  # fmt: skip
@@ -175,6 +187,7 @@ def silu_and_mul_per_token_group_quant_int8(
     scale_dtype: torch.dtype | None = None,
     tma_aligned_scales: bool = False,
     scale_format: ScaleFormat | None = None,
+    swiglu_limit: float | None = None,
     out: tuple[torch.Tensor, torch.Tensor] | None = None,
     backend: Backend | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -184,26 +197,10 @@ def silu_and_mul_per_token_group_quant_int8(
     :func:`silu_and_mul_per_token_group_quant_fp8` describes, as it does `x`.
     """
     return _quantize(
-        x, group_size, torch.int8, True,
+        x, group_size, torch.int8, True, swiglu_limit,
         column_major_scales, use_ue8m0, scale_dtype, tma_aligned_scales, scale_format,
         eps, out, backend,
     )  # fmt: skip
-
-
-_FLAGS = ("column_major_scales", "use_ue8m0", "scale_dtype", "tma_aligned_scales")
-_DEFAULTS = (False, False, None, False)
-
-
-def _check_alone(scale_format: ScaleFormat, *flags: object) -> None:
-    """Raise unless it is a format, and the other options of the scales are left out."""
-    check_format("scale_format", scale_format)
-    # Options are compared by identity, as comparing a tensor would read it.
-    for name, default, option in zip(_FLAGS, _DEFAULTS, flags, strict=True):
-        if option is not default:
-            raise ValueError(
-                "scale_format says all about the scales: column_major_scales, use_ue8m0, "
-                f"scale_dtype and tma_aligned_scales must be left out, got {name}={shown(option)}"
-            )
 
 
 def _quantize(
@@ -211,6 +208,7 @@ def _quantize(
     group_size: SupportsIndex,
     q_dtype: torch.dtype,
     silu_and_mul: bool,
+    swiglu_limit: float | None,
     column_major_scales: bool,
     use_ue8m0: bool,
     scale_dtype: torch.dtype | None,
@@ -230,7 +228,7 @@ def _quantize(
             else format_of(column_major_scales, use_ue8m0, scale_dtype, tma_aligned_scales)
         )
     elif not (left_out and isinstance(scale_format, ScaleFormat)):
-        _check_alone(scale_format, column_major_scales, use_ue8m0, scale_dtype, tma_aligned_scales)
+        check_alone(scale_format, column_major_scales, use_ue8m0, scale_dtype, tma_aligned_scales)
     accepted = scale_format.group_sizes
     # Only an int is compared: comparing a tensor would read it.
     if not is_dynamo_compiling() and (
@@ -242,11 +240,11 @@ def _quantize(
             # The first call loads it, and finds out whether it can serve.
             triton = loaded.get(name)
             results = triton and triton.quantize_directly(
-                x, group_size, q_dtype, code, silu_and_mul, eps, out
+                x, group_size, q_dtype, code, silu_and_mul, swiglu_limit, eps, out
             )
         else:
             results = extension.quantize_directly(
-                name, x, group_size, q_dtype, code, silu_and_mul, eps, out
+                name, x, group_size, q_dtype, code, silu_and_mul, swiglu_limit, eps, out
             )
         if results is not None:
             return results
@@ -267,6 +265,7 @@ def _quantize(
             f"scale_dtype=torch.float32), got {scale_format.dtype}"
         )
     eps = check_eps(eps)
+    swiglu_limit = check_swiglu_limit(swiglu_limit)
     check_backend(backend)
     chosen = "reference" if x.is_meta else choose_backend(backend, x.device)
 
@@ -280,6 +279,9 @@ def _quantize(
     if x.is_meta or x.shape[-1] == 0 or (is_eager(x) and x.numel() == 0):
         return q, s
 
-    op = "silu_and_mul_per_token_group_quant" if silu_and_mul else "per_token_group_quant"
-    quantize(chosen, x, q, s, group_size, eps, scale_format, op)
+    call = chosen, x, q, s, group_size, eps, scale_format
+    if silu_and_mul:
+        quantize(*call, "silu_and_mul_per_token_group_quant", swiglu_limit)
+    else:
+        quantize(*call)
     return q, s

@@ -9,6 +9,7 @@ import torch
 
 from ptgq import scales
 from ptgq.scales import ScaleFormat, known
+from ptgq.scales.formats import check_format
 from ptgq.scales.layouts import strides_match, strides_of
 from ptgq.values import check_tensor, shown
 
@@ -22,17 +23,41 @@ MIN_EPS = 1e-24
 MAX_EPS = torch.finfo(torch.float32).max
 
 
-def check_eps(eps: float) -> float:
+def check_eps(eps: float, name: str = "eps", hint: str = "") -> float:
     """Return it as a float; raise unless it is a number in [MIN_EPS, MAX_EPS]."""
     if not isinstance(eps, (float, int, numbers.Real)) or isinstance(eps, bool):
-        raise TypeError(f"eps must be a float, got {shown(eps)}")
+        raise TypeError(f"{name} must be {hint}a float, got {shown(eps)}")
     try:
         value = float(eps)
     except OverflowError:  # of an int
         value = math.inf
     if not MIN_EPS <= value <= MAX_EPS:  # NaN fails too
-        raise ValueError(f"eps must lie between {MIN_EPS} and {MAX_EPS:.8g}, got {shown(eps)}")
+        raise ValueError(
+            f"{name} must {hint and 'be None or '}lie between {MIN_EPS} and {MAX_EPS:.8g}, "
+            f"got {shown(eps)}"
+        )
     return value
+
+
+def check_swiglu_limit(limit: float | None) -> float | None:
+    """Return it as a float or None; raise unless it is one of these, in the range of eps."""
+    return None if limit is None else check_eps(limit, "swiglu_limit", "None or ")
+
+
+_FLAGS = ("column_major_scales", "use_ue8m0", "scale_dtype", "tma_aligned_scales")
+_DEFAULTS = (False, False, None, False)
+
+
+def check_alone(scale_format: ScaleFormat, *flags: object) -> None:
+    """Raise unless it is a format, and the other options of the scales are left out."""
+    check_format("scale_format", scale_format)
+    # Options are compared by identity, as comparing a tensor would read it.
+    for name, default, option in zip(_FLAGS, _DEFAULTS, flags, strict=True):
+        if option is not default:
+            raise ValueError(
+                "scale_format says all about the scales: column_major_scales, use_ue8m0, "
+                f"scale_dtype and tma_aligned_scales must be left out, got {name}={shown(option)}"
+            )
 
 
 def check_out(

@@ -40,10 +40,12 @@ from ptgq.values import check_group_size
 # float8_e8m0fnu also as bytes; padding behind s, in the same memory, is written, too. Programs that
 # were exported with flags have the default, which the ops refuse. The second op quantizes
 # silu_and_mul of an x that is twice as wide as q.
-OPS = ("per_token_group_quant", "silu_and_mul_per_token_group_quant")
-_SCHEMA = (
-    "(Tensor x, Tensor(a!) q, Tensor(b!) s, int group_size, float eps, int scale_format=-1) -> ()"
-)
+_ARGUMENTS = "Tensor x, Tensor(a!) q, Tensor(b!) s, int group_size, float eps, int scale_format=-1"
+# Programs that were exported without an argument have its default, which changes nothing.
+OPS = {
+    "per_token_group_quant": f"({_ARGUMENTS}) -> ()",
+    "silu_and_mul_per_token_group_quant": f"({_ARGUMENTS}, float? swiglu_limit=None) -> ()",
+}
 
 
 def _fake(*args: object) -> None:
@@ -59,8 +61,8 @@ def rows_of(x: torch.Tensor) -> torch.Tensor:
     return x if x.is_contiguous() else x.reshape(-1, x.shape[-1])
 
 
-def _register(name: str) -> None:
-    torch.library.define(name, _SCHEMA, tags=torch.Tag.pt2_compliant_tag)
+def _register(name: str, schema: str) -> None:
+    torch.library.define(name, schema, tags=torch.Tag.pt2_compliant_tag)
     torch.library.register_fake(name, _fake)
 
 
@@ -72,6 +74,7 @@ def _register_python_backend(op: str, backend: str) -> None:
         group_size: int,
         eps: float,
         scale_format: int = -1,
+        *options: float | None,
     ) -> None:
         module = import_module(f"ptgq.backends.{backend}")
         q = q.view(torch.float8_e4m3fn) if q.dtype is torch.uint8 else q
@@ -95,9 +98,9 @@ def _register_python_backend(op: str, backend: str) -> None:
         check_memory(s, scales)
         announce_writes(q, s)
         if x.numel() > 0:
-            getattr(module, op)(rows_of(x), q, s, group_size, eps, scales)
+            getattr(module, op)(rows_of(x), q, s, group_size, eps, scales, *options)
 
-    _register(f"ptgq::{op}_{backend}")
+    _register(f"ptgq::{op}_{backend}", OPS[op])
     torch.library.impl(f"ptgq::{op}_{backend}", "CompositeExplicitAutograd", run)
 
 
@@ -188,7 +191,7 @@ def _refuse(*call: object) -> None:
 
 
 for _op in OPS:
-    _register(f"ptgq::{_op}")
+    _register(f"ptgq::{_op}", OPS[_op])
     for _backend in ("triton", "reference"):
         _register_python_backend(_op, _backend)
 dequantize_op.register()
@@ -203,8 +206,8 @@ else:
 # The commit that the library was built from: "" if unknown, ending in + if files differed from it.
 _COMMIT = Path(__file__).with_name("commit.txt")
 commit = _COMMIT.read_text() if _C and _COMMIT.exists() else ""
-# From ``(backend, x, group_size, q_dtype, ScaleFormat.code, silu_and_mul, eps, out)`` to ``(q, s)``
-# or, where it refuses, None.
+# From ``(backend, x, group_size, q_dtype, ScaleFormat.code, silu_and_mul, swiglu_limit, eps, out)``
+# to ``(q, s)`` or, where it refuses, None.
 quantize_directly: Callable[..., tuple[torch.Tensor, torch.Tensor] | None] = (
     _C.quantize if _C else _refuse
 )

@@ -105,6 +105,16 @@ BAD_EPS = [
         for value in (0, 0.0, -0.0, -1e-10, -1, 9.9e-25, 3.5e38, 10**400, math.inf, math.nan)
     ),
 ]
+BAD_SWIGLU_LIMIT = [
+    *(
+        (value, TypeError, "must be None or a float, got ")
+        for value in (True, "10", [10.0], 1j, numpy.True_, torch.tensor(10.0))
+    ),
+    *(
+        (value, ValueError, "must be None or lie between 1e-24 and ")
+        for value in (0, 0.0, -0.0, -10.0, 9.9e-25, 3.5e38, 10**400, math.inf, math.nan)
+    ),
+]
 BAD_SCALE_DTYPE = [
     *(
         (value, TypeError, "must be None or one of torch.float32, .*, got ")
@@ -204,7 +214,12 @@ TABLE = {
     ),
     ptgq.silu_and_mul_per_token_group_quant_fp8: (
         {"x": GATED, "group_size": GROUP, "out": (q_of(FP8), s_of())},
-        {"x": [*BAD_X, NOT_EVEN], "out": bad_out(FP8, GATED), **SCALES},
+        {
+            "x": [*BAD_X, NOT_EVEN],
+            "swiglu_limit": BAD_SWIGLU_LIMIT,
+            "out": bad_out(FP8, GATED),
+            **SCALES,
+        },
     ),
     ptgq.per_token_group_quant_int8: (
         {"x": X, "group_size": GROUP, "out": (q_of(INT8), s_of())},
@@ -212,7 +227,12 @@ TABLE = {
     ),
     ptgq.silu_and_mul_per_token_group_quant_int8: (
         {"x": GATED, "group_size": GROUP, "out": (q_of(INT8), s_of())},
-        {"x": [*BAD_X, NOT_EVEN], "out": bad_out(INT8, GATED), **OF_INT8},
+        {
+            "x": [*BAD_X, NOT_EVEN],
+            "swiglu_limit": BAD_SWIGLU_LIMIT,
+            "out": bad_out(INT8, GATED),
+            **OF_INT8,
+        },
     ),
     ptgq.dequantize: (
         {"q": Q, "s": S, "group_size": GROUP},

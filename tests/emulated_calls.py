@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import struct
 import subprocess
@@ -29,17 +30,22 @@ def calls_of(x, fused, group_size):
         if not f.per_batch:
             for int8 in (False, True) if f in OF_INT8.values() else (False,):
                 yield Call(x, group_size, f, int8)
-                yield Call(fused, group_size, f, int8, silu_and_mul=True)
+                for limit in (None, 7.77):
+                    yield Call(fused, group_size, f, int8, silu_and_mul=True, limit=limit)
 
 
 class Call:
     """One call: its input, and the reference's results."""
 
-    def __init__(self, x, group_size, scale_format, int8=False, silu_and_mul=False, eps=1e-10):
+    def __init__(
+        self, x, group_size, scale_format, int8=False, silu_and_mul=False, eps=1e-10, limit=None
+    ):
         f = scale_format
-        self.name = f"{x.dtype} {f} {group_size=} {int8=} {silu_and_mul=}"
+        self.name = f"{x.dtype} {f} {group_size=} {int8=} {silu_and_mul=} {limit=}"
         options = {"scale_format": f, "eps": eps, "backend": "reference"}
         prologue = "silu_and_mul_" if silu_and_mul else ""
+        if limit is not None:
+            options["swiglu_limit"] = limit
         function = getattr(ptgq, f"{prologue}per_token_group_quant_{'int8' if int8 else 'fp8'}")
         self.q, self.s = function(x, group_size, **options)
         self.memory = memory(self.s, f)
@@ -48,7 +54,8 @@ class Call:
         x_bytes = x.view(torch.uint8).numpy().tobytes()
         lengths = (len(x_bytes), len(self.memory))
         fields = (*types, *shapes, *lengths, group_size, int8, f.code, silu_and_mul)
-        self.sent = struct.pack("<17qd", *map(int, fields), eps) + x_bytes
+        floats = eps, math.inf if limit is None else limit
+        self.sent = struct.pack("<17q2d", *map(int, fields), *floats) + x_bytes
 
     def check(self, output):
         """Compare the results at the start of the output; return what is behind them."""

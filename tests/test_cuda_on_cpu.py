@@ -97,8 +97,14 @@ def test_calls_return_the_bytes_of_the_reference(program, first_wave):
 def test_every_bfloat16_gate(program):
     patterns = torch.arange(2**16).to(torch.int16).view(torch.bfloat16).view(16, 4096)
     x = torch.cat([patterns, torch.ones_like(patterns)], -1)
-    call = Call(x, 16, scales.scale_format(), silu_and_mul=True)
-    checked([call], [program], {"FIRST_WAVE": "4"})
+    swapped = x.roll(4096, -1)
+    f = scales.scale_format()
+    calls = [
+        Call(values, 16, f, silu_and_mul=True, limit=limit)
+        for values in (x, swapped)
+        for limit in (None, 0.3, 10, 88.5)
+    ]
+    checked(calls, [program], {"FIRST_WAVE": "4"})
 
 
 @pytest.fixture(scope="session")

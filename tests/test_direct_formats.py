@@ -96,6 +96,13 @@ def test_int8_is_direct(served, function, f):
         check(served, function, x, scale_format=f)
 
 
+@pytest.mark.parametrize("limit", [0.3, 10])
+@pytest.mark.parametrize("function", [SILU, SILU_INT8])
+def test_limits_are_direct(served, function, limit):
+    for x in inputs(torch.bfloat16, 2 * WIDTH):
+        check(served, function, x, swiglu_limit=limit)
+
+
 @pytest.mark.parametrize("function", [FP8, SILU])
 def test_flags_name_formats(served, function):
     x = random_input((5, 2 * WIDTH), torch.bfloat16)

@@ -32,6 +32,7 @@ flags = st.booleans()
 often = st.integers(0, 19).map(bool)
 ranks = st.lists(sizes, min_size=1, max_size=2), st.lists(up_to(3), max_size=6)
 kinds = ("contiguous",) * 12 + ("column", "padded", "any", "offset")
+limits = st.one_of(*[st.sampled_from([None, 10.0, 0.3])] * 4, st.floats())
 epsilons = st.one_of(*[st.sampled_from([1e-10, 1e-24, 1.0, 3e38])] * 4, st.floats())
 # Small: what the op does between calls should not cost more than the call.
 torch.set_num_threads(1)
@@ -150,7 +151,8 @@ def op_arguments(draw):
     code = bool(storage) | storage << 1 | (column_major + aligned) << 3 | per_batch << 5
     if draw(st.integers(0, 7)) == 0:
         code = code ^ 1 if draw(flags) else draw(st.integers(-2, 70))
-    return op, x, q, s, group_size, draw(epsilons), code
+    limit = [draw(limits)] if op.startswith("silu") else []
+    return op, x, q, s, group_size, draw(epsilons), code, *limit
 
 
 def copy_of(t):
@@ -178,7 +180,7 @@ def run_op(arguments):
     getattr(torch.ops.ptgq, f"{op}_reference")(x, *expected, *options)
     # What lies beside the results, too.
     assert storages(x, q, s) == [before[0], *storages(*expected)]
-    return f"{op}, padded" if aligned(options[-1]) else op
+    return f"{op}, padded" if aligned(options[2]) else op
 
 
 def test_the_ops_themselves():
@@ -205,6 +207,8 @@ def function_arguments(draw):
     known |= {"column_major_scales": draw(flags), "use_ue8m0": draw(flags)}
     known["tma_aligned_scales"] = known["column_major_scales"] and draw(flags)
     known["scale_dtype"] = draw(any_of((None, None, torch.float32, torch.int32)))
+    if "silu" in function.__name__:
+        known["swiglu_limit"] = draw(limits)
     if isinstance(x, torch.Tensor):
         quantized = x[..., ::2] if "silu" in function.__name__ and x.dim() else x
         q, s, known["group_size"] = related(draw, quantized)

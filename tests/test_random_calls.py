@@ -20,7 +20,7 @@ DEVICES = (
 )
 
 
-def draw(rng: random.Random) -> tuple[torch.Tensor, int, ScaleFormat, bool, str]:
+def draw(rng: random.Random) -> tuple[torch.Tensor, int, ScaleFormat, bool, str, dict]:
     """Return an input, often in strided or misaligned rows, a group size, and what is asked for."""
     group_size = rng.choice([rng.randint(1, 20), rng.randint(1, 600), 2 ** rng.randint(0, 10)])
     shape = rng.randint(1, 80), rng.randint(1, 1 + 4000 // group_size) * group_size
@@ -34,12 +34,13 @@ def draw(rng: random.Random) -> tuple[torch.Tensor, int, ScaleFormat, bool, str]
     rows.copy_(x)
     f = rng.choice([*NAMED.values()])
     code = rng.choice(["fp8", "int8"]) if f.dtype is torch.float32 else "fp8"
-    return rows, group_size, f, silu, code
+    options = {"swiglu_limit": rng.choice([None, 10, 0.3])} if silu else {}
+    return rows, group_size, f, silu, code, options
 
 
-def call(x, group_size, f, silu, code, backend):
+def call(x, group_size, f, silu, code, options, backend):
     name = ("silu_and_mul_" if silu else "") + f"per_token_group_quant_{code}"
-    return getattr(ptgq, name)(x, group_size, scale_format=f, backend=backend)
+    return getattr(ptgq, name)(x, group_size, scale_format=f, backend=backend, **options)
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -65,5 +66,5 @@ def test_random_calls(device, backend, count, seed):
 def test_what_no_cache_holds(group_size, f, code):
     # The CPU writes it past the caches: x and q are 33 MiB.
     x = random_input((4097, 2816), torch.bfloat16)
-    actual = call(x, group_size, f, False, code, "cpu")
-    assert_same_results(actual, call(x, group_size, f, False, code, "reference"))
+    actual = call(x, group_size, f, False, code, {}, "cpu")
+    assert_same_results(actual, call(x, group_size, f, False, code, {}, "reference"))

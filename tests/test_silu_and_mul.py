@@ -23,12 +23,13 @@ UNFUSED = {FUSED: ptgq.per_token_group_quant_fp8, FUSED_INT8: ptgq.per_token_gro
 HALF = Fraction(1, 2)
 
 
-def check(x, group_size, f, backend_on, function=FUSED):
+def check(x, group_size, f, backend_on, function=FUSED, limit=None):
     """Compare with quantizing the reference's activation by itself."""
     backend, device = backend_on
     on_device = torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device=device).copy_(x)
-    actual = function(on_device, group_size, scale_format=f, backend=backend)
-    activated = activation.silu_and_mul(x)
+    options = {"scale_format": f, "swiglu_limit": limit, "backend": backend}
+    actual = function(on_device, group_size, **options)
+    activated = activation.silu_and_mul(x, limit)
     expected = UNFUSED[function](activated, group_size, scale_format=f, backend="reference")
     assert_same_results(actual, expected)
     memory = [scales.memory_of(s, f).cpu().view(torch.uint8) for s in (actual[1], expected[1])]
@@ -59,6 +60,56 @@ def test_bytes_are_those_of_the_composition(backend_on, shape_and_group_size, dt
 def test_int8_codes_are_those_of_the_composition(backend_on, shape_and_group_size, dtype, f):
     shape, group_size = shape_and_group_size
     check(random_input(shape, dtype), group_size, f, backend_on, FUSED_INT8)
+
+
+# 10 is DeepSeek-V4's; bfloat16 can't hold 0.3 and 7.77, nor float16 1e-24 and 3e38.
+LIMITS = [10, 0.3, 7.77, 88.5, 1e-24, 3e38]
+
+
+def clamping_input(shape, dtype):
+    """Values on both sides of the limits, infinities and NaN among them."""
+    x = random_input(shape, dtype)
+    x.view(-1)[::7] *= 20
+    x[0, ::11], x[1, 5::11], x[2, 3::11] = torch.inf, -torch.inf, torch.nan
+    return x
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@every(
+    shape_and_group_size=[((9, 2 * 6 * 64), 64), ((7, 2 * 63), 7), ((3, 2 * 5000), 5000)],
+    dtype=DTYPES,
+    limit=LIMITS,
+)
+def test_clamped(backend_on, shape_and_group_size, dtype, limit):
+    shape, group_size = shape_and_group_size
+    x = clamping_input(shape, dtype)
+    for function in UNFUSED:
+        check(x, group_size, NAMED["column_float32"], backend_on, function, limit)
+
+
+@pytest.mark.parametrize("limit", LIMITS)
+def test_a_clamp_is_what_it_says(limit):
+    x = clamping_input((9, 2 * 512), torch.bfloat16)
+    gate, up = x.float().chunk(2, -1)
+    limit = torch.tensor(limit, dtype=torch.float32).item()
+    clamped = torch.cat([gate.clamp(max=limit), up.clamp(-limit, limit)], -1)
+    assert torch.equal(clamped.isnan(), x.isnan())
+    # In float32, as bfloat16 can't hold each limit.
+    expected = activation.silu_and_mul(clamped).bfloat16()
+    y = activation.silu_and_mul(x, limit)
+    assert torch.equal(bits(y.nan_to_num()), bits(expected.nan_to_num()))
+    assert torch.equal(y.isnan(), expected.isnan())
+
+
+def test_what_was_exported_before_the_limit_is_not_clamped():
+    x, out = clamping_input((9, 128), torch.bfloat16), []
+    for limit in ([], [None], [10.0]):
+        out.append((torch.empty(9, 64, dtype=torch.float8_e4m3fn), torch.empty(9, 2)))
+        op = torch.ops.ptgq.silu_and_mul_per_token_group_quant
+        op(x, *out[-1], 32, 1e-10, 0, *limit)
+    assert_same_results(out[0], out[1])
+    assert_same_results(out[2], FUSED(x, 32, swiglu_limit=10, backend="reference"))
+    assert not torch.equal(bits(out[0][0]), bits(out[2][0]))
 
 
 @pytest.mark.gpu
@@ -140,7 +191,9 @@ def test_compiled(backend_on, f):
     torch._dynamo.reset()
     x = random_input((2, 5, 2 * 64), torch.bfloat16).to(device)
     for function in UNFUSED if f in OF_INT8.values() else (FUSED,):
-        quantize = partial(function, group_size=32, scale_format=f, backend=backend)
+        limit = None if f.column_major else 1.3
+        options = {"scale_format": f, "swiglu_limit": limit, "backend": backend}
+        quantize = partial(function, group_size=32, **options)
         run = torch.compile(lambda x, quantize=quantize: quantize(x), fullgraph=True)
         assert_same_results(run(x), quantize(x))
 
@@ -214,9 +267,16 @@ def test_wrong_arguments(x, options, message):
     ],
 )
 def test_op_refuses(x, q, message):
-    q = torch.empty(2, 64, dtype=q)
+    q, s = torch.empty(2, 64, dtype=q), torch.empty(2, 1)
     with pytest.raises(RuntimeError, match=message):
-        torch.ops.ptgq.silu_and_mul_per_token_group_quant(x, q, torch.empty(2, 1), 64, 1e-10, 0)
+        torch.ops.ptgq.silu_and_mul_per_token_group_quant(x, q, s, 64, 1e-10, 0)
+
+
+@pytest.mark.parametrize("limit", [0.0, -1.0, math.nan, math.inf, -math.inf, 1e39, 1e-25])
+def test_op_refuses_limits(limit):
+    x, q, s = torch.ones(2, 128), torch.empty(2, 64, dtype=torch.int8), torch.empty(2, 1)
+    with pytest.raises(RuntimeError, match="swiglu_limit must lie between 1e-24 and"):
+        torch.ops.ptgq.silu_and_mul_per_token_group_quant(x, q, s, 64, 1e-10, 0, limit)
 
 
 @pytest.mark.parametrize("suffix", ["", "_reference"])
@@ -225,4 +285,6 @@ def test_opcheck(suffix):
     # As bytes: opcheck compares tensors, which torch does not do for 8-bit floating point.
     for dtype in (torch.uint8, torch.int8):
         q, s = torch.zeros(6, 64, dtype=dtype), torch.zeros(6, 2)
-        torch.library.opcheck(op, (random_input((6, 128), torch.bfloat16), q, s, 32, 1e-10, 0))
+        for limit in (None, 10.0):
+            arguments = random_input((6, 128), torch.bfloat16), q, s, 32, 1e-10, 0, limit
+            torch.library.opcheck(op, arguments)

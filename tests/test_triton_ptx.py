@@ -83,6 +83,39 @@ def test_kernels_round_once(tmp_path):
     assert faults == {}, version
 
 
+COMPILE_CLAMPED = """
+import os, sys
+os.environ.pop("TRITON_INTERPRET", None)
+from importlib import import_module
+import torch
+sys.path.append(sys.argv[1])
+from benchmarks.suite import triton_offline
+from ptgq.scales import scale_format
+backend = import_module("ptgq.backends.triton")
+for name in sys.argv[2].split():
+    x = torch.empty(64, 2048, dtype=getattr(torch, name))
+    q, s = torch.empty(64, 1024, dtype=torch.float8_e4m3fn), torch.empty(64, 8)
+    options = x, q, s, 128, 1e-10, scale_format(), 10.0
+    kernel = triton_offline.kernel_of(
+        90, lambda: backend.silu_and_mul_per_token_group_quant(*options)
+    )
+    counts = triton_offline.float_instructions(kernel.asm["ptx"])
+    print(" ".join(f"{name}={number}" for name, number in counts.items()))
+"""
+
+
+@pytest.mark.skipif(find_spec("triton") is None, reason="there is no Triton here")
+def test_a_limit_is_three_instructions_an_element(tmp_path):
+    command = [sys.executable, "-c", COMPILE_CLAMPED, str(ROOT), " ".join(PROLOGUE)]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=500, cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
+    for dtype, line in zip(PROLOGUE, run.stdout.splitlines(), strict=True):
+        pairs = (pair.split("=") for pair in line.split())
+        counts = Counter({name: int(number) for name, number in pairs})
+        assert faults_of("9.0", "fp8_row_float32", "silu", dtype, counts) == set()
+        assert (counts["min.NaN.f32"], counts["max.NaN.f32"]) == (2 * ELEMENTS, ELEMENTS)
+
+
 def test_another_rounding_is_found():
     kernel = ("fp8_row_ue8m0", "silu", "bfloat16")
     right = {"cvt.rn.bf16x2.f32": 16, "cvt.rn.satfinite.e4m3x2.f32": 16, "add.rn.f32x2": 16}

@@ -48,6 +48,9 @@ ptgq.per_token_group_quant_fp8(x, 128, scale_format="hopper")  #: expected "Scal
 ptgq.per_token_group_quant_fp8(x, 128, out=q)  #: expected "tuple[Tensor, Tensor] | None"
 ptgq.per_token_group_quant_fp8(x, 128, out=(q, s, s))  #: expected "tuple[Tensor, Tensor] | None"
 q, s = ptgq.silu_and_mul_per_token_group_quant_int8(x, 64, column_major_scales=True)
+q, s = ptgq.silu_and_mul_per_token_group_quant_int8(x, 64, swiglu_limit=10)
+ptgq.silu_and_mul_per_token_group_quant_fp8(x, 64, swiglu_limit="10")  #: "float | None"
+ptgq.per_token_group_quant_fp8(x, 64, swiglu_limit=10.0)  #: Unexpected keyword argument
 ptgq.per_token_group_quant_int8(x, 128, scales="row")  #: Unexpected keyword argument
 one: torch.Tensor = ptgq.per_token_group_quant_fp8(x, 128)  #: Incompatible types in assignment
 y: torch.Tensor = ptgq.dequantize(q, s, 128, dtype=torch.bfloat16)

@@ -14,12 +14,20 @@ namespace {
 std::atomic<uint64_t> served{0};
 
 struct Arguments {
-  PyObject *x, *group_size, *q_dtype, *format, *silu_and_mul, *eps, *out;
+  PyObject *x, *group_size, *q_dtype, *format, *silu_and_mul, *swiglu_limit, *eps, *out;
 };
 constexpr Py_ssize_t kArguments = sizeof(Arguments) / sizeof(PyObject*);
 
 Arguments arguments(PyObject* const* args) {
-  return {args[0], args[1], args[2], args[3], args[4], args[5], args[6]};
+  return {args[0], args[1], args[2], args[3], args[4], args[5], args[6], args[7]};
+}
+
+double limit_of(PyObject* swiglu_limit) {
+  if (swiglu_limit == Py_None) return kNoLimit;
+  refuse_unless(PyFloat_CheckExact(swiglu_limit) || PyLong_CheckExact(swiglu_limit));
+  const double limit = PyFloat_AsDouble(swiglu_limit);
+  refuse_unless(limit != kNoLimit);
+  return limit;
 }
 
 struct Input {
@@ -33,9 +41,12 @@ Input read_input(const Arguments& a) {
   refuse_unless(!is_intercepted());
   const TensorView x = view(a.x);
   refuse_unless(!is_negated(a.x) && PyLong_CheckExact(a.group_size) && PyFloat_CheckExact(a.eps));
-  const Options options{PyLong_AsLongLong(a.group_size), PyFloat_AsDouble(a.eps),
-                        code_of(a.q_dtype), decode_format(PyLong_AsLongLong(a.format)),
-                        a.silu_and_mul == Py_True ? Prologue::kSiluAndMul : Prologue::kNone};
+  const Options options{PyLong_AsLongLong(a.group_size),
+                        PyFloat_AsDouble(a.eps),
+                        code_of(a.q_dtype),
+                        decode_format(PyLong_AsLongLong(a.format)),
+                        a.silu_and_mul == Py_True ? Prologue::kSiluAndMul : Prologue::kNone,
+                        limit_of(a.swiglu_limit)};
   const Problem problem = check_input(x, options);
   refuse_unless(problem.num_tokens > 0);
   return {x, device_of(x), options, problem};

@@ -8,6 +8,7 @@
 #include <torch/headeronly/core/ScalarType.h>
 #include <torch/headeronly/util/Exception.h>
 
+#include <optional>
 #include <string>
 
 #include "bindings/stream.h"
@@ -86,11 +87,7 @@ Tensor rows_of(const Tensor& x) {
   return torch::stable::reshape(x, {shape, 2});
 }
 
-template <Prologue kPrologue>
-void run(const Tensor& x, const Tensor& q, const Tensor& s, int64_t group_size, double eps,
-         int64_t scale_format) {
-  const Options options{group_size, eps, code_of(element_type(q.scalar_type())),
-                        decode_format(scale_format), kPrologue};
+void run(const Tensor& x, const Tensor& q, const Tensor& s, const Options& options) {
   const Tensor rows = rows_of(x);
   const Problem p = check_outputs(check_input(view_input(rows), options), options, view_input(x),
                                   view(q, q.mutable_data_ptr()), view(s, s.mutable_data_ptr()));
@@ -106,6 +103,22 @@ void run(const Tensor& x, const Tensor& q, const Tensor& s, int64_t group_size, 
   }
 #endif
   quantize_cpu(p);
+}
+
+void quantize(const Tensor& x, const Tensor& q, const Tensor& s, int64_t group_size, double eps,
+              int64_t scale_format) {
+  run(x, q, s,
+      {group_size, eps, code_of(element_type(q.scalar_type())), decode_format(scale_format),
+       Prologue::kNone, kNoLimit});
+}
+
+void quantize_silu_and_mul(const Tensor& x, const Tensor& q, const Tensor& s, int64_t group_size,
+                           double eps, int64_t scale_format, std::optional<double> swiglu_limit) {
+  // An infinite limit is refused, as others that are none.
+  const double limit = swiglu_limit == kNoLimit ? -1 : swiglu_limit.value_or(kNoLimit);
+  run(x, q, s,
+      {group_size, eps, code_of(element_type(q.scalar_type())), decode_format(scale_format),
+       Prologue::kSiluAndMul, limit});
 }
 
 Tensor dequantize(const Tensor& q, const Tensor& s, int64_t group_size, ScalarType dtype) {
@@ -134,15 +147,15 @@ Tensor dequantize(const Tensor& q, const Tensor& s, int64_t group_size, ScalarTy
 }  // namespace
 
 STABLE_TORCH_LIBRARY_IMPL(ptgq, CPU, m) {
-  m.impl("per_token_group_quant", TORCH_BOX(&run<Prologue::kNone>));
-  m.impl("silu_and_mul_per_token_group_quant", TORCH_BOX(&run<Prologue::kSiluAndMul>));
+  m.impl("per_token_group_quant", TORCH_BOX(&quantize));
+  m.impl("silu_and_mul_per_token_group_quant", TORCH_BOX(&quantize_silu_and_mul));
   m.impl("dequantize", TORCH_BOX(&dequantize));
 }
 
 #ifdef PTGQ_WITH_CUDA
 STABLE_TORCH_LIBRARY_IMPL(ptgq, CUDA, m) {
-  m.impl("per_token_group_quant", TORCH_BOX(&run<Prologue::kNone>));
-  m.impl("silu_and_mul_per_token_group_quant", TORCH_BOX(&run<Prologue::kSiluAndMul>));
+  m.impl("per_token_group_quant", TORCH_BOX(&quantize));
+  m.impl("silu_and_mul_per_token_group_quant", TORCH_BOX(&quantize_silu_and_mul));
   m.impl("dequantize", TORCH_BOX(&dequantize));
 }
 #endif

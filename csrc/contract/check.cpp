@@ -40,6 +40,9 @@ bool same_device(const TensorView& a, const TensorView& b) {
   return a.device_type == b.device_type && a.device_index == b.device_index;
 }
 
+// Of eps and of a limit: within, eps / 448 and its residuals are normal. NaN fails, too.
+bool is_accepted(double value) { return value >= 1e-24 && value <= 3.4028234663852886e38; }
+
 int64_t round_up(int64_t value, int64_t unit) { return (value + unit - 1) / unit * unit; }
 
 bool holds(ElementType type, Storage storage) {
@@ -79,12 +82,14 @@ Problem check_input(const TensorView& x, const Options& options) {
           "x must have contiguous rows");
   require(p.num_tokens == 0 || is_aligned(x, x_element_size(x.type)),
           "x must be aligned to its elements");
-  // NaN fails, too. The bound keeps eps / 448 and its residuals normal.
-  require(options.eps >= 1e-24 && options.eps <= 3.4028234663852886e38,
-          "eps must lie between 1e-24 and 3.4028235e38, got ", options.eps);
+  require(is_accepted(options.eps), "eps must lie between 1e-24 and 3.4028235e38, got ",
+          options.eps);
+  require(options.swiglu_limit == kNoLimit || (halved && is_accepted(options.swiglu_limit)),
+          "swiglu_limit must lie between 1e-24 and 3.4028235e38, got ", options.swiglu_limit);
 
   p.x = x.data;
   p.eps = static_cast<float>(options.eps);
+  p.swiglu_limit = static_cast<float>(options.swiglu_limit);
   p.int8 = options.code == Code::kInt8;
   const ScaleFormat& f = options.format;
   require(!p.int8 || f.storage == Storage::kFloat32, "int8 q has float32 scales");

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <sstream>
 #include <stdexcept>
 
@@ -19,12 +20,15 @@ struct TensorView {
   ElementType type;
 };
 
+constexpr double kNoLimit = std::numeric_limits<double>::infinity();
+
 struct Options {
   int64_t group_size;
   double eps;
   Code code;
   ScaleFormat format;
   Prologue prologue;
+  double swiglu_limit;  // kNoLimit: none
 };
 
 // Why a call is refused.

@@ -20,7 +20,8 @@ enum class ElementType : uint8_t {
 inline int64_t x_element_size(ElementType type) { return type == ElementType::kFloat32 ? 4 : 2; }
 
 enum class Code : uint8_t { kE4m3, kInt8 };
-// kSiluAndMul: rows of x are twice as long, first the gates, then the elements they gate.
+// kSiluAndMul: rows of x are twice as long, first the gates, then the elements they gate; clamped
+// before where there is a limit.
 enum class Prologue : uint8_t { kNone, kSiluAndMul };
 
 // The values of ptgq.ScaleFormat, in the order in which its `code` counts them.
@@ -51,13 +52,14 @@ struct Problem {
   float eps;
   ElementType x_type;
   Prologue prologue;
-  bool int8;          // q holds INT8, else E4M3
-  bool e8m0;          // s holds E8M0 bytes, else float32; packed, too
-  bool packed;        // s holds words of four neighbouring groups' E8M0 bytes
-  bool plain;         // the strides alone say where a scale lies: no words, batches, padding
-  bool padded;        // a column or the words of a token have padding
-  bool power_of_two;  // scales are rounded up to powers of two
-  bool column_major;  // the scales of a group, token after token, lie side by side
+  bool int8;           // q holds INT8, else E4M3
+  bool e8m0;           // s holds E8M0 bytes, else float32; packed, too
+  bool packed;         // s holds words of four neighbouring groups' E8M0 bytes
+  bool plain;          // the strides alone say where a scale lies: no words, batches, padding
+  bool padded;         // a column or the words of a token have padding
+  bool power_of_two;   // scales are rounded up to powers of two
+  bool column_major;   // the scales of a group, token after token, lie side by side
+  float swiglu_limit;  // infinity: none
 };
 
 // Whether PTGQ_PDL allows programmatic dependent launch of CUDA kernels.

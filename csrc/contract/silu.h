@@ -26,6 +26,31 @@ PTGQ_HOST_DEVICE float exp_of_minus(float x) {
   return float_of(bits_of(power) + (bits_of(shifted) << 23));
 }
 
+// The smaller and the larger of two, NaN of NaN.
+PTGQ_HOST_DEVICE float at_most(float x, float limit) {
+#ifdef __CUDA_ARCH__
+  float y;
+  asm("min.NaN.f32 %0, %1, %2;" : "=f"(y) : "f"(x), "f"(limit));
+  return y;
+#else
+  return limit < x ? limit : x;
+#endif
+}
+PTGQ_HOST_DEVICE float at_least(float x, float limit) {
+#ifdef __CUDA_ARCH__
+  float y;
+  asm("max.NaN.f32 %0, %1, %2;" : "=f"(y) : "f"(x), "f"(limit));
+  return y;
+#else
+  return limit > x ? limit : x;
+#endif
+}
+
+// The elements that gates let through, clamped.
+PTGQ_HOST_DEVICE float clamped(float up, float limit) {
+  return at_least(at_most(up, limit), -limit);
+}
+
 // exp's argument is kept within it.
 constexpr float kMaxSiluExponent = 87.0f;
 
@@ -35,9 +60,14 @@ PTGQ_HOST_DEVICE float silu_and_mul_within(float gate, float up) {
 }
 
 PTGQ_HOST_DEVICE float silu_and_mul(float gate, float up) {
-  const float at_least = gate < -kMaxSiluExponent ? -kMaxSiluExponent : gate;
-  const float inside = at_least > kMaxSiluExponent ? kMaxSiluExponent : at_least;
+  const float above = gate < -kMaxSiluExponent ? -kMaxSiluExponent : gate;
+  const float inside = above > kMaxSiluExponent ? kMaxSiluExponent : above;
   return gate * reciprocal_of(1.0f + exp_of_minus(inside)) * up;
+}
+
+// Of any gate, both clamped before; an infinite limit changes nothing.
+PTGQ_HOST_DEVICE float clamped_silu_and_mul(float gate, float up, float limit) {
+  return silu_and_mul(at_most(gate, limit), clamped(up, limit));
 }
 
 }  // namespace ptgq

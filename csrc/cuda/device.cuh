@@ -86,7 +86,7 @@ __device__ __forceinline__ uint32_t max_of_block(uint32_t value) {
 // For what the faster kernels don't take: any group size, alignment and row stride. A team, a warp
 // or the whole block, quantizes a group. (Not asked to fit more than one block, so that it does not
 // spill registers.)
-template <typename T, bool kSilu, int kTeam>
+template <typename T, bool kSilu, bool kLimited, int kTeam>
 __global__ void __launch_bounds__(kThreads, 1)
     per_token_group_quant_kernel(const __grid_constant__ Problem p) {
   constexpr int kBatch = 8;
@@ -100,9 +100,13 @@ __global__ void __launch_bounds__(kThreads, 1)
   uint8_t* const q = p.q + index * p.group_size;
 
   const int64_t hidden_dim = p.num_groups * p.group_size;
-  const auto value = [x, hidden_dim](int64_t i) {
+  const auto value = [x, hidden_dim, &p](int64_t i) {
     if constexpr (!kSilu) return to_float(x[i]);
-    return to_float(round_to(silu_and_mul(to_float(x[i]), to_float(x[i + hidden_dim])), T{}));
+    const float gate = to_float(x[i]);
+    const float up = to_float(x[i + hidden_dim]);
+    const float y =
+        kLimited ? clamped_silu_and_mul(gate, up, p.swiglu_limit) : silu_and_mul(gate, up);
+    return to_float(round_to(y, T{}));
   };
 
   wait_for_previous_kernel();

@@ -52,6 +52,8 @@ inline bool has_small_indices(const Problem& p) {
          p.num_tokens * p.num_groups <= kLast && (p.plain || scale_elements(p) <= kLast / 4);
 }
 
+inline bool is_limited(const Problem& p) { return is_finite(bits_of(p.swiglu_limit)); }
+
 // Row-major, contiguous rows are one: it ends but once.
 inline Problem with_one_row(Problem p) {
   if (!p.column_major && p.plain && p.x_token_stride == p.num_groups * p.group_size) {
@@ -93,6 +95,8 @@ void launch_warps(void (*kernel)(VectorArguments), const Problem& p, Launch how)
   a.s_batch_stride = narrow(p.s_batch_stride);
   a.column_tokens = narrow(p.column_tokens);
   a.column_length = narrow(p.column_length);
+  a.swiglu_limit = p.swiglu_limit;
+  a.unclamped = is_limited(p) ? 0 : bits_of(kMaxSiluExponent) + 1;
   launch_kernel(kernel, ceil_div(warps, kParts * kThreads / kWarpSize), kThreads, a, how);
 }
 
@@ -208,14 +212,14 @@ void launch_small(const Problem& p, Launch how) {
   launch_kernel(kernels[p.group_size - 1], blocks, kSmallThreads, a, how);
 }
 
-template <typename T, bool kSilu>
+template <typename T, bool kSilu, bool kLimited = false>
 void launch_generic(const Problem& p, Launch how) {
   const int64_t groups = p.num_tokens * p.num_groups;
   const bool block_a_group = p.group_size > kMaxWarpGroup;
   const int64_t blocks = block_a_group ? groups : ceil_div(groups, kThreads / kWarpSize);
   if (blocks > kMaxIndex) throw std::runtime_error("x has too many groups for one launch");
-  launch_kernel(block_a_group ? per_token_group_quant_kernel<T, kSilu, kThreads>
-                              : per_token_group_quant_kernel<T, kSilu, kWarpSize>,
+  launch_kernel(block_a_group ? per_token_group_quant_kernel<T, kSilu, kLimited, kThreads>
+                              : per_token_group_quant_kernel<T, kSilu, kLimited, kWarpSize>,
                 blocks, kThreads, p, how);
 }
 
@@ -251,7 +255,7 @@ void launch(const Problem& p, Launch how) {
 template <typename T, bool kInt8>
 void launch_silu_and_mul(const Problem& p, Launch how) {
   if (p.group_size > kMaxTileGroup || !has_small_indices(p) || !has_whole_lanes<T>(p)) {
-    return launch_generic<T, true>(p, how);
+    return is_limited(p) ? launch_generic<T, true, true>(p, how) : launch_generic<T, true>(p, how);
   }
   if (fits_narrow_lanes(p, how)) {
     return with_lanes<2>(p.group_size / kChunk, [&](auto n) {

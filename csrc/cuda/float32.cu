@@ -10,7 +10,8 @@ Device inspect(int device) {
   cudaFuncAttributes attributes{};
   int multiprocessors = 0;
   int threads = 0;
-  check(cudaFuncGetAttributes(&attributes, per_token_group_quant_kernel<float, false, kWarpSize>));
+  check(cudaFuncGetAttributes(&attributes,
+                              per_token_group_quant_kernel<float, false, false, kWarpSize>));
   check(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device));
   check(cudaDeviceGetAttribute(&threads, cudaDevAttrMaxThreadsPerMultiProcessor, device));
   return {static_cast<uint32_t>(multiprocessors * (threads / kThreads)),

@@ -117,10 +117,14 @@ __device__ __forceinline__ void store_codes(uint8_t* to, uint32_t step,
   }
 }
 
-// gate becomes silu(gate) * up, rounded to T. kWithin: no |gate| exceeds kMaxSiluExponent.
-template <bool kWithin, typename T, int kElements>
+// What of a lane's gates is known: no |gate| exceeds kMaxSiluExponent; the same, but all is
+// clamped; nothing, so that all is clamped, if by infinity.
+enum class Gates { kWithin, kWithinClamped, kAny };
+
+// gate becomes silu(gate) * up, rounded to T.
+template <Gates kGates, typename T, int kElements>
 __device__ __forceinline__ void activate_gates(LaneVector<T, kElements>& gate,
-                                               const LaneVector<T, kElements>& up) {
+                                               const LaneVector<T, kElements>& up, float limit) {
   constexpr int kWord = sizeof(uint32_t) / sizeof(T);
 #pragma unroll
   for (int i = 0; i < kElements; i += kWord) {
@@ -129,20 +133,31 @@ __device__ __forceinline__ void activate_gates(LaneVector<T, kElements>& gate,
     for (int j = 0; j < kWord; ++j) {
       const float a = gate.element(i + j);
       const float b = up.element(i + j);
-      y[j] = kWithin ? silu_and_mul_within(a, b) : silu_and_mul(a, b);
+      if constexpr (kGates == Gates::kWithin) {
+        y[j] = silu_and_mul_within(a, b);
+      } else if constexpr (kGates == Gates::kWithinClamped) {
+        y[j] = silu_and_mul_within(at_most(a, limit), clamped(b, limit));
+      } else {
+        y[j] = clamped_silu_and_mul(a, b, limit);
+      }
     }
     gate.word(i / kWord) = rounded_bits(y, T{});
   }
 }
 
+// unclamped: the bits above those of the largest absmax of gates of which nothing is clamped, 0
+// with a limit. So a limit costs two instructions where there is none.
 template <typename T, int kElements>
 __device__ __forceinline__ void activate(LaneVector<T, kElements>& gate,
-                                         const LaneVector<T, kElements>& up) {
-  // Almost always: two instructions less an element.
-  if (gate.absmax_bits() <= bits_of(kMaxSiluExponent)) {
-    activate_gates<true>(gate, up);
-  } else {
-    activate_gates<false>(gate, up);
+                                         const LaneVector<T, kElements>& up, uint32_t unclamped,
+                                         float limit) {
+  const uint32_t absmax = gate.absmax_bits();
+  if (absmax > bits_of(kMaxSiluExponent)) {
+    activate_gates<Gates::kAny>(gate, up, limit);
+  } else if (absmax >= unclamped) {
+    activate_gates<Gates::kWithinClamped>(gate, up, limit);
+  } else {  // almost always, without a limit
+    activate_gates<Gates::kWithin>(gate, up, limit);
   }
 }
 

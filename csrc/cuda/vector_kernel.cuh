@@ -42,6 +42,8 @@ struct VectorArguments {
   uint32_t s_batch_stride;
   uint32_t column_tokens;
   uint32_t column_length;
+  float swiglu_limit;
+  uint32_t unclamped;  // as activate() takes it
 };
 
 // Column-major, a warp takes up to 8 tokens of a group: their float32 scales fill a sector. If that
@@ -135,7 +137,7 @@ __device__ __forceinline__ void quantize_groups(const VectorArguments& a) {
     up.load(from[0] + a.hidden_dim, part.step);
     __syncwarp();  // the loads are not put off
     let_next_kernel_start();
-    activate(x[0], up);
+    activate(x[0], up, a.unclamped, a.swiglu_limit);
   }
 #pragma unroll
   for (int i = 0; i < kParts; ++i) {

@@ -2,7 +2,8 @@
 
 A backend is a module with two functions, ``per_token_group_quant`` and
 ``silu_and_mul_per_token_group_quant``, of ``(x, q, s, group_size, eps, scale_format)``: they write
-every element of `q` and `s`, and the padding of `s`, and trust what :mod:`ptgq.api` checked.
+every element of `q` and `s`, and the padding of `s`, and trust what :mod:`ptgq.api` checked. The
+second takes ``swiglu_limit``, too.
 Modules are imported at first use. ``dequantize`` is ``(q, s, group_size, dtype) -> y``: Triton's
 has a module of its own, ``triton_dequantize``.
 """
@@ -188,17 +189,22 @@ def quantize(
     eps: float,
     scale_format: ScaleFormat,
     op: str = "per_token_group_quant",
+    *options: float | None,
 ) -> None:
-    """Run `op` of `backend`: eagerly, or as registered in a graph and on fake tensors."""
+    """Run `op` of `backend`: eagerly, or as registered in a graph and on fake tensors.
+
+    `options` are what the op takes behind the format.
+    """
     if is_eager(x) and backend in ("triton", "reference"):
-        getattr(load(backend), op)(extension.rows_of(x), q, s, group_size, eps, scale_format)
+        run = getattr(load(backend), op)
+        run(extension.rows_of(x), q, s, group_size, eps, scale_format, *options)
         extension.increment_version((q, s))
         return
     if not is_eager(x):
         # torch's compiler can't functionalize a mutation of float8_e8m0fnu, but of bytes.
         q, s = as_bytes(q), as_bytes(s)
     run = getattr(torch.ops.ptgq, op + _OPS[backend])
-    run(x, q, s, group_size, eps, encode_format(scale_format))
+    run(x, q, s, group_size, eps, encode_format(scale_format), *options)
 
 
 def as_bytes(tensor: torch.Tensor) -> torch.Tensor:

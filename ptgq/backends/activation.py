@@ -17,14 +17,18 @@ _SHIFT = 1.5 * 2**23
 _Number = torch.Tensor | float
 
 
-def silu_and_mul(x: torch.Tensor) -> torch.Tensor:
+def silu_and_mul(x: torch.Tensor, swiglu_limit: float | None = None) -> torch.Tensor:
     """Return ``silu(gate) * up`` for `x` ``[..., gate and up]``, rounded once to the type of `x`.
 
     Between, all is float32: ``silu(gate) = gate * (1 / (1 + exp(-gate)))``, each operation rounded
     to nearest. exp is computed as written here, so that every device gives the same bits; its
-    argument is kept within ±87.
+    argument is kept within ±87. With a limit, rounded to float32, ``gate`` is at most that, and
+    ``up`` within ± it; NaN stays NaN.
     """
     gate, up = x.float().chunk(2, -1)
+    if swiglu_limit is not None:
+        limit = torch.tensor(swiglu_limit, dtype=torch.float32, device=x.device)
+        gate, up = gate.minimum(limit), up.minimum(limit).maximum(-limit)
     # 1 is a tensor: on CUDA, a number by a tensor may be another operation.
     one = torch.ones((), device=x.device)
     return (gate * (one / (one + _exp_of_minus(gate.clamp(-87, 87)))) * up).to(x.dtype)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 
@@ -36,9 +37,11 @@ def silu_and_mul_per_token_group_quant(
     group_size: int,
     eps: float,
     scale_format: ScaleFormat,
+    swiglu_limit: float | None = None,
 ) -> None:
     """The same of :func:`silu_and_mul` of `x` ``[..., 2 * hidden_dim]``."""
-    _quantize(x, q, s, group_size, eps, scale_format, silu_and_mul)
+    activation = partial(silu_and_mul, swiglu_limit=swiglu_limit)
+    _quantize(x, q, s, group_size, eps, scale_format, activation)
 
 
 def _quantize(

@@ -53,6 +53,7 @@ def _key(
     group_size: int,
     code: int,
     silu: bool,
+    limited: bool,
 ) -> tuple[Any, ...] | None:
     """Return what determines the compiled kernel, or None for the rare ones."""
     x, q, s = pointers
@@ -62,7 +63,7 @@ def _key(
         return None
     strides = stride == num_groups * group_size, stride == 1, stride % 16 == 0
     padded = rows > column_tokens or s_groups > num_groups
-    return device, dtypes, strides, group_size, code, silu, padded
+    return device, dtypes, strides, group_size, code, silu, limited, padded
 
 
 def _tile(group_size: int, column_major: bool) -> tuple[int, int]:
@@ -78,6 +79,10 @@ def _grid(rows: int, groups: int, tile: tuple[int, int], column_major: bool) -> 
     return -(-rows * groups // tile[1]), 1, 1
 
 
+def _limit(swiglu_limit: float | None) -> float:
+    return 0.0 if swiglu_limit is None else float(swiglu_limit)
+
+
 def silu_and_mul_per_token_group_quant(
     x: torch.Tensor,
     q: torch.Tensor,
@@ -85,9 +90,10 @@ def silu_and_mul_per_token_group_quant(
     group_size: int,
     eps: float,
     scale_format: ScaleFormat,
+    swiglu_limit: float | None = None,
 ) -> None:
     """Quantize silu_and_mul of `x`, of rows twice as long as those of `q`."""
-    per_token_group_quant(x, q, s, group_size, eps, scale_format, silu=True)
+    per_token_group_quant(x, q, s, group_size, eps, scale_format, True, swiglu_limit)
 
 
 def per_token_group_quant(
@@ -98,6 +104,7 @@ def per_token_group_quant(
     eps: float,
     scale_format: ScaleFormat,
     silu: bool = False,
+    swiglu_limit: float | None = None,
 ) -> None:
     """Quantize `x`, contiguous or ``[num_tokens, hidden_dim]``, into `q` and `s`."""
     num_groups = q.shape[-1] // group_size
@@ -131,6 +138,7 @@ def per_token_group_quant(
         "E8M0": e8m0,
         "CAPABILITY": 10 * capability[0] + capability[1],
         "SILU": silu,
+        "LIMITED": swiglu_limit is not None,
         "SMALL": max(rows * s_groups, q.shape[-1]) < _SMALL,
         "INTERPRETED": _INTERPRETED,
     }
@@ -141,14 +149,14 @@ def per_token_group_quant(
             memory_of(s, scale_format).view(torch.uint8) if e8m0 else s,
             *sizes,
             float(eps),
+            _limit(swiglu_limit),
             **constants,
             num_warps=_WARPS,
             enable_fp_fusion=False,
         )
     pointers = x.data_ptr(), q.data_ptr(), s.data_ptr()
-    key = _key(
-        x.get_device(), (x.dtype, q.dtype), pointers, sizes, group_size, scale_format.code, silu
-    )
+    options = group_size, scale_format.code, silu, swiglu_limit is not None
+    key = _key(x.get_device(), (x.dtype, q.dtype), pointers, sizes, *options)
     if compiled is not None and key is not None:
         _launches[key] = Launch(compiled, tile, column_major, tuple(constants.values()))
 
@@ -159,22 +167,25 @@ def quantize_directly(
     q_dtype: torch.dtype,
     code: int,
     silu: bool,
+    swiglu_limit: float | None,
     eps: float,
     out: tuple[torch.Tensor, torch.Tensor] | None,
 ) -> tuple[torch.Tensor, torch.Tensor] | None:
     """Check, allocate and launch a kernel that an ordinary call compiled, or return None."""
-    call = prepare(x, group_size, q_dtype, code, silu, eps, out)
+    call = prepare(x, group_size, q_dtype, code, silu, swiglu_limit, eps, out)
     if call is None or triton.knobs.compilation.instrumentation_mode:
         return None
     results, pointers, sizes, device, stream = call
-    key = _key(device, (x.dtype, q_dtype), pointers, sizes, group_size, code, silu)
+    options = group_size, code, silu, swiglu_limit is not None
+    key = _key(device, (x.dtype, q_dtype), pointers, sizes, *options)
     launch = _launches.get(key)
     if launch is None:
         return None
     num_tokens, _, _, s_groups, column_tokens, column_length = sizes
     rows = num_tokens // column_tokens * column_length
     grid = _grid(rows, s_groups, launch.tile, launch.column_major)
-    launch.kernel[grid](*pointers, *sizes, eps, *launch.constants, stream=stream)
+    limit = _limit(swiglu_limit)
+    launch.kernel[grid](*pointers, *sizes, eps, limit, *launch.constants, stream=stream)
     if out is not None:
         increment_version(results)
     return results

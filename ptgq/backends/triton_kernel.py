@@ -65,14 +65,22 @@ def load(x_ptrs, mask, WHOLE: tl.constexpr):
 
 @triton.jit
 def load_values(
-    x_ptrs, up_offset, mask, SILU: tl.constexpr, WHOLE: tl.constexpr, INTERPRETED: tl.constexpr
+    x_ptrs,
+    up_offset,
+    mask,
+    limit,
+    SILU: tl.constexpr,
+    LIMITED: tl.constexpr,
+    WHOLE: tl.constexpr,
+    INTERPRETED: tl.constexpr,
 ):
-    """What is quantized, in the dtype of x: x, or SILU of it."""
+    """What is quantized, in the dtype of x: x, or SILU of it, LIMITED or not."""
     x = load(x_ptrs, mask, WHOLE)
     if SILU:
         gate = to_float32(x, INTERPRETED)
         up = to_float32(load(x_ptrs + up_offset, mask, WHOLE), INTERPRETED)
-        x = rounded(silu_and_mul(gate, up, INTERPRETED), x, INTERPRETED)
+        y = silu_and_mul(gate, up, limit, LIMITED, INTERPRETED)
+        x = rounded(y, x, INTERPRETED)
     return x
 
 
@@ -91,6 +99,7 @@ def per_token_group_quant_kernel(
     column_tokens,
     column_length,
     eps,
+    limit,
     GROUP_SIZE: tl.constexpr,
     TOKENS: tl.constexpr,
     GROUPS: tl.constexpr,
@@ -105,6 +114,7 @@ def per_token_group_quant_kernel(
     E8M0: tl.constexpr,
     CAPABILITY: tl.constexpr,
     SILU: tl.constexpr,
+    LIMITED: tl.constexpr,
     SMALL: tl.constexpr,
     INTERPRETED: tl.constexpr,
 ):
@@ -173,7 +183,7 @@ def per_token_group_quant_kernel(
     if GROUP_SIZE <= BLOCK:
         if not whole:
             inside_tile = inside_tile & (columns < GROUP_SIZE)
-        x = load_values(x_ptrs, up_offset, inside_tile, SILU, whole, INTERPRETED)
+        x = load_values(x_ptrs, up_offset, inside_tile, limit, SILU, LIMITED, whole, INTERPRETED)
         absmax = absmax_bits(x, pairs, INTERPRETED)
         scale = group_scale(absmax, eps, QMAX, POWER_OF_TWO, INTERPRETED)
         store_scales(s_ptrs, scale, inside, inside_s, PADDED, E8M0)
@@ -182,11 +192,15 @@ def per_token_group_quant_kernel(
         absmax = tl.zeros((TOKENS * GROUPS,), tl.int32)
         for start in range(0, GROUP_SIZE, BLOCK):
             mask = inside_tile & (start + columns < GROUP_SIZE)
-            x = load_values(x_ptrs + start, up_offset, mask, SILU, whole, INTERPRETED)
+            x = load_values(
+                x_ptrs + start, up_offset, mask, limit, SILU, LIMITED, whole, INTERPRETED
+            )
             absmax = tl.maximum(absmax, absmax_bits(x, pairs, INTERPRETED))
         scale = group_scale(absmax, eps, QMAX, POWER_OF_TWO, INTERPRETED)
         store_scales(s_ptrs, scale, inside, inside_s, PADDED, E8M0)
         for start in range(0, GROUP_SIZE, BLOCK):
             mask = inside_tile & (start + columns < GROUP_SIZE)
-            x = load_values(x_ptrs + start, up_offset, mask, SILU, whole, INTERPRETED)
+            x = load_values(
+                x_ptrs + start, up_offset, mask, limit, SILU, LIMITED, whole, INTERPRETED
+            )
             store_codes(q_ptrs + start, x, scale, mask, INT8, POWER_OF_TWO, CAPABILITY, INTERPRETED)

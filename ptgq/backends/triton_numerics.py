@@ -200,10 +200,14 @@ def rounding_constant(gate, up, INTERPRETED: tl.constexpr):
 
 
 @triton.jit
-def silu_and_mul(gate, up, INTERPRETED: tl.constexpr):
+def silu_and_mul(gate, up, limit, LIMITED: tl.constexpr, INTERPRETED: tl.constexpr):
     """SiLU(gate) * up in float32, operation by operation as in backends/activation.py."""
-    x = tl.clamp(gate, -87.0, 87.0)
     magic = rounding_constant(gate, up, INTERPRETED)
+    if LIMITED:
+        gate = tl.minimum(gate, limit, propagate_nan=tl.PropagateNan.ALL)
+        up = tl.minimum(up, limit, propagate_nan=tl.PropagateNan.ALL)
+        up = tl.maximum(up, -limit, propagate_nan=tl.PropagateNan.ALL)
+    x = tl.clamp(gate, -87.0, 87.0)
     shifted = fused_multiply_add(x, -1.4426950216293335, magic, INTERPRETED)
     f = fused_multiply_add(x, -1.4426950216293335, 12582912.0 - shifted, INTERPRETED)
     power = fused_multiply_add(f, 0.009583037346601486, 0.0559065118432045, INTERPRETED)
