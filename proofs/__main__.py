@@ -127,7 +127,7 @@ def prove(device: str, backends: Sequence[str], options: argparse.Namespace) -> 
     if "dequantize" in parts:
         dequantize.prove(report, device, backends, rows=1 << (16 if gpu else 8), stride=stride)
     if "calls" in parts:
-        calls.run(report, device, backends)
+        calls.run(report, device, backends, stride=stride)
     status = report.close()
     if options.record:
         selection = {"parts": list(parts), "formats": options.format, "one_case_of": stride}

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The four tools of compute-sanitizer, side by side, over calls that reach every kernel at its
-# edges, and a read of what is not there, which must be seen. Reports: the folder given, or a new one.
+# edges, each format with one of six inputs, and a read of what is not there, which must be seen.
+# Reports: the folder given, or a new one.
 set -u
 cd "$(dirname "$0")/.."
 reports=${1:-$(mktemp -d)}
@@ -18,7 +19,7 @@ watch() {  # REPORT TOOL ARGUMENTS
 status=0
 declare -A started
 for tool in memcheck racecheck initcheck synccheck; do
-  watch "$tool" "$tool" --part calls &
+  watch "$tool" "$tool" --part calls --stride 6 &
   started[$tool]=$!
 done
 for tool in "${!started[@]}"; do
