@@ -39,7 +39,7 @@ def _is_transforming() -> bool:
     return _transforms() > 0
 
 
-# Torch's compiler calls it while it traces: 2.11's does not know the function in it. As in backends.
+# Torch's compiler calls it while it traces, as 2.11's does not know the function in it.
 _is_transforming._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
