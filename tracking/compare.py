@@ -28,7 +28,7 @@ ROUNDS = 4
 # What tells whether a commit is slower. On a GPU time alone: faster code may be longer. Without one
 # the kernels' code is all that is known of them.
 WITH_GPU = (
-    r"^kernel_time\.KernelTime\.track_default_shapes\(.*'cold'",
+    r"^kernel_time\.KernelTime\.track_default_shapes\('(cuda', 'cold'|triton', 'cold', 64,)",
     r"^kernel_time\.KernelTime\.track_serving_shapes\(.*'(produced|cold)', (128|1024|8192), 7168\)",
     r"^kernel_time\.KernelTime\.track_variants\(.*'(produced|cold)', 8192,",
     r"^call_latency\.RelativeToTorch\.track_functions\('cuda', '"
