@@ -131,13 +131,13 @@ def made_once(session_folder):
 
     def made(name, make):
         folder = session_folder / name
-        with (session_folder / f"{name}.lock").open("w") as lock:
+        with (session_folder / f"{name}.lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            if not folder.exists():
-                partial = session_folder / f"{name}.partial"
-                partial.mkdir()
-                make(partial)
-                partial.rename(folder)
+            if lock.seek(0, os.SEEK_END) == 0:
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir()
+                make(folder)
+                lock.write("made")
         return folder
 
     return made

@@ -14,14 +14,17 @@ VIEWPORT = {"width": 1280, "height": 900}
 
 
 @pytest.fixture(scope="session")
-def published(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("site") / "record"
+def published(made_once):
+    return made_once("site", make_record) / "record"
+
+
+def make_record(parent):
+    folder = parent / "record"
     synthetic_results.write_results(folder, pages.COMMITS, len(pages.MACHINES), None)
     for day, factor in enumerate((1.0, 0.9, 1.05)):
         driver = "590.1" if factor > 1 else "580.95"
         synthetic_results.write_canary(folder / "canary", 20_000 + day, factor, driver=driver)
     pages.publish(folder)
-    return folder
 
 
 @pytest.fixture(scope="session")

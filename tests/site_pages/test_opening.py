@@ -81,15 +81,20 @@ def test_addresses_of_asv_front_page_still_lead_to_it(page, address):
     page.wait_for_selector("#regressions-body tbody tr")
 
 
-@pytest.mark.parametrize("kept", [(ERROR,), (ERROR, KERNEL)])
-def test_what_was_not_measured_is_said_not_tabulated(context, published, tmp_path, kept):
-    # The same machine's results without the calls, or any times: an older measurement, say.
-    folder = Path(shutil.copytree(published, tmp_path / "record"))
-    shutil.rmtree(folder / "html")
+def copied(published, folder, kept):
+    """Copy the record, not its pages, with these benchmarks alone."""
+    folder = Path(shutil.copytree(published, folder, ignore=shutil.ignore_patterns("html")))
     for path in (folder / "results").glob("*/*-*.json"):
         content = json.loads(path.read_text())
         content["results"] = {name: content["results"][name] for name in kept}
         path.write_text(json.dumps(content))
+    return folder
+
+
+@pytest.mark.parametrize("kept", [(ERROR,), (ERROR, KERNEL)])
+def test_what_was_not_measured_is_said_not_tabulated(context, published, tmp_path, kept):
+    # The same machine's results without the calls, or any times: an older measurement, say.
+    folder = copied(published, tmp_path / "record", kept)
     publish(folder)
     with browsers.serve(folder / "html") as address:
         watch = browsers.Watch(context.new_page(), address)
@@ -107,8 +112,7 @@ def test_what_was_not_measured_is_said_not_tabulated(context, published, tmp_pat
 def test_numbers_say_of_which_commit_they_are_and_the_last_machine_opens(
     context, published, tmp_path
 ):
-    folder = Path(shutil.copytree(published, tmp_path / "record"))
-    shutil.rmtree(folder / "html")
+    folder = copied(published, tmp_path / "record", (ERROR, KERNEL, CALL))
     newest = git(published, "rev-parse", "main")[:8]
     (path,) = (folder / "results").glob(f"two_core/{newest}-*.json")
     content = json.loads(path.read_text())
@@ -146,8 +150,7 @@ def test_numbers_say_of_which_commit_they_are_and_the_last_machine_opens(
 
 
 def test_without_results_the_page_says_so(context, published, tmp_path):
-    folder = Path(shutil.copytree(published, tmp_path / "record"))
-    shutil.rmtree(folder / "html")
+    folder = copied(published, tmp_path / "record", ())
     for path in (folder / "results").glob("*/*-*.json"):
         path.unlink()
     publish(folder)
