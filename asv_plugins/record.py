@@ -7,9 +7,11 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Callable
+from pathlib import Path
 
 from asv.results import iter_results
 
+from asv_plugins import peer_versions
 from asv_plugins.same_code import HASHES, SAME_CODE, equal_hashes, is_same
 from asv_plugins.verdict import Measurement, drift_of, smallest_change, threshold_for, verdict
 
@@ -23,9 +25,9 @@ FAILED = "failed"
 # The backend whose code hardly changes: what it differs by in two runs is mostly the machine's.
 CONTROL = "'reference'"
 # Ratios, calls, whose time differs between processes by half, and these beside PyTorch's, which one
-# process each does not settle: shown, but never slower.
+# process each does not settle, and other implementations: shown, but never slower.
 NOT_JUDGED = re.compile(
-    r"cuda_vs_triton|copy_distance|call_latency|\w+\.\w+\.track_copy_ratio|\w+\.Calls\."
+    r"cuda_vs_triton|copy_distance|call_latency|peers\.|\w+\.\w+\.track_copy_ratio|\w+\.Calls\."
 )
 
 
@@ -94,6 +96,14 @@ class Series:
             if any((results.params.get(key) or "") != self.params.get(key, "") for key in SIZE):
                 for name in [n for n in results.get_all_result_keys() if n.startswith(ALL_CORES)]:
                     results.remove_result(name)
+
+    def peers(self, results_dir: str, order: dict[str, int]) -> dict:
+        """What is known of the implementations that were measured last, and at which commit."""
+        for commit in sorted(self.commits, key=order.__getitem__, reverse=True):
+            for results in self.commits[commit]:
+                if known := peer_versions.read(Path(results_dir, results._filename)):
+                    return {"commit": order[commit], "known": known}
+        return {}
 
     def started(self, commit: str, name: str) -> int | None:
         """When a benchmark was measured at a commit, in seconds; None where that is not known."""

@@ -209,6 +209,7 @@ def write_data(
         runs = canary.series(canary.folder_of(conf.results_dir), series.params["machine"])
         newest = max(series.commits, key=order.__getitem__)
         shown |= {"commits": at, "histories": drawn, "canary": runs, "behind": behind[newest]}
+        shown["peers"] = series.peers(conf.results_dir, order)
         machines.append({"params": series.params, **shown})
     launches = functools.partial(same_code.digest, repository=repo._path)
     rules = pairs.rules(all_series, order, benchmarks, conf.regressions_thresholds, launches)

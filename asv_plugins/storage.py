@@ -17,6 +17,8 @@ from pathlib import Path
 
 from asv import util
 
+from asv_plugins import peer_versions
+
 KEYS = (
     "commit_hash", "env_name", "date", "params", "python", "requirements", "result_columns",
     "results", "version",
@@ -40,6 +42,7 @@ def write_json(path, data, api_version=None, compact=False) -> None:
         data = {**data, "version": api_version}
     # No .json at the end: what a kill leaves behind is read by nobody.
     partial = path.with_name(path.name + ".partial")
+    peers = peers_of(path, data) if isinstance(data, dict) else {}
     options = {} if compact else {"indent": 4, "sort_keys": True}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -50,12 +53,26 @@ def write_json(path, data, api_version=None, compact=False) -> None:
                 file.flush()
                 os.fsync(file.fileno())
         partial.replace(path)
+        if peers:
+            text = json.dumps(peers, indent=4, sort_keys=True) + "\n"
+            partial.write_text(text, encoding="utf-8")
+            partial.replace(peer_versions.beside(path))
     except OSError as error:
         with contextlib.suppress(OSError):
             partial.unlink()
         raise util.UserError(
             f"{path} was not written, what it held is unchanged: {error.strerror}"
         ) from error
+
+
+def peers_of(path: Path, data: dict) -> dict:
+    """Return what is to be said beside results of other implementations; nothing of other files."""
+    if not any(name.startswith(peer_versions.FAMILY) for name in data.get("results", ())):
+        return {}
+    # Here: the plugin also serves checkouts without them.
+    from benchmarks import peers
+
+    return peer_versions.note(path, data, peers.version_of, peers.NAMES)
 
 
 util.write_json = write_json

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 import peers
 import torch
 from measure import against, clocks, timers
+from measure.against import PeerKernels
 from measure.agreement import check_agreement
 from measure.configurations import STATES
 from measure.kernels import Kernels
@@ -63,20 +64,34 @@ def _timer_of(
     return _attempt(made)
 
 
-def _timers(
-    workload: Workload, x: torch.Tensor, names: list[str], options: argparse.Namespace
-) -> dict[tuple[str, str], object]:
-    """Return a timer, or why there is none, of each implementation in each state."""
-    found: dict[tuple[str, str], object] = {}
-    timed = states(options.device)
-    own = _attempt(lambda: Kernels(workload)) if len(timed) > 1 else None
-    for name in names:
-        kernels = own
-        if name in peers.NAMES and len(timed) > 1:
-            kernels = _attempt(lambda name=name: against.PeerKernels(workload, name))
-        for state in timed:
-            found[name, state] = _timer_of(name, state, workload, x, kernels, options.calls)
-    return found
+def _time_all(
+    found: dict[str, dict[str, object]],
+    workload: Workload,
+    x: torch.Tensor,
+    options: argparse.Namespace,
+) -> None:
+    """Add the times of those that give results, state by state, or why there are none."""
+    able = [name for name, one in found.items() if "reason" not in one]
+    kernels: dict[str, object] = {}
+    if len(states(options.device)) > 1:
+        own = _attempt(lambda: Kernels(workload))
+        for name in able:
+            peer = name in peers.NAMES
+            kernels[name] = _attempt(lambda n=name: PeerKernels(workload, n)) if peer else own
+    for state in states(options.device):
+        made = {
+            name: _timer_of(name, state, workload, x, kernels.get(name), options.calls)
+            for name in able
+        }
+        running = {name: timer for name, timer in made.items() if not isinstance(timer, str)}
+        several = list(running.values())
+        taken = _attempt(lambda s=several: timers.sample(s, options.samples, warmup=1))
+        samples = dict(zip(running, taken, strict=True)) if isinstance(taken, list) else {}
+        for name, timer in made.items():
+            if name in samples:
+                found[name][state] = _summary(samples[name], samples.get(options.backend[0]))
+            else:
+                found[name][f"{state}_reason"] = timer if isinstance(timer, str) else taken
 
 
 def measure(workload: Workload, options: argparse.Namespace) -> dict[str, object]:
@@ -94,17 +109,7 @@ def measure(workload: Workload, options: argparse.Namespace) -> dict[str, object
         lacking = peers.lacks(name, workload, options.device) if is_peer else None
         checked = lacking or _attempt(lambda name=name: _checked(name, workload, x))
         found[name] |= {"reason": checked} if isinstance(checked, str) else vars(checked)
-    able = [name for name in found if "reason" not in found[name]]
-    made = _timers(workload, x, able, options)
-    running = {key: timer for key, timer in made.items() if not isinstance(timer, str)}
-    taken = _attempt(lambda: timers.sample([*running.values()], options.samples, warmup=1))
-    samples = dict(zip(running, taken, strict=True)) if isinstance(taken, list) else {}
-    for (name, state), timer in made.items():
-        if (name, state) in samples:
-            own = samples.get((options.backend[0], state))
-            found[name][state] = _summary(samples[name, state], own)
-        else:
-            found[name][f"{state}_reason"] = timer if isinstance(timer, str) else str(taken)
+    _time_all(found, workload, x, options)
     return {
         "shape": (workload.tokens, workload.hidden),
         "group_size": workload.group_size,

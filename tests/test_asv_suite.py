@@ -151,6 +151,11 @@ def test_discovery_finds_the_suite_without_starting_cuda():
         "footprint.Library.track_bytes",
         "footprint.Startup.track_first_call",
         "footprint.Startup.track_import",
+        "peers.PeerExactness.track_differing_codes",
+        "peers.PeerExactness.track_differing_scales",
+        "peers.PeerExactness.track_relative_rms_error",
+        "peers.Peers.track_default_shapes",
+        "peers.Peers.track_serving_shapes",
         "scale_formats.ScaleBytes.track_differing_bytes",
     } | {f"timed.{what}.time_default_shapes" for what in ("Calls", "Kernels")} | {
         f"{reader}.track_{family}"

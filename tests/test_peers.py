@@ -53,7 +53,7 @@ def assert_same(workload, result, x):
 def test_each_name_is_a_file_that_says_what_it_can():
     for name in peers.NAMES:
         module = peers.module(name)
-        assert module.IMPORTS
+        assert module.IMPORTS.partition(".")[0] == peers.PACKAGES[name]
         assert isinstance(module.CAN, peers.Can)
         assert isinstance(module.OUT, bool)
         assert module.__doc__

@@ -183,6 +183,7 @@ def test_the_smallest_change_that_is_called(before, after, threshold, drift, exp
         ("call_latency.RelativeToAbs.track_default_shapes('reference', 16, 64, 'int8')", False),
         ("cuda_vs_triton.KernelRatio.track_variants('cold', 128, 'int8')", False),
         ("copy_distance.DistanceToCopy.track_variants('cuda', 'cold', 128, 'int8')", False),
+        ("peers.Peers.track_default_shapes('ptgq', 'cold', 16, 'int8')", False),
     ],
 )
 def test_ratios_calls_and_the_reference_are_not_judged(row, judged):

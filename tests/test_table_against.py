@@ -113,7 +113,7 @@ def test_on_a_gpu_kernels_are_timed_in_each_state_and_one_may_fail(monkeypatch):
 
     monkeypatch.setattr(table_against, "states", lambda device: ("call", *STATES))
     monkeypatch.setattr(table_against, "Kernels", Kernels)
-    monkeypatch.setattr(table_against.against, "PeerKernels", Kernels)
+    monkeypatch.setattr(table_against, "PeerKernels", Kernels)
     options = table_arguments.parse([*FP8, "--against", "torch-eager"])
     row = table_against.measure(Workload(4, 256, 128), options)
     own, other = row["implementations"]

@@ -98,7 +98,7 @@ def test_benchmarks_are_chosen():
     for has_gpu in (False, True):
         assert call(has_gpu=has_gpu)[-3:-1] == ["--bench", track.BENCHMARKS[has_gpu]]
         assert track.BENCHMARKS[has_gpu] not in call("--bench", "a", has_gpu=has_gpu)
-    names = ("kernel_time.A.b", "timed.Kernels.c", "cpu_time.D.e", "call_latency.F.g")
+    names = ("kernel_time.A.b", "timed.Kernels.c", "cpu_time.D.e", "call_latency.F.g", "peers.H.i")
     found = {has: [n for n in names if re.match(track.BENCHMARKS[has], n)] for has in (True, False)}
     assert found == {True: [names[0], names[1], names[3]], False: [names[2], names[3]]}
 

@@ -22,7 +22,7 @@ from asv.machine import Machine
 from asv.results import Results, get_filename
 from asv_runner.statistics import compute_stats
 
-from asv_plugins import storage
+from asv_plugins import peer_versions, storage
 from tracking import commits, machine
 from tracking.arguments import MACHINE
 from tracking.track import WITHOUT_GPU
@@ -97,6 +97,9 @@ def read_results(path: Path, facts: dict[str, str], record: Record) -> Results:
     """Read one file; ValueError if it is not what asv has written of what its name says."""
     stored = storage.read(regular(path))
     toolchain_in(stored)
+    if (beside := peer_versions.beside(path)).exists():
+        regular(beside)
+    peer_versions.check(path, stored)
     results = Results.load(str(path))
     if content(results) != json.dumps(stored, sort_keys=True):
         raise ValueError("asv would not write it so: changed by hand, or of another asv")

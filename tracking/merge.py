@@ -7,13 +7,14 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from unittest.mock import patch
 
 from asv import util
 from asv.config import Config
 from asv.machine import Machine
 from asv.results import Results
 
-from asv_plugins import storage
+from asv_plugins import peer_versions, storage
 from tracking import checks
 from tracking.arguments import Parser
 from tracking.track import RESULTS
@@ -91,6 +92,9 @@ def check(
     for folder in folders:
         facts = sound(folder / "machine.json", checks.read_machine, record)
         for path in sorted(folder.iterdir()) if facts else ():
+            # What is beside results is read with them.
+            if peer_versions.beside(path) == path and path.with_suffix(".json").is_file():
+                continue
             if path.name != "machine.json" and (checked := sound(path, read_one, facts)):
                 found.setdefault(checked.results._filename, checked)
     return list(found.values()), problems
@@ -105,7 +109,9 @@ def save(files: Sequence[Checked]) -> None:
             util.write_json(str(path), checked.machine, Machine.api_version)
         toolchain = checks.toolchain_in(storage.read(checked.path))
         storage.toolchain_of = {checked.results.commit_hash: toolchain}.get
-        checked.results.save(str(RESULTS))
+        peers = peer_versions.read(checked.path)
+        with patch.object(storage, "peers_of", lambda path, data, known=peers: known):
+            checked.results.save(str(RESULTS))
     storage.toolchain_of = None
 
 

@@ -28,9 +28,9 @@ RESULTS = Path("results")
 BUILT_AHEAD = 3
 # All n/a without a GPU, and most of the suite's combinations.
 WITHOUT_GPU = r"^(?!kernel_time\.|copy_distance\.|cuda_vs_triton\.|timed\.Kernels\.)"
-# What is measured unless --bench says, by whether there is a GPU. A machine that is named after its
-# GPU may have any CPU.
-BENCHMARKS = {False: WITHOUT_GPU, True: r"^(?!cpu_time\.)"}
+# What is measured unless --bench says, by whether there is a GPU: no other implementations; and a
+# machine that is named after its GPU may have any CPU.
+BENCHMARKS = {False: r"^(?!peers\.)" + WITHOUT_GPU[1:], True: r"^(?!cpu_time\.|peers\.)"}
 
 
 def parser() -> Parser:

@@ -90,6 +90,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "silu_and_mul": {"group_size": 128, "silu_and_mul": True},
 }
 
+# Beside other implementations: the usual format, and the rest; of the default shapes some.
+PEER_TOKENS, PEER_HIDDEN = (1, 128, 1024, 8192), (4096, 7168)
+PEER_VARIANTS: dict[str, dict[str, Any]] = {"row_float32": {"group_size": 128}, **VARIANTS}
+PEER_DEFAULT_VARIANTS = ("row_float32", "group_64", "int8", "silu_and_mul")
+
 # Calls of the functions, by the first two arguments or by a preset.
 PER_BATCH = "_per_batch"
 _PRESET_CALLS = (

@@ -2,12 +2,12 @@
 
 Nothing of them is vendored. A file of this folder is one, with its name's dashes as underscores:
 
-- ``IMPORTS``, what a call needs: its package's version is told;
+- ``IMPORTS``, the module that a call needs;
 - ``CAN``, what it serves, and ``OUT``, whether into tensors that are given;
 - ``bind(workload, x, out)``, which returns a call of it;
 - ``results(workload, returned)``, if a call returns more, or in other shapes: views of q and s.
 
-To add one: a file, and a line in NAMES.
+To add one: a file, and a line in PACKAGES.
 """
 
 from __future__ import annotations
@@ -26,16 +26,18 @@ if TYPE_CHECKING:
 
     Result = tuple[torch.Tensor, torch.Tensor]
 
-NAMES = (
-    "torch-eager",
-    "torch-compile",
-    "vllm",
-    "sglang",
-    "flashinfer",
-    "torchao",
-    "transformer-engine",
-    "deep-gemm",
-)
+# The package of each: its version is told.
+PACKAGES = {
+    "torch-eager": "torch",
+    "torch-compile": "torch",
+    "vllm": "vllm",
+    "sglang": "sglang",
+    "flashinfer": "flashinfer",
+    "torchao": "torchao",
+    "transformer-engine": "transformer_engine",
+    "deep-gemm": "deep_gemm",
+}
+NAMES = tuple(PACKAGES)
 
 
 @dataclass(frozen=True)
@@ -106,16 +108,14 @@ def module(name: str) -> Any:
 @functools.cache
 def version_of(name: str) -> str:
     """Return the version that is installed, of whichever distribution; nothing if none is."""
-    package = module(name).IMPORTS.partition(".")[0]
-    found = packages_distributions().get(package, ())
+    found = packages_distributions().get(PACKAGES[name], ())
     return version(found[0]) if found else ""
 
 
 @functools.cache
 def missing(name: str) -> str | None:
     """Return why an implementation is not there, None if it is."""
-    imported = module(name).IMPORTS
-    package = imported.partition(".")[0]
+    imported, package = module(name).IMPORTS, PACKAGES[name]
     if importlib.util.find_spec(package) is None:
         return f"{package} is not installed"
     try:

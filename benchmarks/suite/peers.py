@@ -1,0 +1,183 @@
+"""Which implementation is fastest, and which is exact: ptgq beside others that are installed.
+
+``nox -s track`` leaves it out: ask with ``--bench peers``. Beside its results stands which version
+of each was measured, and when (``asv_plugins/peer_versions.py``).
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import peers
+from measure.configurations import (
+    DEFAULT_SHAPES,
+    PEER_DEFAULT_VARIANTS,
+    PEER_HIDDEN,
+    PEER_TOKENS,
+    PEER_VARIANTS,
+)
+
+from . import common
+
+# By their backend on a device.
+OWN = {"ptgq": {"cuda": "cuda", "cpu": "cpu"}, "ptgq-triton": {"cuda": "triton"}}
+IMPLEMENTATIONS = (*OWN, *peers.NAMES)
+CALL = "call"
+STATES = (CALL, *common.STATES)
+DEFAULT_HIDDEN = dict(sorted(DEFAULT_SHAPES))
+# Where results are compared with the contract's: a row's bytes depend on no other.
+EXACT = (1024, 7168)
+REPEAT = 5
+
+
+def workload_of(tokens: int, hidden: int, variant: str):
+    """Return the workload of a row."""
+    return common.measuring("workloads").Workload(tokens, hidden, **PEER_VARIANTS[variant])
+
+
+def absent(name: str, workload, device: str) -> common.NotAvailable | common.Failed | None:
+    """Return why an implementation has no number of a workload, None if it can have one."""
+    if name not in OWN:
+        why = peers.lacks(name, workload, device)
+        return common.NotAvailable(f"{name}: {why}") if why else None
+    if device not in OWN[name]:
+        return common.no_device()
+    return common.lacking(workload) or common.missing(OWN[name][device])
+
+
+def _times(workload, device: str) -> dict:
+    """Return the samples of each (implementation, state), alternating within a state."""
+    why = {name: absent(name, workload, device) for name in IMPLEMENTATIONS}
+    if all(why.values()):
+        return {(name, state): why[name] for name in why for state in STATES}
+    against, kernels = common.measuring("against"), common.measuring("kernels")
+    clock, x = common.measuring("clocks").clock_for(device), workload.make_input(device)
+    own = None if device == "cpu" else common.attempt(lambda: kernels.Kernels(workload))
+    made = dict.fromkeys(OWN, own)
+
+    def build(name, state):
+        if state == CALL:
+            if name in OWN:
+                call = workload.bind(x, backend=OWN[name][device])
+            else:
+                call = peers.bind(name, workload, x)
+            return common.call_timer(call, clock)
+        if name not in made:
+            made[name] = against.PeerKernels(workload, name)
+        return made[name].timer(OWN[name][device] if name in OWN else name, state)
+
+    def prepare(name, state):
+        if state != CALL:
+            for reason in (why[name], common.no_device(), own):
+                if isinstance(reason, (common.NotAvailable, common.Failed)):
+                    return reason
+        return common.prepared(why[name], lambda: build(name, state))
+
+    found = {}
+    for state in STATES:
+        timers = {(name, state): prepare(name, state) for name in IMPLEMENTATIONS}
+        found |= common.take_samples(timers, REPEAT)
+    return found
+
+
+def _differences(variant: str, device: str) -> dict:
+    """Return how many codes and scales of each implementation differ from the contract's."""
+    workload, against = workload_of(*EXACT, variant), common.measuring("against")
+    x, results = workload.make_input(device), {}
+    for name in IMPLEMENTATIONS:
+
+        def compare(name=name):
+            if name in OWN:
+                result = workload.call(x, backend=OWN[name][device])
+                return against.exactness(workload, x, result)
+            return against.checked(name, workload, x)
+
+        found = absent(name, workload, device) or common.attempt(compare)
+        exact = isinstance(found, against.Exactness)
+        results["codes", name, variant] = found.codes if exact else found
+        results["scales", name, variant] = found.scales if exact else found
+        # As it is lower where it is better, unlike the SNR.
+        results["error", name, variant] = 10 ** (-found.snr / 20) if exact else found
+    return results
+
+
+def measure() -> dict:
+    """Measure all of them in one process, so that each is beside the others."""
+    device = "cpu" if common.no_device() else "cuda"
+    shapes = {
+        "default_shapes": [
+            (tokens, DEFAULT_HIDDEN[tokens], variant)
+            for tokens, variant in itertools.product(DEFAULT_HIDDEN, PEER_DEFAULT_VARIANTS)
+        ],
+        "serving_shapes": list(itertools.product(PEER_TOKENS, PEER_HIDDEN, PEER_VARIANTS)),
+    }
+    results = {}
+    # Variant by variant: what is compiled for one serves its shapes, and is then forgotten.
+    for family, rows in shapes.items():
+        for row in sorted(rows, key=lambda row: row[1:]):
+            if device == "cpu" and family == "serving_shapes":
+                reason = common.NotAvailable("on a CPU some of these take minutes")
+                times = dict.fromkeys(itertools.product(IMPLEMENTATIONS, STATES), reason)
+            else:
+                times = _times(workload_of(*row), device)
+            results |= {(family, *key, *row): value for key, value in times.items()}
+    for variant in PEER_VARIANTS:
+        results |= _differences(variant, device)
+    return results
+
+
+measure.timeout = 1500
+
+
+class Peers:
+    """The time of a call, and of the kernels alone in each state of x: seconds."""
+
+    version = "1"
+    unit = "seconds"
+    setup_cache = staticmethod(measure)
+
+    def track_default_shapes(self, measured, name, state, tokens, variant):
+        """The default shapes, in some formats."""
+        row = name, state, tokens, DEFAULT_HIDDEN[tokens], variant
+        return common.result_of(measured[("default_shapes", *row)])
+
+    track_default_shapes.params = (
+        IMPLEMENTATIONS, STATES, tuple(DEFAULT_HIDDEN), PEER_DEFAULT_VARIANTS
+    )  # fmt: skip
+    track_default_shapes.param_names = ("implementation", "state", "tokens", "variant")
+
+    def track_serving_shapes(self, measured, *params):
+        """Shapes of served models, in all formats that known consumers read."""
+        return common.result_of(measured[("serving_shapes", *params)])
+
+    track_serving_shapes.params = (
+        IMPLEMENTATIONS, STATES, PEER_TOKENS, PEER_HIDDEN, tuple(PEER_VARIANTS)
+    )  # fmt: skip
+    track_serving_shapes.param_names = ("implementation", "state", "tokens", "hidden", "variant")
+
+
+class PeerExactness:
+    """What of 1024 x 7168 differs from the numerics contract: other roundings are legitimate."""
+
+    version = "1"
+    params = (IMPLEMENTATIONS, tuple(PEER_VARIANTS))
+    param_names = ("implementation", "variant")
+    setup_cache = staticmethod(measure)
+
+    def track_differing_codes(self, measured, *params):
+        """Codes that differ, of 7,340,032."""
+        return common.result_of(measured[("codes", *params)])
+
+    track_differing_codes.unit = "codes"
+
+    def track_differing_scales(self, measured, *params):
+        """Scales that differ."""
+        return common.result_of(measured[("scales", *params)])
+
+    track_differing_scales.unit = "scales"
+
+    def track_relative_rms_error(self, measured, *params):
+        """RMS of what quantization changed, relative to the signal's: 0.026 is 31.7 dB."""
+        return common.result_of(measured[("error", *params)])
+
+    track_relative_rms_error.unit = "relative error"

@@ -1,0 +1,142 @@
+"""The family `peers` of the suite: what each row reads, and what is n/a with its reason."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from types import SimpleNamespace
+
+import peers as implementations
+import pytest
+from measure import timers, workloads
+from measure.against import Exactness
+
+from benchmarks.suite import common, peers
+
+READERS = [
+    (peers.Peers, "track_default_shapes"),
+    (peers.Peers, "track_serving_shapes"),
+    *(
+        (peers.PeerExactness, f"track_{what}")
+        for what in ("differing_codes", "differing_scales", "relative_rms_error")
+    ),
+]
+STATES = {"produced": 1e-6, "hot": 2e-6, "cold": 3e-6}
+FACTORS = {"cuda": 1, "triton": 2, "sglang": 3, "torch-eager": 4}
+
+
+@pytest.fixture
+def device(monkeypatch):
+    """A device with ptgq, SGLang, which fails cold, and PyTorch; times are stated."""
+
+    class Kernels:
+        def __init__(self, workload, name=None):
+            self.workload = workload
+
+        def timer(self, name, state):
+            if (name, state) == ("sglang", "cold"):
+                raise RuntimeError("operation not permitted when stream is capturing")
+            return lambda: FACTORS[name] * STATES[state]
+
+    def bind(name, workload, x):
+        return FACTORS[name]
+
+    def checked(name, workload, x):
+        return Exactness(7, 0, 40.0)
+
+    def exactness(workload, x, result):
+        return Exactness(0, 0, 20.0)
+
+    against = SimpleNamespace(
+        PeerKernels=Kernels, Exactness=Exactness, checked=checked, exactness=exactness
+    )
+
+    class Workload(workloads.Workload):
+        def make_input(self, device):
+            return None
+
+        def bind(self, x, backend):
+            return FACTORS[backend]
+
+        def call(self, x, backend):
+            return None
+
+    modules = {
+        "kernels": SimpleNamespace(Kernels=Kernels),
+        "against": against,
+        "timers": timers,
+        "workloads": SimpleNamespace(Workload=Workload),
+        "clocks": SimpleNamespace(clock_for=lambda device: None),
+    }
+
+    def lacks(name, workload, device):
+        if name not in ("sglang", "torch-eager"):
+            return f"{name} is not installed"
+        return "has no INT8" if workload.dtype == "int8" and name == "sglang" else None
+
+    monkeypatch.setattr(common, "no_device", lambda: None)
+    monkeypatch.setattr(common, "missing", lambda backend: None)
+    monkeypatch.setattr(common, "measuring", modules.__getitem__)
+    monkeypatch.setattr(common, "call_timer", lambda factor, clock: lambda: factor * 1e-5)
+    monkeypatch.setattr(implementations, "lacks", lacks)
+    monkeypatch.setattr(implementations, "bind", bind)
+    return modules
+
+
+def rows():
+    cache = peers.measure()
+    for reader, name in READERS:
+        function = getattr(reader(), name)
+        assert reader.setup_cache is peers.measure
+        params = getattr(function, "params", None) or reader.params
+        names = getattr(function, "param_names", None) or reader.param_names
+        for values in itertools.product(*params):
+            yield (
+                name,
+                dict(zip(names, values, strict=True)),
+                lambda f=function, v=values: f(cache, *v),
+            )
+
+
+def test_each_row_has_its_number_or_why_not(device):
+    count = 0
+    for name, row, read in rows():
+        count += 1
+        own, state = row["implementation"], row.get("state")
+        absent = own not in ("ptgq", "ptgq-triton", "sglang", "torch-eager")
+        if absent or (own == "sglang" and row["variant"] == "int8"):
+            assert math.isnan(read())
+        elif own == "sglang" and state == "cold":
+            with pytest.raises(RuntimeError, match="stream is capturing"):
+                read()
+        elif state:
+            factor = FACTORS[{"ptgq": "cuda", "ptgq-triton": "triton"}.get(own, own)]
+            expected = factor * (1e-5 if state == "call" else STATES[state])
+            assert read()["samples"] == pytest.approx([expected] * peers.REPEAT)
+        else:
+            expected = {"track_differing_codes": 7 if own in FACTORS else 0}
+            expected |= {"track_differing_scales": 0}
+            expected |= {"track_relative_rms_error": 0.01 if own in FACTORS else 0.1}
+            assert read() == pytest.approx(expected[name])
+    # asv looks each up, 15 ms each.
+    assert count < 4500
+
+
+def test_without_a_gpu_calls_of_small_shapes_are_measured(device, monkeypatch):
+    monkeypatch.setattr(common, "no_device", lambda: common.NotAvailable("no CUDA device"))
+    FACTORS["cpu"] = 5
+    found = peers.measure()
+    key = ("call", 16, 512, "row_float32")
+    assert found[("default_shapes", "ptgq", *key)] == pytest.approx([5e-5] * peers.REPEAT)
+    assert found[("default_shapes", "ptgq-triton", *key)].reason == "no CUDA device"
+    assert found[("default_shapes", "torch-eager", "cold", *key[1:])].reason == "no CUDA device"
+    assert found[("default_shapes", "vllm", *key)].reason == "vllm: vllm is not installed"
+    assert isinstance(found["serving_shapes", "ptgq", "call", 1, 7168, "int8"], common.NotAvailable)
+
+
+def test_the_workloads_of_rows_exist(device):
+    for variant in peers.PEER_VARIANTS:
+        for hidden in (*peers.PEER_HIDDEN, *peers.DEFAULT_HIDDEN.values()):
+            workload = workloads.Workload(4, hidden, **peers.PEER_VARIANTS[variant])
+            if hidden in peers.PEER_HIDDEN or variant in peers.PEER_DEFAULT_VARIANTS:
+                assert hidden % workload.group_size == 0
