@@ -98,7 +98,7 @@ def rows():
             )
 
 
-def test_each_row_has_its_number_or_why_not(device):
+def test_each_row_has_its_number_or_why_not(device, capsys):
     count = 0
     for name, row, read in rows():
         count += 1
@@ -107,8 +107,8 @@ def test_each_row_has_its_number_or_why_not(device):
         if absent or (own == "sglang" and row["variant"] == "int8"):
             assert math.isnan(read())
         elif own == "sglang" and state == "cold":
-            with pytest.raises(RuntimeError, match="stream is capturing"):
-                read()
+            # Of another implementation no failure of this project.
+            assert math.isnan(read())
         elif state:
             factor = FACTORS[{"ptgq": "cuda", "ptgq-triton": "triton"}.get(own, own)]
             expected = factor * (1e-5 if state == "call" else STATES[state])
@@ -118,6 +118,9 @@ def test_each_row_has_its_number_or_why_not(device):
             expected |= {"track_differing_scales": 0}
             expected |= {"track_relative_rms_error": 0.01 if own in FACTORS else 0.1}
             assert read() == pytest.approx(expected[name])
+    said = capsys.readouterr().err.splitlines()
+    assert "sglang: RuntimeError: operation not permitted when stream is capturing" in said
+    assert "vllm: vllm is not installed" in said
     # asv looks each up, 15 ms each.
     assert count < 4500
 

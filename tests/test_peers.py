@@ -64,6 +64,7 @@ def test_each_name_is_a_file_that_says_what_it_can():
 @pytest.mark.parametrize("name", fake_peers.FAKES)
 def test_a_package_is_asked_for_the_form_that_is_measured(monkeypatch, name):
     fake_peers.install(monkeypatch, name)
+    monkeypatch.setattr(peers.module("flashinfer"), "find_spec", lambda name: name == "cuda.tile")
     assert peers.missing(name) is None
     for workload in served(name):
         x = workload.make_input("cpu")
@@ -214,6 +215,11 @@ def test_differences_are_counted():
     assert (right.codes, right.scales) == (0, 0)
     assert (wrong.codes, wrong.scales) == (3, 1)
     assert wrong.snr < right.snr
+
+
+def test_a_call_that_waits_for_the_device_has_no_kernel_time():
+    with pytest.raises(NotImplementedError, match="no CUDA graph holds it"):
+        against.PeerKernels(Workload(4, 256, 32, scales="row_packed"), "deep-gemm", "cpu")
 
 
 def test_a_slow_calls_graphs_are_shorter(monkeypatch):

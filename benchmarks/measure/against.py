@@ -77,6 +77,8 @@ class PeerKernels(Kernels):
 
     def __init__(self, workload: Workload, name: str, device: str = "cuda"):
         self._name = name
+        if workload.scales in peers.module(name).CAN.waiting:
+            raise NotImplementedError("a call waits for the device: no CUDA graph holds it")
         super().__init__(workload, device=device)
         self.lengths = timers.lengths_for(max(self._about(), self._about(name)))
 

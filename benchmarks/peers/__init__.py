@@ -62,6 +62,8 @@ class Can:
         Where it runs.
     capability : tuple of int
         The least compute capability of a GPU.
+    waiting : tuple of str
+        Formats of which a call waits for the device: no CUDA graph can hold it.
     masked : bool
         Whether the first rows of each batch alone. ptgq has no such call: told, not measured.
     """
@@ -74,6 +76,7 @@ class Can:
     inputs: tuple[str, ...] = ("bfloat16", "float16", "float32")
     devices: tuple[str, ...] = ("cuda",)
     capability: tuple[int, int] = (0, 0)
+    waiting: tuple[str, ...] = ()
     masked: bool = False
 
     def lacks(self, workload: Workload) -> str | None:

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from measure.workloads import Workload
 
 IMPORTS = "deep_gemm"
-CAN = Can(scales=("row_float32", "row_ue8m0_float32", "row_packed"))
+# It checks on the host what it packs.
+CAN = Can(scales=("row_float32", "row_ue8m0_float32", "row_packed"), waiting=("row_packed",))
 OUT = False
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -44,6 +45,8 @@ def bind(workload: Workload, x: torch.Tensor, out: object) -> Callable[[], Any]:
         return partial(flashinfer.silu_and_mul_mxfp8_quantize, x)
     if workload.scales == "row_ue8m0":
         return partial(flashinfer.mxfp8_quantize, x, is_sf_swizzled_layout=False)
+    if workload.group_size != 128 and not find_spec("cuda.tile"):
+        raise NotImplementedError("by CUDA groups of 128 alone; others by cuda.tile, not installed")
     return partial(
         import_module("flashinfer.quantization").per_token_group_quant_8bit,
         x,

@@ -7,6 +7,7 @@ of each was measured, and when (``asv_plugins/peer_versions.py``).
 from __future__ import annotations
 
 import itertools
+import sys
 
 import peers
 from measure.configurations import (
@@ -45,6 +46,13 @@ def absent(name: str, workload, device: str) -> common.NotAvailable | common.Fai
     return common.lacking(workload) or common.missing(OWN[name][device])
 
 
+def _shown(name: str, value: object) -> object:
+    """Return a value; what failed of another implementation is n/a: no failure of this project."""
+    if name in OWN or not isinstance(value, common.Failed):
+        return value
+    return common.NotAvailable(f"{name}: {value.error}")
+
+
 def _times(workload, device: str) -> dict:
     """Return the samples of each (implementation, state), alternating within a state."""
     why = {name: absent(name, workload, device) for name in IMPLEMENTATIONS}
@@ -77,7 +85,7 @@ def _times(workload, device: str) -> dict:
     for state in STATES:
         timers = {(name, state): prepare(name, state) for name in IMPLEMENTATIONS}
         found |= common.take_samples(timers, REPEAT)
-    return found
+    return {key: _shown(key[0], value) for key, value in found.items()}
 
 
 def _differences(variant: str, device: str) -> dict:
@@ -92,7 +100,7 @@ def _differences(variant: str, device: str) -> dict:
                 return against.exactness(workload, x, result)
             return against.checked(name, workload, x)
 
-        found = absent(name, workload, device) or common.attempt(compare)
+        found = _shown(name, absent(name, workload, device) or common.attempt(compare))
         exact = isinstance(found, against.Exactness)
         results["codes", name, variant] = found.codes if exact else found
         results["scales", name, variant] = found.scales if exact else found
@@ -123,6 +131,9 @@ def measure() -> dict:
             results |= {(family, *key, *row): value for key, value in times.items()}
     for variant in PEER_VARIANTS:
         results |= _differences(variant, device)
+    # asv shows it with --show-stderr; each row says n/a.
+    reasons = {v.reason for v in results.values() if isinstance(v, common.NotAvailable)}
+    print("\n".join(sorted(reasons)), file=sys.stderr)
     return results
 
 
