@@ -44,7 +44,10 @@ REFUSED = [
     (["track", "main", "--shard", "1/2/3"], "such as 2/4, got '1/2/3'"),
     (["track", "--shard", "1/2"], "--shard takes a RANGE: "),
     (["compare"], "the following arguments are required: base, head"),
-    (["compare", "main", "nowhere"], "git: fatal: Needed a single revision"),
+    (
+        ["compare", "main", "nowhere"],
+        "'nowhere' names no commit: git: fatal: Needed a single revision",
+    ),
     (["compare", "main", "main:csrc"], "git: "),
     (["compare", "main", "HEAD"], "'main' and 'HEAD' are one commit, "),
     (["compare", "main~1", "main", "--bench", "["], "'[' is no regular expression: "),

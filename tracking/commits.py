@@ -28,8 +28,10 @@ def git(*arguments: str) -> list[str]:
 
 def commit(revision: str) -> str:
     """Return the hash of the commit that a revision names."""
-    found = git("rev-parse", "--verify", "--end-of-options", f"{revision}^{{commit}}")
-    return found[0]
+    try:
+        return git("rev-parse", "--verify", "--end-of-options", f"{revision}^{{commit}}")[0]
+    except ValueError as error:
+        raise ValueError(f"{revision!r} names no commit: {error}") from None
 
 
 def first_parents(revisions: str, *, code_only: bool) -> list[str]:
