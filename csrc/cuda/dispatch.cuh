@@ -233,7 +233,9 @@ void launch_generic(const Problem& p, Launch how) {
 //   up to 2048                per_token_group_quant_kernel  a warp
 //   more                      per_token_group_quant_kernel  a block
 //
-// The first three need indices of 31 bits. SiLU has its own first one, else the last two.
+// The first three need indices of 31 bits. SiLU has its own first one, else the last two. Traces
+// show the names behind ptgq::. Four of them lack the op's name, and keep theirs: they are
+// parameters of stored benchmarks, whose histories a rename would end.
 template <typename T, bool kInt8>
 void launch(const Problem& p, Launch how) {
   const int64_t groups = p.num_tokens * p.num_groups;
