@@ -125,7 +125,7 @@ def test_reference_unasked_warns_once(monkeypatch):
     warned = set()
     module = sys.modules["ptgq.backends"]  # ptgq.backends is the function
     monkeypatch.setattr(module, "_warned", warned)
-    monkeypatch.setattr(module, "_unavailable", {})
+    monkeypatch.setattr(module, "why_unavailable", module.why_unavailable.__wrapped__)
     x = torch.ones(2, 64)
     ptgq.per_token_group_quant_fp8(x, 64, backend="reference")
     with ptgq.use_backend("reference"):

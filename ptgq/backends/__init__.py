@@ -11,6 +11,7 @@ has a module of its own, ``triton_dequantize``.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import warnings
 from collections.abc import Iterator
@@ -35,7 +36,6 @@ _PREFERENCE = {"cuda": ("cuda", "triton", "reference"), "cpu": ("cpu", "referenc
 _OPS = {"cuda": "", "triton": "_triton", "cpu": "", "reference": "_reference"}
 
 forced: ContextVar[str | None] = ContextVar("ptgq_backend", default=None)
-_unavailable: dict[tuple[str, torch.device], str | None] = {}
 loaded: dict[str, Any] = {}
 # The devices whose users were warned that reference serves them.
 _warned: set[torch.device] = set()
@@ -60,7 +60,9 @@ class BackendStatus(NamedTuple):
     reason: str
 
 
-def _why_unavailable(backend: str, device: torch.device) -> str | None:
+@functools.cache
+def why_unavailable(backend: str, device: torch.device) -> str | None:
+    """Return why `backend` can't serve tensors on `device`, or None if it can."""
     if backend == "reference":
         return None
     if backend != "triton":
@@ -74,14 +76,6 @@ def _why_unavailable(backend: str, device: torch.device) -> str | None:
     if device.type == "cpu" and os.environ.get("TRITON_INTERPRET") == "1":
         return None
     return "it serves cuda tensors, and cpu tensors only under TRITON_INTERPRET=1"
-
-
-def why_unavailable(backend: str, device: torch.device) -> str | None:
-    """Return why `backend` can't serve tensors on `device`, or None if it can."""
-    key = backend, device
-    if key not in _unavailable:
-        _unavailable[key] = _why_unavailable(backend, device)
-    return _unavailable[key]
 
 
 def backends() -> dict[Backend, BackendStatus]:
