@@ -25,10 +25,10 @@ struct Call {
   int64_t x_type, q_type, s_type;  // ElementType
   int64_t x_sizes[2], q_sizes[2], s_sizes[2], s_strides[2];
   int64_t x_bytes, s_bytes;
-  int64_t group_size, int8, format, silu_and_mul;  // format: ptgq.ScaleFormat.code
+  int64_t group_size, int8, format, silu_and_mul, saturate;  // format: ptgq.ScaleFormat.code
   double eps, swiglu_limit;
 };
-static_assert(sizeof(Call) == 19 * 8 && std::is_trivially_copyable_v<Call>);
+static_assert(sizeof(Call) == 20 * 8 && std::is_trivially_copyable_v<Call>);
 
 TensorView view(std::vector<uint8_t>& memory, const int64_t* sizes, const int64_t* strides,
                 int64_t type) {
@@ -45,7 +45,8 @@ void run(const Call& call, std::vector<uint8_t>& x) {
                         call.int8 != 0 ? Code::kInt8 : Code::kE4m3,
                         decode_format(call.format),
                         call.silu_and_mul != 0 ? Prologue::kSiluAndMul : Prologue::kNone,
-                        call.swiglu_limit};
+                        call.swiglu_limit,
+                        call.saturate != 0};
   const TensorView x_view = view(x, call.x_sizes, x_strides, call.x_type);
   quantize_cpu(check_outputs(check_input(x_view, options), options, x_view,
                              view(q, call.q_sizes, q_strides, call.q_type),

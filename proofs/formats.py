@@ -19,6 +19,7 @@ class Format:
     """One format of results: how it is called, and what its bytes are.
 
     `fused`: of the fused SiLU, with a limit or not, which the reference computes by itself.
+    `saturate`: elements that are not finite do, instead of marking their group.
     """
 
     name: str
@@ -26,6 +27,7 @@ class Format:
     scales: known.Stored = known.FORMATS["row_float32"]
     fused: bool = False
     swiglu_limit: float | None = None
+    saturate: bool = False
 
     @property
     def power_of_two(self) -> bool:
@@ -37,7 +39,7 @@ class Format:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Call the public function on one backend."""
         name = "per_token_group_quant_" + ("int8" if self.codes is INT8 else "fp8")
-        options: dict[str, Any] = {}
+        options: dict[str, Any] = {"nonfinite": "saturate" if self.saturate else "mark"}
         if self.fused and backend == "reference":
             x = activation.silu_and_mul(x, self.swiglu_limit)
         elif self.fused:
@@ -57,18 +59,19 @@ class Format:
         return s.view(torch.uint8 if s.element_size() == 1 else torch.int32)
 
     def expected_scales(self, bits: torch.Tensor, groups: int) -> torch.Tensor:
-        """Return what is stored for tokens whose groups all have the same scale, as float32 bits.
+        """Return what is stored of scales, as float32 bits: a token's, or each group's.
 
         Packed, bytes past the last group are 0.
         """
+        bits = bits.view(len(bits), -1).expand(-1, groups)
         if self.scales.dtype == "float32":
-            return bits.to(torch.int32)[:, None].expand(-1, groups)
-        exponents = (bits >> 23).to(torch.uint8)[:, None].expand(-1, groups)
+            return bits.to(torch.int32)
+        exponents = (bits >> 23).to(torch.uint8)
         padding = -groups % 4 if self.scales.dtype == "int32" else 0
         return torch.nn.functional.pad(exponents, (0, padding))
 
 
-FORMATS = (
+_MARKED = (
     *(Format(f"fp8_{name}", E4M3, scales) for name, scales in known.FORMATS.items()),
     Format("int8", INT8),
     *(
@@ -83,14 +86,19 @@ def one_a_rule(formats: Iterable[Format]) -> list[Format]:
     """Return the first format of each way to compute scales and codes, whatever their layout."""
     rules: dict[object, Format] = {}
     for fmt in formats:
-        rules.setdefault((fmt.codes, fmt.power_of_two, fmt.fused, fmt.swiglu_limit), fmt)
+        rule = fmt.codes, fmt.power_of_two, fmt.fused, fmt.swiglu_limit, fmt.saturate
+        rules.setdefault(rule, fmt)
     return list(rules.values())
 
 
+FORMATS = (
+    *_MARKED,
+    *(replace(fmt, name=f"saturated_{fmt.name}", saturate=True) for fmt in one_a_rule(_MARKED)),
+)
 FUSED_FORMATS = (
     *(replace(fmt, name=f"silu_{fmt.name}", fused=True) for fmt in FORMATS),
     *(
         replace(fmt, name=f"clamped_silu_{fmt.name}", fused=True, swiglu_limit=7.77)
-        for fmt in one_a_rule(FORMATS)
+        for fmt in one_a_rule(_MARKED)
     ),
 )

@@ -56,8 +56,13 @@ class Block:
         return torch.cat(parts, 2).flatten(1)
 
     def expected(self, fmt: Format, eps: float) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the bytes of the codes and the float32 bits of the scales, one a row."""
+        """Return the bytes of the codes and the float32 bits of the scales, one a row.
+
+        Where elements that are not finite saturate, one a group.
+        """
         rows, device = len(self.absmax), self.absmax.device
+        if not self.finite and fmt.saturate:
+            return self._saturated(fmt, eps)
         if not self.finite:
             codes = torch.full(self.x.shape, fmt.codes.nan, dtype=torch.uint8, device=device)
             return codes, torch.full((rows,), oracle.FLOAT32_NAN, device=device)
@@ -77,6 +82,25 @@ class Block:
         padding = self.groups * (self.group_size - 1) - self.size
         both = torch.nn.functional.pad(both, (0, padding))
         return self.lay_out(both, fmt.codes.signed(own, negative)), scales
+
+    def _saturated(self, fmt: Format, eps: float) -> tuple[torch.Tensor, torch.Tensor]:
+        """The same of groups with elements that are not finite, from the bits of all elements."""
+        bits = self.x.view(torch.int16).int().view(-1, self.group_size) & 0xFFFF
+        keys, negative = bits & 0x7FFF, bits > 0x7FFF
+        infinity, nan = keys == self.form.infinity, keys > self.form.infinity
+        finite = torch.where(infinity | nan, 0, keys)
+        absmax = oracle.to_float32_bits(finite.amax(1), self.form)
+        scales = oracle.scale_bits(absmax, eps, fmt.codes.qmax, fmt.power_of_two)
+        # Many groups have the same scale, and of an own code the number of thresholds up to a key.
+        distinct, which = scales.unique(return_inverse=True)
+        first = oracle.thresholds(distinct, fmt.codes, self.form).to(finite.dtype)
+        codes = torch.empty_like(finite, dtype=torch.uint8)
+        for number, thresholds in enumerate(first):
+            groups = which == number
+            codes[groups] = torch.searchsorted(thresholds, finite[groups], right=True).byte()
+        codes = torch.where(infinity, len(fmt.codes.values) - 1, codes).byte()
+        signed = torch.where(nan, fmt.codes.nan, fmt.codes.signed(codes, negative))
+        return signed.byte().view(self.x.shape), scales.view(len(self.absmax), -1)
 
     def describe(self, at: Sequence[int]) -> str:
         """Name the pair at a place of the codes."""
@@ -108,7 +132,7 @@ def prove(
             block = Block(form, absmaxes, group_size, device)
             expected: dict[object, tuple[torch.Tensor, torch.Tensor]] = {}
             for fmt in formats:
-                rule = fmt.codes, fmt.power_of_two
+                rule = fmt.codes, fmt.power_of_two, fmt.saturate
                 if rule not in expected:
                     expected[rule] = block.expected(fmt, eps)
                 codes, scales = expected[rule]

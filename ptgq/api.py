@@ -10,9 +10,11 @@ from torch.compiler import is_dynamo_compiling
 from ptgq import extension, scales
 from ptgq.arguments import (
     INPUT_DTYPES,
+    Nonfinite,
     check_aligned,
     check_alone,
     check_eps,
+    check_nonfinite,
     check_out,
     check_swiglu_limit,
 )
@@ -31,6 +33,7 @@ from ptgq.scales.layouts import allocate, shape_of
 from ptgq.values import check_group_size, check_tensor
 
 _FP8 = torch.float8_e4m3fn
+_MARK: Nonfinite = "mark"
 _ROW_FLOAT32 = scales.scale_format()
 
 
@@ -44,6 +47,7 @@ def per_token_group_quant_fp8(
     scale_dtype: torch.dtype | None = None,
     tma_aligned_scales: bool = False,
     scale_format: ScaleFormat | None = None,
+    nonfinite: Nonfinite = _MARK,
     out: tuple[torch.Tensor, torch.Tensor] | None = None,
     backend: Backend | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -75,6 +79,10 @@ def per_token_group_quant_fp8(
     scale_format : ScaleFormat, optional
         All of this in one, for example a preset: ``ptgq.ScaleFormat.deep_gemm_hopper()``. Instead
         of the other options of the scales.
+    nonfinite : {"mark", "saturate"}
+        What a NaN or an infinity does: mark its group, whose scale is NaN and whose codes are 0x7F;
+        or saturate, so that all scales are finite: the absolute maximum is that of the finite
+        elements, an infinity gets the largest code with its sign, and NaN alone the code 0x7F.
     out : tuple of torch.Tensor, optional
         ``(q, s)`` to write into, exactly as they would be returned. Autograd sees the writes.
     backend : {"cuda", "triton", "cpu", "reference"}, optional
@@ -86,8 +94,7 @@ def per_token_group_quant_fp8(
         ``[..., hidden_dim]``, ``float8_e4m3fn``, contiguous.
     s : torch.Tensor
         ``[..., hidden_dim // group_size]``: ``x ≈ q * s`` group by group; packed, a quarter of
-        that, rounded up. A group that holds a NaN or an infinity has the scale NaN and the codes
-        0x7F.
+        that, rounded up.
 
     Raises
     ------
@@ -102,7 +109,7 @@ def per_token_group_quant_fp8(
     return _quantize(
         x, group_size, _FP8, False, None,
         column_major_scales, use_ue8m0, scale_dtype, tma_aligned_scales, scale_format,
-        eps, out, backend,
+        eps, nonfinite, out, backend,
     )  # fmt: skip
 
 
@@ -117,6 +124,7 @@ def silu_and_mul_per_token_group_quant_fp8(
     tma_aligned_scales: bool = False,
     scale_format: ScaleFormat | None = None,
     swiglu_limit: float | None = None,
+    nonfinite: Nonfinite = _MARK,
     out: tuple[torch.Tensor, torch.Tensor] | None = None,
     backend: Backend | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -146,7 +154,7 @@ def silu_and_mul_per_token_group_quant_fp8(
     return _quantize(
         x, group_size, _FP8, True, swiglu_limit,
         column_major_scales, use_ue8m0, scale_dtype, tma_aligned_scales, scale_format,
-        eps, out, backend,
+        eps, nonfinite, out, backend,
     )  # fmt: skip
 
 
@@ -160,6 +168,7 @@ def per_token_group_quant_int8(
     scale_dtype: torch.dtype | None = None,
     tma_aligned_scales: bool = False,
     scale_format: ScaleFormat | None = None,
+    nonfinite: Nonfinite = _MARK,
     out: tuple[torch.Tensor, torch.Tensor] | None = None,
     backend: Backend | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -167,13 +176,13 @@ def per_token_group_quant_int8(
 
     ``scale = max(absmax(group), eps) / 127`` and ``q = rint(group / scale)``, half to even.
     Parameters, results and errors are those of :func:`per_token_group_quant_fp8`; `q` is
-    ``int8``, and a non-finite group has the codes 0. `s` is float32 in any layout:
+    ``int8``, and the code of NaN is 0. `s` is float32 in any layout:
     `use_ue8m0`, which rounds the scales up to powers of two, needs ``scale_dtype=torch.float32``.
     """
     return _quantize(
         x, group_size, torch.int8, False, None,
         column_major_scales, use_ue8m0, scale_dtype, tma_aligned_scales, scale_format,
-        eps, out, backend,
+        eps, nonfinite, out, backend,
     )  # fmt: skip
 
 
@@ -188,6 +197,7 @@ def silu_and_mul_per_token_group_quant_int8(
     tma_aligned_scales: bool = False,
     scale_format: ScaleFormat | None = None,
     swiglu_limit: float | None = None,
+    nonfinite: Nonfinite = _MARK,
     out: tuple[torch.Tensor, torch.Tensor] | None = None,
     backend: Backend | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -199,7 +209,7 @@ def silu_and_mul_per_token_group_quant_int8(
     return _quantize(
         x, group_size, torch.int8, True, swiglu_limit,
         column_major_scales, use_ue8m0, scale_dtype, tma_aligned_scales, scale_format,
-        eps, out, backend,
+        eps, nonfinite, out, backend,
     )  # fmt: skip
 
 
@@ -215,6 +225,7 @@ def _quantize(
     tma_aligned_scales: bool,
     scale_format: ScaleFormat | None,
     eps: float,
+    nonfinite: Nonfinite,
     out: tuple[torch.Tensor, torch.Tensor] | None,
     backend: Backend | None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -229,6 +240,7 @@ def _quantize(
         )
     elif not (left_out and isinstance(scale_format, ScaleFormat)):
         check_alone(scale_format, column_major_scales, use_ue8m0, scale_dtype, tma_aligned_scales)
+    saturate = False if nonfinite is _MARK else check_nonfinite(nonfinite)
     accepted = scale_format.group_sizes
     # Only an int is compared: comparing a tensor would read it.
     if not is_dynamo_compiling() and (
@@ -240,11 +252,12 @@ def _quantize(
             # The first call loads it, and finds out whether it can serve.
             triton = loaded.get(name)
             results = triton and triton.quantize_directly(
-                x, group_size, q_dtype, code, silu_and_mul, swiglu_limit, eps, out
+                x, group_size, q_dtype, code, silu_and_mul, swiglu_limit, saturate, eps, out
             )
         else:
             results = extension.quantize_directly(
-                name, x, group_size, q_dtype, code, silu_and_mul, swiglu_limit, eps, out
+                *(name, x, group_size, q_dtype, code),
+                *(silu_and_mul, swiglu_limit, saturate, eps, out),
             )
         if results is not None:
             return results
@@ -279,9 +292,7 @@ def _quantize(
     if x.is_meta or x.shape[-1] == 0 or (is_eager(x) and x.numel() == 0):
         return q, s
 
-    call = chosen, x, q, s, group_size, eps, scale_format
-    if silu_and_mul:
-        quantize(*call, "silu_and_mul_per_token_group_quant", swiglu_limit)
-    else:
-        quantize(*call)
+    op = "silu_and_mul_per_token_group_quant" if silu_and_mul else "per_token_group_quant"
+    options = (swiglu_limit, saturate) if silu_and_mul else (saturate,)
+    quantize(chosen, x, q, s, group_size, eps, scale_format, op, *options)
     return q, s

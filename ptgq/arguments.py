@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
+from typing import Literal, get_args
 
 import torch
 
@@ -13,6 +14,7 @@ from ptgq.scales.formats import check_format
 from ptgq.scales.layouts import strides_match, strides_of
 from ptgq.values import check_tensor, shown
 
+Nonfinite = Literal["mark", "saturate"]
 # Of x.
 INPUT_DTYPES = tuple(getattr(torch, name) for name in known.INPUT_DTYPES)
 _CONTIGUOUS = scales.scale_format()
@@ -37,6 +39,15 @@ def check_eps(eps: float, name: str = "eps", hint: str = "") -> float:
             f"got {shown(eps)}"
         )
     return value
+
+
+def check_nonfinite(nonfinite: Nonfinite) -> bool:
+    """Return whether what is not finite saturates; raise unless it is one of the two names."""
+    if not isinstance(nonfinite, str):
+        raise TypeError(f"nonfinite must be a str, got {shown(nonfinite)}")
+    if nonfinite not in get_args(Nonfinite):
+        raise ValueError(f"nonfinite must be 'mark' or 'saturate', got {shown(nonfinite)}")
+    return nonfinite == "saturate"
 
 
 def check_swiglu_limit(limit: float | None) -> float | None:

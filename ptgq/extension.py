@@ -43,8 +43,10 @@ from ptgq.values import check_group_size
 _ARGUMENTS = "Tensor x, Tensor(a!) q, Tensor(b!) s, int group_size, float eps, int scale_format=-1"
 # Programs that were exported without an argument have its default, which changes nothing.
 OPS = {
-    "per_token_group_quant": f"({_ARGUMENTS}) -> ()",
-    "silu_and_mul_per_token_group_quant": f"({_ARGUMENTS}, float? swiglu_limit=None) -> ()",
+    "per_token_group_quant": f"({_ARGUMENTS}, bool saturate=False) -> ()",
+    "silu_and_mul_per_token_group_quant": (
+        f"({_ARGUMENTS}, float? swiglu_limit=None, bool saturate=False) -> ()"
+    ),
 }
 
 
@@ -206,8 +208,8 @@ else:
 # The commit that the library was built from: "" if unknown, ending in + if files differed from it.
 _COMMIT = Path(__file__).with_name("commit.txt")
 commit = _COMMIT.read_text() if _C and _COMMIT.exists() else ""
-# From ``(backend, x, group_size, q_dtype, ScaleFormat.code, silu_and_mul, swiglu_limit, eps, out)``
-# to ``(q, s)`` or, where it refuses, None.
+# From ``(backend, x, group_size, q_dtype, ScaleFormat.code, silu_and_mul, swiglu_limit, saturate,
+# eps, out)`` to ``(q, s)`` or, where it refuses, None.
 quantize_directly: Callable[..., tuple[torch.Tensor, torch.Tensor] | None] = (
     _C.quantize if _C else _refuse
 )

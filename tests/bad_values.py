@@ -115,6 +115,16 @@ BAD_SWIGLU_LIMIT = [
         for value in (0, 0.0, -0.0, -10.0, 9.9e-25, 3.5e38, 10**400, math.inf, math.nan)
     ),
 ]
+BAD_NONFINITE = [
+    *(
+        (value, TypeError, "must be a str, got ")
+        for value in (None, True, 1, 0.0, ["mark"], torch.tensor(1))
+    ),
+    *(
+        (value, ValueError, "must be 'mark' or 'saturate', got ")
+        for value in ("", "Mark", "clamp", "saturated")
+    ),
+]
 BAD_SCALE_DTYPE = [
     *(
         (value, TypeError, "must be None or one of torch.float32, .*, got ")
@@ -198,6 +208,7 @@ SCALES = {
     "column_major_scales": NO_BOOL,
     "use_ue8m0": NO_BOOL,
     "eps": BAD_EPS,
+    "nonfinite": BAD_NONFINITE,
     "scale_dtype": BAD_SCALE_DTYPE,
     "tma_aligned_scales": [*NO_BOOL, (True, ValueError, "needs column_major_scales=True")],
     "scale_format": BAD_SCALE_FORMAT,

@@ -29,20 +29,23 @@ def calls_of(x, fused, group_size):
     for f in FORMATS.values():
         if not f.per_batch:
             for int8 in (False, True) if f in OF_INT8.values() else (False,):
-                yield Call(x, group_size, f, int8)
-                for limit in (None, 7.77):
-                    yield Call(fused, group_size, f, int8, silu_and_mul=True, limit=limit)
+                for nonfinite in ("mark", "saturate"):
+                    yield Call(x, group_size, f, int8, nonfinite=nonfinite)
+                for limit, nonfinite in ((None, "mark"), (7.77, "mark"), (None, "saturate")):
+                    options = {"limit": limit, "nonfinite": nonfinite}
+                    yield Call(fused, group_size, f, int8, silu_and_mul=True, **options)
 
 
 class Call:
     """One call: its input, and the reference's results."""
 
     def __init__(
-        self, x, group_size, scale_format, int8=False, silu_and_mul=False, eps=1e-10, limit=None
-    ):
+        self, x, group_size, scale_format, int8=False, silu_and_mul=False,
+        eps=1e-10, limit=None, nonfinite="mark",
+    ):  # fmt: skip
         f = scale_format
-        self.name = f"{x.dtype} {f} {group_size=} {int8=} {silu_and_mul=} {limit=}"
-        options = {"scale_format": f, "eps": eps, "backend": "reference"}
+        self.name = f"{x.dtype} {f} {group_size=} {int8=} {silu_and_mul=} {limit=} {nonfinite}"
+        options = {"scale_format": f, "eps": eps, "nonfinite": nonfinite, "backend": "reference"}
         prologue = "silu_and_mul_" if silu_and_mul else ""
         if limit is not None:
             options["swiglu_limit"] = limit
@@ -53,9 +56,10 @@ class Call:
         shapes = (*x.shape, *self.q.shape, *self.s.shape, *self.s.stride())
         x_bytes = x.view(torch.uint8).numpy().tobytes()
         lengths = (len(x_bytes), len(self.memory))
-        fields = (*types, *shapes, *lengths, group_size, int8, f.code, silu_and_mul)
+        saturates = nonfinite == "saturate"
+        fields = (*types, *shapes, *lengths, group_size, int8, f.code, silu_and_mul, saturates)
         floats = eps, math.inf if limit is None else limit
-        self.sent = struct.pack("<17q2d", *map(int, fields), *floats) + x_bytes
+        self.sent = struct.pack("<18q2d", *map(int, fields), *floats) + x_bytes
 
     def check(self, output):
         """Compare the results at the start of the output; return what is behind them."""

@@ -60,7 +60,8 @@ def calls_of_pairs():
         f = scales.ScaleFormat(kind, getattr(torch, dtype), layout)
         for absmaxes in pairs.blocks(form, 8, 701):
             block = pairs.Block(form, absmaxes, 128, "cpu")
-            call = Call(block.x, 128, f, int8=fmt.codes is oracle.INT8)
+            nonfinite = "saturate" if fmt.saturate else "mark"
+            call = Call(block.x, 128, f, int8=fmt.codes is oracle.INT8, nonfinite=nonfinite)
             call.q, bits = block.expected(fmt, 1e-10)
             expected = fmt.expected_scales(bits, block.groups).contiguous()
             call.memory = expected.view(torch.uint8).flatten()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 from numeric import assert_same_bytes
@@ -20,6 +22,7 @@ FUNCTIONS = {
     "fp8": FP8,
     "silu": ptgq.silu_and_mul_per_token_group_quant_fp8,
     "int8": ptgq.per_token_group_quant_int8,
+    "saturated": partial(FP8, nonfinite="saturate"),
     "silu_int8": ptgq.silu_and_mul_per_token_group_quant_int8,
 }
 

@@ -152,7 +152,7 @@ def op_arguments(draw):
     if draw(st.integers(0, 7)) == 0:
         code = code ^ 1 if draw(flags) else draw(st.integers(-2, 70))
     limit = [draw(limits)] if op.startswith("silu") else []
-    return op, x, q, s, group_size, draw(epsilons), code, *limit
+    return op, x, q, s, group_size, draw(epsilons), code, *limit, draw(flags)
 
 
 def copy_of(t):
@@ -207,6 +207,7 @@ def function_arguments(draw):
     known |= {"column_major_scales": draw(flags), "use_ue8m0": draw(flags)}
     known["tma_aligned_scales"] = known["column_major_scales"] and draw(flags)
     known["scale_dtype"] = draw(any_of((None, None, torch.float32, torch.int32)))
+    known["nonfinite"] = draw(any_of(("mark", "saturate")))
     if "silu" in function.__name__:
         known["swiglu_limit"] = draw(limits)
     if isinstance(x, torch.Tensor):

@@ -35,6 +35,7 @@ def draw(rng: random.Random) -> tuple[torch.Tensor, int, ScaleFormat, bool, str,
     f = rng.choice([*NAMED.values()])
     code = rng.choice(["fp8", "int8"]) if f.dtype is torch.float32 else "fp8"
     options = {"swiglu_limit": rng.choice([None, 10, 0.3])} if silu else {}
+    options["nonfinite"] = rng.choice(["mark", "saturate"])
     return rows, group_size, f, silu, code, options
 
 

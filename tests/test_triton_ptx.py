@@ -28,7 +28,7 @@ from benchmarks.suite import triton_offline
 triton_offline.print_instructions(json.loads(sys.argv[2]))
 """
 
-EXACT = {"abs", "max", "min", "neg", "setp"}
+EXACT = {"abs", "max", "min", "neg", "selp", "setp"}
 ARITHMETIC = {"add.rn.f32", "sub.rn.f32", "mul.rn.f32", "fma.rn.f32", "rcp.approx.ftz.f32"}
 PROLOGUE = {"bfloat16": {"cvt.rn.bf16x2.f32"}, "float16": {"cvt.rn.f16x2.f32"}, "float32": set()}
 # A thread's.
@@ -83,7 +83,7 @@ def test_kernels_round_once(tmp_path):
     assert faults == {}, version
 
 
-COMPILE_CLAMPED = """
+COMPILE_OPTIONS = """
 import os, sys
 os.environ.pop("TRITON_INTERPRET", None)
 from importlib import import_module
@@ -95,25 +95,28 @@ backend = import_module("ptgq.backends.triton")
 for name in sys.argv[2].split():
     x = torch.empty(64, 2048, dtype=getattr(torch, name))
     q, s = torch.empty(64, 1024, dtype=torch.float8_e4m3fn), torch.empty(64, 8)
-    options = x, q, s, 128, 1e-10, scale_format(), 10.0
-    kernel = triton_offline.kernel_of(
-        90, lambda: backend.silu_and_mul_per_token_group_quant(*options)
-    )
-    counts = triton_offline.float_instructions(kernel.asm["ptx"])
-    print(" ".join(f"{name}={number}" for name, number in counts.items()))
+    for limit, saturate in ((10.0, False), (None, True)):
+        options = x, q, s, 128, 1e-10, scale_format(), limit, saturate
+        kernel = triton_offline.kernel_of(
+            90, lambda: backend.silu_and_mul_per_token_group_quant(*options)
+        )
+        counts = triton_offline.float_instructions(kernel.asm["ptx"])
+        print(" ".join(f"{name}={number}" for name, number in counts.items()))
 """
 
 
 @pytest.mark.skipif(find_spec("triton") is None, reason="there is no Triton here")
-def test_a_limit_is_three_instructions_an_element(tmp_path):
-    command = [sys.executable, "-c", COMPILE_CLAMPED, str(ROOT), " ".join(PROLOGUE)]
+def test_a_limit_is_three_instructions_an_element_and_saturating_none(tmp_path):
+    command = [sys.executable, "-c", COMPILE_OPTIONS, str(ROOT), " ".join(PROLOGUE)]
     run = subprocess.run(command, capture_output=True, text=True, timeout=500, cwd=tmp_path)
     assert run.returncode == 0, run.stderr
-    for dtype, line in zip(PROLOGUE, run.stdout.splitlines(), strict=True):
+    cases = [(dtype, limited) for dtype in PROLOGUE for limited in (True, False)]
+    for (dtype, limited), line in zip(cases, run.stdout.splitlines(), strict=True):
         pairs = (pair.split("=") for pair in line.split())
         counts = Counter({name: int(number) for name, number in pairs})
         assert faults_of("9.0", "fp8_row_float32", "silu", dtype, counts) == set()
-        assert (counts["min.NaN.f32"], counts["max.NaN.f32"]) == (2 * ELEMENTS, ELEMENTS)
+        clamps = counts["min.NaN.f32"], counts["max.NaN.f32"]
+        assert clamps == ((2 * ELEMENTS, ELEMENTS) if limited else (0, 0))
 
 
 def test_another_rounding_is_found():

@@ -51,6 +51,8 @@ q, s = ptgq.silu_and_mul_per_token_group_quant_int8(x, 64, column_major_scales=T
 q, s = ptgq.silu_and_mul_per_token_group_quant_int8(x, 64, swiglu_limit=10)
 ptgq.silu_and_mul_per_token_group_quant_fp8(x, 64, swiglu_limit="10")  #: "float | None"
 ptgq.per_token_group_quant_fp8(x, 64, swiglu_limit=10.0)  #: Unexpected keyword argument
+q, s = ptgq.per_token_group_quant_fp8(x, 64, nonfinite="saturate")
+ptgq.per_token_group_quant_int8(x, 64, nonfinite="clamp")  #: "Literal['clamp']"
 ptgq.per_token_group_quant_int8(x, 128, scales="row")  #: Unexpected keyword argument
 one: torch.Tensor = ptgq.per_token_group_quant_fp8(x, 128)  #: Incompatible types in assignment
 y: torch.Tensor = ptgq.dequantize(q, s, 128, dtype=torch.bfloat16)

@@ -14,12 +14,12 @@ namespace {
 std::atomic<uint64_t> served{0};
 
 struct Arguments {
-  PyObject *x, *group_size, *q_dtype, *format, *silu_and_mul, *swiglu_limit, *eps, *out;
+  PyObject *x, *group_size, *q_dtype, *format, *silu_and_mul, *swiglu_limit, *saturate, *eps, *out;
 };
 constexpr Py_ssize_t kArguments = sizeof(Arguments) / sizeof(PyObject*);
 
 Arguments arguments(PyObject* const* args) {
-  return {args[0], args[1], args[2], args[3], args[4], args[5], args[6], args[7]};
+  return {args[0], args[1], args[2], args[3], args[4], args[5], args[6], args[7], args[8]};
 }
 
 double limit_of(PyObject* swiglu_limit) {
@@ -46,7 +46,8 @@ Input read_input(const Arguments& a) {
                         code_of(a.q_dtype),
                         decode_format(PyLong_AsLongLong(a.format)),
                         a.silu_and_mul == Py_True ? Prologue::kSiluAndMul : Prologue::kNone,
-                        limit_of(a.swiglu_limit)};
+                        limit_of(a.swiglu_limit),
+                        a.saturate == Py_True};
   const Problem problem = check_input(x, options);
   refuse_unless(problem.num_tokens > 0);
   return {x, device_of(x), options, problem};

@@ -106,19 +106,20 @@ void run(const Tensor& x, const Tensor& q, const Tensor& s, const Options& optio
 }
 
 void quantize(const Tensor& x, const Tensor& q, const Tensor& s, int64_t group_size, double eps,
-              int64_t scale_format) {
-  run(x, q, s,
-      {group_size, eps, code_of(element_type(q.scalar_type())), decode_format(scale_format),
-       Prologue::kNone, kNoLimit});
+              int64_t scale_format, bool saturate) {
+  const Code code = code_of(element_type(q.scalar_type()));
+  const ScaleFormat format = decode_format(scale_format);
+  run(x, q, s, {group_size, eps, code, format, Prologue::kNone, kNoLimit, saturate});
 }
 
 void quantize_silu_and_mul(const Tensor& x, const Tensor& q, const Tensor& s, int64_t group_size,
-                           double eps, int64_t scale_format, std::optional<double> swiglu_limit) {
+                           double eps, int64_t scale_format, std::optional<double> swiglu_limit,
+                           bool saturate) {
+  const Code code = code_of(element_type(q.scalar_type()));
+  const ScaleFormat format = decode_format(scale_format);
   // An infinite limit is refused, as others that are none.
   const double limit = swiglu_limit == kNoLimit ? -1 : swiglu_limit.value_or(kNoLimit);
-  run(x, q, s,
-      {group_size, eps, code_of(element_type(q.scalar_type())), decode_format(scale_format),
-       Prologue::kSiluAndMul, limit});
+  run(x, q, s, {group_size, eps, code, format, Prologue::kSiluAndMul, limit, saturate});
 }
 
 Tensor dequantize(const Tensor& q, const Tensor& s, int64_t group_size, ScalarType dtype) {

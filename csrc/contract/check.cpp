@@ -90,6 +90,7 @@ Problem check_input(const TensorView& x, const Options& options) {
   p.x = x.data;
   p.eps = static_cast<float>(options.eps);
   p.swiglu_limit = static_cast<float>(options.swiglu_limit);
+  p.saturate = options.saturate;
   p.int8 = options.code == Code::kInt8;
   const ScaleFormat& f = options.format;
   require(!p.int8 || f.storage == Storage::kFloat32, "int8 q has float32 scales");

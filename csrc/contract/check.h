@@ -29,6 +29,7 @@ struct Options {
   ScaleFormat format;
   Prologue prologue;
   double swiglu_limit;  // kNoLimit: none
+  bool saturate;
 };
 
 // Why a call is refused.

@@ -78,6 +78,21 @@ PTGQ_HOST_DEVICE float group_scale(uint32_t absmax_bits, float eps, float qmax, 
   return finite_scale(absmax_bits, eps, qmax, power_of_two);
 }
 
+// Where non-finite elements saturate, they count as 0 in an absmax.
+PTGQ_HOST_DEVICE uint32_t finite_bits(float value) {
+  const uint32_t bits = absolute_bits(value);
+  return is_finite(bits) ? bits : 0;
+}
+
+// What then is coded of x, whose quotient is y: of an infinity qmax with its sign; of NaN itself
+// or, for INT8, 0.
+PTGQ_HOST_DEVICE float saturated(float x, float y, bool int8) {
+  const uint32_t bits = absolute_bits(x);
+  if (is_finite(bits)) return y;
+  if (bits > kInfinityBits) return int8 ? 0.0f : float_of(kNanBits);
+  return float_of(bits_of(int8 ? kMaxInt8 : kMaxE4m3) | (bits_of(x) & 0x80000000));
+}
+
 // The exponent of a power of two, as OCP MX stores it; NaN gives 0xFF.
 PTGQ_HOST_DEVICE uint8_t e8m0_of(float power_of_two) {
   return static_cast<uint8_t>(bits_of(power_of_two) >> 23);

@@ -59,6 +59,7 @@ struct Problem {
   bool padded;         // a column or the words of a token have padding
   bool power_of_two;   // scales are rounded up to powers of two
   bool column_major;   // the scales of a group, token after token, lie side by side
+  bool saturate;       // what is not finite gets the largest codes, not its whole group NaN's
   float swiglu_limit;  // infinity: none
 };
 

@@ -53,9 +53,9 @@ PTGQ_HOST_DEVICE void store_padding(const P& p, Index batch, Index row, Index gr
 }
 
 // Stores the scale of a group; the last token of a column and the last group of a token also store
-// the padding behind them. Index holds the number of tokens and, unless s is plain, every offset
-// into it.
-template <typename P, typename Index>
+// the padding behind them, unless it is there already. Index holds the number of tokens and, unless
+// s is plain, every offset into it.
+template <bool kPads = true, typename P, typename Index>
 PTGQ_HOST_DEVICE void store_scale(const P& p, Index token, Index group, float scale) {
   if (p.plain) return store_plain_scale(p, token, group, scale);
   const auto column_tokens = static_cast<Index>(p.column_tokens);
@@ -65,7 +65,8 @@ PTGQ_HOST_DEVICE void store_scale(const P& p, Index token, Index group, float sc
     token -= batch * column_tokens;
   }
   put_scale(p, offset_of_scale(p, batch, token, group), scale);
-  if (p.padded && (token == column_tokens - 1 || group == static_cast<Index>(p.num_groups) - 1)) {
+  if (kPads && p.padded &&
+      (token == column_tokens - 1 || group == static_cast<Index>(p.num_groups) - 1)) {
     store_padding(p, batch, token, group);
   }
 }

@@ -83,10 +83,31 @@ __device__ __forceinline__ uint32_t max_of_block(uint32_t value) {
   return value;
 }
 
+// Of a group that was marked, as not all of its elements are finite, but is to saturate: stores the
+// codes of a thread's elements, and returns the scale. All is read again, element by element, so
+// that this rare case costs the others no register. `place`: of the thread's k-th element in the
+// group; `value`: of an element; `max_of`: over the threads of the group.
+template <typename Place, typename Value, typename Max>
+__device__ __forceinline__ float saturate_group(uint8_t* q, uint32_t count, const Place& place,
+                                                const Value& value, const Max& max_of, float eps,
+                                                bool power_of_two, bool int8) {
+  uint32_t absmax = 0;
+#pragma unroll 1
+  for (uint32_t k = 0; k < count; ++k) absmax = max(absmax, finite_bits(value(place(k))));
+  const float scale = finite_scale(max_of(absmax), eps, int8 ? kMaxInt8 : kMaxE4m3, power_of_two);
+  const float reciprocal = reciprocal_of(scale);
+#pragma unroll 1
+  for (uint32_t k = 0; k < count; ++k) {
+    const float x = value(place(k));
+    q[place(k)] = code_of(saturated(x, quotient(x, scale, reciprocal), int8), int8);
+  }
+  return scale;
+}
+
 // For what the faster kernels don't take: any group size, alignment and row stride. A team, a warp
 // or the whole block, quantizes a group. (Not asked to fit more than one block, so that it does not
 // spill registers.)
-template <typename T, bool kSilu, bool kLimited, int kTeam>
+template <typename T, bool kSilu, bool kLimited, bool kSaturate, int kTeam>
 __global__ void __launch_bounds__(kThreads, 1)
     per_token_group_quant_kernel(const __grid_constant__ Problem p) {
   constexpr int kBatch = 8;
@@ -117,7 +138,22 @@ __global__ void __launch_bounds__(kThreads, 1)
       if (i + k * kTeam < p.group_size) absmax = max(absmax, absolute_bits(value(i + k * kTeam)));
     }
   }
-  absmax = kTeam == kWarpSize ? __reduce_max_sync(0xFFFFFFFF, absmax) : max_of_block(absmax);
+  const auto max_of_team = [](uint32_t bits) {
+    return kTeam == kWarpSize ? __reduce_max_sync(0xFFFFFFFF, bits) : max_of_block(bits);
+  };
+  absmax = max_of_team(absmax);
+  if constexpr (kSaturate) {
+    if (!is_finite(absmax)) {
+      if (kTeam > kWarpSize) __syncthreads();  // all have read max_of_block
+      const auto size = static_cast<uint32_t>(p.group_size);
+      const uint32_t count = lane < size ? (size - lane + kTeam - 1) / kTeam : 0;
+      const auto place = [lane](uint32_t k) { return lane + k * kTeam; };
+      const float scale =
+          saturate_group(q, count, place, value, max_of_team, p.eps, p.power_of_two, p.int8);
+      if (lane == 0) store_scale(p, token, group, scale);
+      return;
+    }
+  }
 
   const float scale = group_scale(absmax, p.eps, p.int8 ? kMaxInt8 : kMaxE4m3, p.power_of_two);
   const float reciprocal = reciprocal_of(scale);

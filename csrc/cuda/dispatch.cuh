@@ -86,6 +86,7 @@ void launch_warps(void (*kernel)(VectorArguments), const Problem& p, Launch how)
   a.packed = p.packed;
   a.plain = p.plain;
   a.padded = p.padded;
+  a.saturate = p.saturate;
   a.num_tokens = narrow(p.num_tokens);
   a.hidden_dim = narrow(p.num_groups * p.group_size);
   a.x_token_stride = p.x_token_stride;
@@ -135,7 +136,7 @@ void launch_placed(const Problem& p, Launch how) {
     // Rather one wave of twice the work than two, but where each may start before the last has
     // ended.
     const double waves = waves_of(p, how, kLaneElements);
-    if (!how.dependent && waves > 1 && waves <= 2) {
+    if (!how.dependent && !p.saturate && waves > 1 && waves <= 2) {
       return with_lanes(lanes, [&](auto n) {
         launch_warps<n, 2>(vector_kernel<T, kInt8, kPlacement, n, kLaneElements, 2>, p, how);
       });
@@ -212,15 +213,22 @@ void launch_small(const Problem& p, Launch how) {
   launch_kernel(kernels[p.group_size - 1], blocks, kSmallThreads, a, how);
 }
 
-template <typename T, bool kSilu, bool kLimited = false>
-void launch_generic(const Problem& p, Launch how) {
+template <typename T, bool kSilu, bool kLimited, bool kSaturate>
+void launch_generic_as(const Problem& p, Launch how) {
   const int64_t groups = p.num_tokens * p.num_groups;
   const bool block_a_group = p.group_size > kMaxWarpGroup;
   const int64_t blocks = block_a_group ? groups : ceil_div(groups, kThreads / kWarpSize);
   if (blocks > kMaxIndex) throw std::runtime_error("x has too many groups for one launch");
-  launch_kernel(block_a_group ? per_token_group_quant_kernel<T, kSilu, kLimited, kThreads>
-                              : per_token_group_quant_kernel<T, kSilu, kLimited, kWarpSize>,
+  launch_kernel(block_a_group
+                    ? per_token_group_quant_kernel<T, kSilu, kLimited, kSaturate, kThreads>
+                    : per_token_group_quant_kernel<T, kSilu, kLimited, kSaturate, kWarpSize>,
                 blocks, kThreads, p, how);
+}
+
+template <typename T, bool kSilu, bool kLimited = false>
+void launch_generic(const Problem& p, Launch how) {
+  return p.saturate ? launch_generic_as<T, kSilu, kLimited, true>(p, how)
+                    : launch_generic_as<T, kSilu, kLimited, false>(p, how);
 }
 
 // A call takes the first that fits. Whole lanes: multiples of 16, in aligned rows.
@@ -233,23 +241,25 @@ void launch_generic(const Problem& p, Launch how) {
 //   up to 2048                per_token_group_quant_kernel  a warp
 //   more                      per_token_group_quant_kernel  a block
 //
-// The first three need indices of 31 bits. SiLU has its own first one, else the last two. Traces
-// show the names behind ptgq::. Four of them lack the op's name, and keep theirs: they are
-// parameters of stored benchmarks, whose histories a rename would end.
+// The first three need indices of 31 bits; the second and the third are not for elements that
+// saturate. SiLU has its own first one, else the last two. Traces show the names behind ptgq::.
+// Four of them lack the op's name, and keep theirs: they are parameters of stored benchmarks, whose
+// histories a rename would end.
 template <typename T, bool kInt8>
 void launch(const Problem& p, Launch how) {
   const int64_t groups = p.num_tokens * p.num_groups;
   const bool small = p.group_size <= kMaxTileGroup && has_small_indices(p);
   if (small && has_whole_lanes<T>(p)) return launch_vector<T, kInt8>(p, how);
-  if (small && p.group_size <= kMaxSmallGroup && p.plain) {
+  if (small && !p.saturate && p.group_size <= kMaxSmallGroup && p.plain) {
     return launch_small<T, kInt8>(with_one_row(p), how);
   }
-  if (small) return launch_tile<T, kInt8>(with_one_row(p), how);
+  if (small && !p.saturate) return launch_tile<T, kInt8>(with_one_row(p), how);
   if (p.group_size > kMaxTileGroup && has_whole_lanes<T>(p) && groups <= kMaxIndex) {
     // Two vectors a thread: what it reads twice is in the cache.
     const int64_t threads = ceil_div(p.group_size, 2 * kLaneElements * kWarpSize) * kWarpSize;
     const auto block = static_cast<int>(std::clamp<int64_t>(threads, 64, 512));
-    return launch_kernel(wide_kernel<T, kInt8>, groups, block, p, how);
+    return launch_kernel(p.saturate ? wide_kernel<T, kInt8, true> : wide_kernel<T, kInt8, false>,
+                         groups, block, p, how);
   }
   launch_generic<T, false>(p, how);
 }

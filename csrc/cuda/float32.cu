@@ -11,7 +11,7 @@ Device inspect(int device) {
   int multiprocessors = 0;
   int threads = 0;
   check(cudaFuncGetAttributes(&attributes,
-                              per_token_group_quant_kernel<float, false, false, kWarpSize>));
+                              per_token_group_quant_kernel<float, false, false, false, kWarpSize>));
   check(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device));
   check(cudaDeviceGetAttribute(&threads, cudaDevAttrMaxThreadsPerMultiProcessor, device));
   return {static_cast<uint32_t>(multiprocessors * (threads / kThreads)),

@@ -33,6 +33,7 @@ struct VectorArguments {
   bool packed;
   bool plain;
   bool padded;
+  bool saturate;
   uint32_t num_tokens;
   uint32_t hidden_dim;
   int64_t x_token_stride;
@@ -98,6 +99,46 @@ struct LanePlace {
         exists(start < (kNeighbours ? group_size : step)) {}
 };
 
+// kPads: also the padding behind the scale.
+template <Placement kPlacement, bool kPads>
+__device__ __forceinline__ void store_placed(const VectorArguments& a, Place at, float scale) {
+  if constexpr (kPlacement == Placement::kRow) {
+    put_scale(a, at.group, scale);
+  } else if constexpr (kPlacement == Placement::kColumns) {
+    put_scale(a, at.group * a.s_group_stride + at.token, scale);
+  } else {
+    store_scale<kPads>(a, at.token, at.group, scale);
+  }
+}
+
+// Quantizes a group again that was marked, as not all is finite, but is to saturate. A function
+// that is called and begins from the start: inlined, or given what is known, it took registers of
+// all.
+template <typename T, bool kInt8, bool kSilu, Placement kPlacement, int kLanes, bool kNeighbours,
+          int kElements>
+__device__ __noinline__ void saturate_lanes(const VectorArguments& a) {
+  const uint32_t lane = threadIdx.x % kWarpSize;
+  const uint32_t warp = (blockIdx.x * blockDim.x + threadIdx.x) / kWarpSize;
+  const LanePlace<kLanes, kNeighbours, kElements> part(lane, a.group_size);
+  const Place at = place_of<kLanes, kPlacement>(a, warp, lane);
+  const int64_t row = kPlacement == Placement::kRow ? 0 : at.token;
+  const uint32_t column = at.group * a.group_size + part.start;
+  const T* const x = static_cast<const T*>(a.x) + row * a.x_token_stride + column;
+  const auto place = [&part](uint32_t k) { return k / kChunk * part.step + k % kChunk; };
+  const auto value = [x, &a](uint32_t i) {
+    if constexpr (!kSilu) return to_float(x[i]);
+    const float y =
+        clamped_silu_and_mul(to_float(x[i]), to_float(x[i + a.hidden_dim]), a.swiglu_limit);
+    return to_float(round_to(y, T{}));
+  };
+  const uint32_t lanes = 0xFFFFFFFF >> (kWarpSize - a.group_size / kElements);
+  const uint32_t mask = lanes << (lane / kLanes * kLanes);
+  const auto max_of = [mask](uint32_t bits) { return __reduce_max_sync(mask, bits); };
+  const float scale = saturate_group(a.q + row * a.hidden_dim + column, kElements, place, value,
+                                     max_of, a.eps, a.power_of_two, kInt8);
+  if (part.start == 0) store_placed<kPlacement, false>(a, at, scale);
+}
+
 // kLanes lanes a group, a power of two for the shuffles, each with kElements of it. A warp takes
 // its groups in kParts turns, all of them loaded first.
 template <typename T, bool kInt8, bool kSilu, Placement kPlacement, int kLanes, int kElements,
@@ -158,13 +199,10 @@ __device__ __forceinline__ void quantize_groups(const VectorArguments& a) {
     } else {
       store_codes<kNeighbours, kInt8>(to, part.step, x[i], scale, reciprocal, is_finite(absmax));
     }
-    if (start != 0) continue;
-    if constexpr (kOneRow) {
-      put_scale(a, group, scale);
-    } else if constexpr (kPlacement == Placement::kColumns) {
-      put_scale(a, group * a.s_group_stride + token, scale);
-    } else {
-      store_scale(a, token, group, scale);
+    if (start == 0) store_placed<kPlacement, true>(a, at[i], scale);
+    // After all that is usual is stored. Of one part alone: of two, it would spill registers.
+    if (kParts == 1 && a.saturate && scale != scale) {
+      saturate_lanes<T, kInt8, kSilu, kPlacement, kLanes, kNeighbours, kElements>(a);
     }
   }
 }
@@ -175,25 +213,29 @@ constexpr int kHeldThreads = 2048;
 #else
 constexpr int kHeldThreads = 1536;
 #endif
-// Blocks that it holds at once: of all its threads, or of half of them, as registers do.
-template <typename T>
-constexpr int kResident = kHeldThreads / kThreads / (sizeof(T) == 2 ? 1 : 2);
+// Blocks that it holds at once: of all its threads or, of float32, of as many as registers allow.
+template <typename T, bool kInt8, Placement kPlacement>
+constexpr int kResident = kHeldThreads / kThreads *
+                          (sizeof(T) == 2 || kInt8         ? 4
+                           : kPlacement == Placement::kRow ? 3
+                                                           : 2) /
+                          4;
 
 template <typename T, bool kInt8, Placement kPlacement, int kLanes, int kElements, int kParts>
-__global__ void __launch_bounds__(kThreads, kResident<T>)
+__global__ void __launch_bounds__(kThreads, kResident<T, kInt8, kPlacement>)
     vector_kernel(const __grid_constant__ VectorArguments a) {
   quantize_groups<T, kInt8, false, kPlacement, kLanes, kElements, kParts>(a);
 }
 
 template <typename T, bool kInt8, int kLanes, int kElements>
-__global__ void __launch_bounds__(kThreads, kResident<T>)
+__global__ void __launch_bounds__(kThreads, kResident<T, false, Placement::kAny>)
     silu_and_mul_kernel(const __grid_constant__ VectorArguments a) {
   quantize_groups<T, kInt8, true, Placement::kAny, kLanes, kElements, 1>(a);
 }
 
 // A block a group: any multiple of 16 elements, in aligned rows. What is read twice is in the
 // cache.
-template <typename T, bool kInt8>
+template <typename T, bool kInt8, bool kSaturate>
 __global__ void __launch_bounds__(512) wide_kernel(const __grid_constant__ Problem p) {
   let_next_kernel_start();
   const int64_t token = blockIdx.x / p.num_groups;
@@ -211,6 +253,19 @@ __global__ void __launch_bounds__(512) wide_kernel(const __grid_constant__ Probl
     absmax = max(absmax, vector.absmax_bits());
   }
   absmax = max_of_block(absmax);
+  if constexpr (kSaturate) {
+    if (!is_finite(absmax)) {
+      __syncthreads();  // all have read max_of_block
+      const auto value = [x](uint32_t i) { return to_float(x[i]); };
+      const auto place = [](uint32_t k) { return threadIdx.x + k * blockDim.x; };
+      const auto size = static_cast<uint32_t>(p.group_size);
+      const uint32_t count = (size + blockDim.x - 1 - threadIdx.x) / blockDim.x;
+      const float scale =
+          saturate_group(q, count, place, value, max_of_block, p.eps, p.power_of_two, kInt8);
+      if (threadIdx.x == 0) store_scale(p, token, group, scale);
+      return;
+    }
+  }
   const float scale = group_scale(absmax, p.eps, kInt8 ? kMaxInt8 : kMaxE4m3, p.power_of_two);
   const float reciprocal = reciprocal_of(scale);
   if (threadIdx.x == 0) store_scale(p, token, group, scale);

@@ -3,7 +3,7 @@
 A backend is a module with two functions, ``per_token_group_quant`` and
 ``silu_and_mul_per_token_group_quant``, of ``(x, q, s, group_size, eps, scale_format)``: they write
 every element of `q` and `s`, and the padding of `s`, and trust what :mod:`ptgq.api` checked. The
-second takes ``swiglu_limit``, too.
+second takes ``swiglu_limit``, too, and both ``saturate``: whether what is not finite does.
 Modules are imported at first use. ``dequantize`` is ``(q, s, group_size, dtype) -> y``: Triton's
 has a module of its own, ``triton_dequantize``.
 """

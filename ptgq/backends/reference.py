@@ -24,9 +24,10 @@ def per_token_group_quant(
     group_size: int,
     eps: float,
     scale_format: ScaleFormat,
+    saturate: bool = False,
 ) -> None:
     """Quantize `x` ``[..., hidden_dim]`` into `q` and `s`, by the numerics contract."""
-    _quantize(x, q, s, group_size, eps, scale_format, lambda rows: rows)
+    _quantize(x, q, s, group_size, eps, scale_format, saturate, lambda rows: rows)
 
 
 @torch.no_grad()
@@ -38,10 +39,11 @@ def silu_and_mul_per_token_group_quant(
     eps: float,
     scale_format: ScaleFormat,
     swiglu_limit: float | None = None,
+    saturate: bool = False,
 ) -> None:
     """The same of :func:`silu_and_mul` of `x` ``[..., 2 * hidden_dim]``."""
     activation = partial(silu_and_mul, swiglu_limit=swiglu_limit)
-    _quantize(x, q, s, group_size, eps, scale_format, activation)
+    _quantize(x, q, s, group_size, eps, scale_format, saturate, activation)
 
 
 def _quantize(
@@ -51,6 +53,7 @@ def _quantize(
     group_size: int,
     eps: float,
     scale_format: ScaleFormat,
+    saturate: bool,
     activation: Callable[[torch.Tensor], torch.Tensor],
 ) -> None:
     x, q = x.view(-1, x.shape[-1]), q.view(-1, q.shape[-1])
@@ -60,7 +63,9 @@ def _quantize(
     for start in range(0, x.shape[0], step):
         rows = slice(start, start + step)
         groups = activation(x[rows]).float().unflatten(-1, (num_groups, group_size))
-        scales[rows] = _scales_of(groups, QMAX[q.dtype], eps, scale_format.power_of_two)
+        # A group of others is marked, or they count as 0.
+        counted = groups.where(groups.isfinite(), 0) if saturate else groups
+        scales[rows] = _scales_of(counted, QMAX[q.dtype], eps, scale_format.power_of_two)
         q[rows] = _codes_of(groups, scales[rows], q.dtype).flatten(-2)
     store_scales(scales, s, scale_format)
 
@@ -77,11 +82,11 @@ def _scales_of(groups: torch.Tensor, qmax: float, eps: float, power_of_two: bool
 
 def _codes_of(groups: torch.Tensor, scale: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     y = groups / scale.unsqueeze(-1)
+    y = y.clamp(-QMAX[dtype], QMAX[dtype])
     if dtype is torch.int8:
-        return y.round().clamp(-128, 127).nan_to_num(0.0).to(torch.int8)
+        return y.round().nan_to_num(0.0).to(torch.int8)
     # PyTorch's cast, unlike the contract, does not saturate and keeps the sign of a NaN.
-    codes = y.clamp(-QMAX[dtype], QMAX[dtype]).to(dtype).view(torch.uint8)
-    return codes.where(y.isfinite(), 0x7F).view(dtype)
+    return y.to(dtype).view(torch.uint8).where(~y.isnan(), 0x7F).view(dtype)
 
 
 def dequantize(

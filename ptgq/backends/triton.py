@@ -54,6 +54,7 @@ def _key(
     code: int,
     silu: bool,
     limited: bool,
+    saturate: bool,
 ) -> tuple[Any, ...] | None:
     """Return what determines the compiled kernel, or None for the rare ones."""
     x, q, s = pointers
@@ -63,7 +64,7 @@ def _key(
         return None
     strides = stride == num_groups * group_size, stride == 1, stride % 16 == 0
     padded = rows > column_tokens or s_groups > num_groups
-    return device, dtypes, strides, group_size, code, silu, limited, padded
+    return device, dtypes, strides, group_size, code, silu, limited, saturate, padded
 
 
 def _tile(group_size: int, column_major: bool) -> tuple[int, int]:
@@ -91,9 +92,10 @@ def silu_and_mul_per_token_group_quant(
     eps: float,
     scale_format: ScaleFormat,
     swiglu_limit: float | None = None,
+    saturate: bool = False,
 ) -> None:
     """Quantize silu_and_mul of `x`, of rows twice as long as those of `q`."""
-    per_token_group_quant(x, q, s, group_size, eps, scale_format, True, swiglu_limit)
+    per_token_group_quant(x, q, s, group_size, eps, scale_format, saturate, True, swiglu_limit)
 
 
 def per_token_group_quant(
@@ -103,6 +105,7 @@ def per_token_group_quant(
     group_size: int,
     eps: float,
     scale_format: ScaleFormat,
+    saturate: bool = False,
     silu: bool = False,
     swiglu_limit: float | None = None,
 ) -> None:
@@ -135,6 +138,7 @@ def per_token_group_quant(
         "QMAX": QMAX[q.dtype],
         "INT8": int8,
         "POWER_OF_TWO": scale_format.power_of_two,
+        "SATURATE": saturate,
         "E8M0": e8m0,
         "CAPABILITY": 10 * capability[0] + capability[1],
         "SILU": silu,
@@ -155,7 +159,7 @@ def per_token_group_quant(
             enable_fp_fusion=False,
         )
     pointers = x.data_ptr(), q.data_ptr(), s.data_ptr()
-    options = group_size, scale_format.code, silu, swiglu_limit is not None
+    options = group_size, scale_format.code, silu, swiglu_limit is not None, saturate
     key = _key(x.get_device(), (x.dtype, q.dtype), pointers, sizes, *options)
     if compiled is not None and key is not None:
         _launches[key] = Launch(compiled, tile, column_major, tuple(constants.values()))
@@ -168,15 +172,16 @@ def quantize_directly(
     code: int,
     silu: bool,
     swiglu_limit: float | None,
+    saturate: bool,
     eps: float,
     out: tuple[torch.Tensor, torch.Tensor] | None,
 ) -> tuple[torch.Tensor, torch.Tensor] | None:
     """Check, allocate and launch a kernel that an ordinary call compiled, or return None."""
-    call = prepare(x, group_size, q_dtype, code, silu, swiglu_limit, eps, out)
+    call = prepare(x, group_size, q_dtype, code, silu, swiglu_limit, saturate, eps, out)
     if call is None or triton.knobs.compilation.instrumentation_mode:
         return None
     results, pointers, sizes, device, stream = call
-    options = group_size, code, silu, swiglu_limit is not None
+    options = group_size, code, silu, swiglu_limit is not None, saturate
     key = _key(device, (x.dtype, q_dtype), pointers, sizes, *options)
     launch = _launches.get(key)
     if launch is None:

@@ -13,6 +13,7 @@ from ptgq.backends.triton_numerics import (
     int8_code,
     quotient,
     rounded,
+    saturated,
     silu_and_mul,
     to_float32,
 )
@@ -24,14 +25,21 @@ def store_codes(
     x,
     scale,
     inside,
+    QMAX: tl.constexpr,
     INT8: tl.constexpr,
     POWER_OF_TWO: tl.constexpr,
+    SATURATE: tl.constexpr,
     CAPABILITY: tl.constexpr,
     INTERPRETED: tl.constexpr,
 ):
     """Store the codes of a tile: ``x`` is ``[groups, BLOCK]``, ``scale`` ``[groups]``."""
-    y = quotient(to_float32(x, INTERPRETED), scale, POWER_OF_TWO, INTERPRETED)
-    if INT8:
+    x = to_float32(x, INTERPRETED)
+    y = quotient(x, scale, POWER_OF_TWO, INTERPRETED)
+    if SATURATE:
+        y = saturated(x, y, QMAX, INT8)
+    if INT8 and SATURATE:
+        tl.store(q_ptrs, int8_code(y), mask=inside)
+    elif INT8:
         # Two stores, each of some groups: a selection would cost an instruction an element.
         finite = (scale == scale)[:, None]
         codes = int8_code(y)
@@ -111,6 +119,7 @@ def per_token_group_quant_kernel(
     QMAX: tl.constexpr,
     INT8: tl.constexpr,
     POWER_OF_TWO: tl.constexpr,
+    SATURATE: tl.constexpr,
     E8M0: tl.constexpr,
     CAPABILITY: tl.constexpr,
     SILU: tl.constexpr,
@@ -184,10 +193,13 @@ def per_token_group_quant_kernel(
         if not whole:
             inside_tile = inside_tile & (columns < GROUP_SIZE)
         x = load_values(x_ptrs, up_offset, inside_tile, limit, SILU, LIMITED, whole, INTERPRETED)
-        absmax = absmax_bits(x, pairs, INTERPRETED)
+        absmax = absmax_bits(x, pairs, SATURATE, INTERPRETED)
         scale = group_scale(absmax, eps, QMAX, POWER_OF_TWO, INTERPRETED)
         store_scales(s_ptrs, scale, inside, inside_s, PADDED, E8M0)
-        store_codes(q_ptrs, x, scale, inside_tile, INT8, POWER_OF_TWO, CAPABILITY, INTERPRETED)
+        store_codes(
+            q_ptrs, x, scale, inside_tile,
+            QMAX, INT8, POWER_OF_TWO, SATURATE, CAPABILITY, INTERPRETED,
+        )  # fmt: skip
     else:
         absmax = tl.zeros((TOKENS * GROUPS,), tl.int32)
         for start in range(0, GROUP_SIZE, BLOCK):
@@ -195,7 +207,7 @@ def per_token_group_quant_kernel(
             x = load_values(
                 x_ptrs + start, up_offset, mask, limit, SILU, LIMITED, whole, INTERPRETED
             )
-            absmax = tl.maximum(absmax, absmax_bits(x, pairs, INTERPRETED))
+            absmax = tl.maximum(absmax, absmax_bits(x, pairs, SATURATE, INTERPRETED))
         scale = group_scale(absmax, eps, QMAX, POWER_OF_TWO, INTERPRETED)
         store_scales(s_ptrs, scale, inside, inside_s, PADDED, E8M0)
         for start in range(0, GROUP_SIZE, BLOCK):
@@ -203,4 +215,7 @@ def per_token_group_quant_kernel(
             x = load_values(
                 x_ptrs + start, up_offset, mask, limit, SILU, LIMITED, whole, INTERPRETED
             )
-            store_codes(q_ptrs + start, x, scale, mask, INT8, POWER_OF_TWO, CAPABILITY, INTERPRETED)
+            store_codes(
+                q_ptrs + start, x, scale, mask,
+                QMAX, INT8, POWER_OF_TWO, SATURATE, CAPABILITY, INTERPRETED,
+            )  # fmt: skip

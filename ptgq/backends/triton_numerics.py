@@ -78,16 +78,19 @@ def larger_magnitudes(x):
 
 
 @triton.jit
-def absmax_bits(x, PAIRS: tl.constexpr, INTERPRETED: tl.constexpr):
+def absmax_bits(x, PAIRS: tl.constexpr, SATURATE: tl.constexpr, INTERPRETED: tl.constexpr):
     """The largest |x| of each group, ``[groups, BLOCK]``, as bits of float32.
 
-    As integers they order like the values, infinity and NaN on top. PAIRS: of 16-bit `x`, two are
-    compared at a time, while a thread has two pairs of its 16 elements.
+    As integers they order like the values, infinity and NaN on top; SATURATE: these count as 0.
+    PAIRS: of 16-bit `x`, two are compared at a time, while a thread has two pairs of its 16
+    elements.
     """
-    steps: tl.constexpr = 3 if PAIRS and x.dtype != tl.float32 else 0
+    steps: tl.constexpr = 3 if PAIRS and x.dtype != tl.float32 and not SATURATE else 0
     for _ in tl.static_range(steps):
         x = larger_magnitudes(x)
     bits = to_float32(x, INTERPRETED).to(tl.int32, bitcast=True) & 0x7FFFFFFF
+    if SATURATE:
+        bits = tl.where(bits < 0x7F800000, bits, 0)
     # In the shape of x again, or Triton would move x to the threads of a result of this shape.
     for _ in tl.static_range(steps):
         bits = tl.reshape(tl.join(bits, bits), [bits.shape[0], 2 * bits.shape[1]])
@@ -161,6 +164,17 @@ def quotient(x, scale, POWER_OF_TWO: tl.constexpr, INTERPRETED: tl.constexpr):
             pack=1,
         )
         return tl.fma(residual, -r, y)
+
+
+@triton.jit
+def saturated(x, y, QMAX: tl.constexpr, INT8: tl.constexpr):
+    """What is coded of `x`, of quotient `y`: as saturated() in csrc/contract/numerics.h."""
+    bits = x.to(tl.uint32, bitcast=True)
+    magnitude = bits & 0x7FFFFFFF
+    largest = tl.where(bits == magnitude, QMAX, -QMAX)
+    of_nan: tl.constexpr = 0.0 if INT8 else float("nan")
+    others = tl.where(magnitude == 0x7F800000, largest, of_nan)
+    return tl.where(magnitude < 0x7F800000, y, others)
 
 
 @triton.jit

@@ -5,10 +5,12 @@
 #include <cuda_runtime.h>
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstdint>
 #include <cstdlib>
 #include <functional>
+#include <map>
 #include <stdexcept>
 #include <vector>
 
@@ -16,6 +18,8 @@
 #define __global__
 #undef __device__
 #define __device__
+#undef __noinline__
+#define __noinline__ inline
 #undef __forceinline__
 #define __forceinline__ inline
 #undef __shared__
@@ -63,11 +67,11 @@ struct Fiber {
   bool ended = false;
   const Group* waits_for = nullptr;
   uint64_t times = 0;
-  int turn = 0;
 };
 
 inline std::vector<Fiber> fibers;
 inline std::vector<Group> warps;
+inline std::map<std::pair<unsigned, uint32_t>, Group> parts;  // of a warp, by the mask of its lanes
 inline Group whole_block{0};
 inline std::function<void()> kernel;
 inline void* scheduler;
@@ -97,12 +101,17 @@ inline void wait(Group& group) {
   emulator_switch(&self.pointer, scheduler);
 }
 
-inline uint32_t exchange(uint32_t value, int lane) {
-  Group& warp = own_warp();
-  auto& values = warp.exchanged[fibers[thread.x].turn ^= 1];
+// The values of the lanes that a mask has.
+using Values = uint32_t[kWarp];
+inline const Values& exchange(uint32_t mask, uint32_t value) {
+  const unsigned warp = thread.x / kWarp;
+  Group& group = mask == 0xFFFFFFFF
+                     ? warps[warp]
+                     : parts.try_emplace({warp, mask}, Group{std::popcount(mask)}).first->second;
+  auto& values = group.exchanged[group.times % 2];
   values[thread.x % kWarp] = value;
-  wait(warp);
-  return values[lane];
+  wait(group);
+  return values;
 }
 
 inline void run_thread() {
@@ -125,6 +134,7 @@ inline void start(Fiber& fiber) {
 
 inline void run_block() {
   warps.assign(threads.x / kWarp, Group{kWarp});
+  parts.clear();
   whole_block = Group{static_cast<int>(threads.x)};
   for (unsigned i = 0; i < threads.x; ++i) start(fibers[i]);
   for (bool goes_on = true; goes_on;) {
@@ -162,11 +172,14 @@ inline void run(std::function<void()> body, int64_t blocks, int block_threads, s
 
 inline void __syncthreads() { emulator::wait(emulator::whole_block); }
 inline void __syncwarp() { emulator::wait(emulator::own_warp()); }
-inline uint32_t __shfl_xor_sync(uint32_t, uint32_t value, int mask) {
-  return emulator::exchange(value, static_cast<int>(threadIdx.x % emulator::kWarp) ^ mask);
+inline uint32_t __shfl_xor_sync(uint32_t mask, uint32_t value, int by) {
+  return emulator::exchange(mask, value)[threadIdx.x % emulator::kWarp ^ by];
 }
 inline uint32_t __reduce_max_sync(uint32_t mask, uint32_t value) {
-  for (int i = 1; i < emulator::kWarp; i *= 2) value = max(value, __shfl_xor_sync(mask, value, i));
+  const emulator::Values& values = emulator::exchange(mask, value);
+  for (int i = 0; i < emulator::kWarp; ++i) {
+    if (mask >> i & 1) value = max(value, values[i]);
+  }
   return value;
 }
 inline uint32_t __umulhi(uint32_t a, uint32_t b) { return uint64_t{a} * b >> 32; }
