@@ -19,6 +19,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from types import SimpleNamespace
 
+import synthetic_peers
 from asv.results import Results
 from asv.util import load_json, write_json
 
@@ -157,6 +158,7 @@ BENCHMARKS = (
     ("cpu_time.CpuTime.track_copy_ratio", "time / copy time",
      {**CPU_BACKENDS, "tokens": (16, 32, 64, 128, 1024), "group": (64, 128), "format": FORMATS},
      lambda v: 1.8 if v["backend"] == "cpu" else 27.0, False),
+    *synthetic_peers.BENCHMARKS,
 )  # fmt: skip
 
 
@@ -188,9 +190,7 @@ def write_repository(path: Path, commits: int) -> list[str]:
     path.mkdir(parents=True)
     subprocess.run([*git, "init", "-q", "-b", "main"], check=True)
     subprocess.run([*git, "fast-import", "--quiet"], input="".join(stream), text=True, check=True)
-    listed = subprocess.run([*git, "rev-list", "--reverse", "main"], capture_output=True, text=True,
-                            check=True)  # fmt: skip
-    return listed.stdout.split()
+    return subprocess.check_output([*git, "rev-list", "--reverse", "main"], text=True).split()
 
 
 def result(benchmark: tuple, machine: dict, age: int, chance: random.Random) -> SimpleNamespace:
@@ -200,7 +200,7 @@ def result(benchmark: tuple, machine: dict, age: int, chance: random.Random) -> 
     for combination in itertools.product(*params.values()):
         given = dict(zip(params, combination, strict=True))
         needs_gpu = given.get("backend") in ("cuda", "triton") or "cuda_vs_triton" in name
-        if needs_gpu and machine["gpu"] == "none":
+        if machine["gpu"] == "none" and (needs_gpu or synthetic_peers.needs_gpu(name, given)):
             values.append(math.nan)
             samples.append(None)
             continue
@@ -218,7 +218,7 @@ def result(benchmark: tuple, machine: dict, age: int, chance: random.Random) -> 
         values.append(number)
         noise = 0.3 if planted == (32, 64, "int8") else 0.004
         samples.append(
-            None if number is None or counted
+            None if number is None or counted or number != number
             else [number * (1 + chance.gauss(0, noise)) for _ in range(10)]
         )  # fmt: skip
     return SimpleNamespace(
@@ -270,6 +270,7 @@ def write_results(folder: Path, commits: int, machine_count: int, series: int | 
                 )
             stored._filename = f"{place}/{commit[:8]}-host-py3.11.json"
             stored.save(str(results))
+            synthetic_peers.write_known(results / stored._filename, described)
     configuration = {
         "version": 1,
         "project": "ptgq",
@@ -292,8 +293,7 @@ def write_results(folder: Path, commits: int, machine_count: int, series: int | 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--commits", type=int, default=500)
-    parser.add_argument("--machines", type=int, default=3)
-    parser.add_argument("--series", type=int, default=400)
+    for name, usual in {"commits": 500, "machines": 3, "series": 400}.items():
+        parser.add_argument(f"--{name}", type=int, default=usual)
     options = parser.parse_args()
     write_results(options.folder, options.commits, options.machines, options.series)

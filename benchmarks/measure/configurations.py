@@ -121,7 +121,7 @@ def for_site() -> dict[str, Any]:
             "format": options.get("dtype") or f"fp8_{options.get('scales', 'row_float32')}",
             "silu": options.get("silu_and_mul", False),
         }
-        for name, options in VARIANTS.items()
+        for name, options in PEER_VARIANTS.items()
     }
     row_float32 = known.FORMATS["row_float32"]
     formats = {"int8": row_float32, **{f"fp8_{name}": its for name, its in known.FORMATS.items()}}

@@ -145,7 +145,7 @@
       }, label(number))));
     document.getElementById("machine").replaceChildren(...facts(machine));
     const sections = [
-      ptgq.shape(machine),
+      ptgq.shape(machine), ptgq.peers(machine),
       // What is served first, the small default shapes last.
       ...ptgq.bandwidths.filter(({ id }) => id !== "default-bandwidth").map((spec) => ptgq.bandwidth(machine, spec)),
       ptgq.speedup(machine),

@@ -21,6 +21,11 @@ ptgq.titles = {
   "timed.Kernels.time_default_shapes": "Kernel time, hot, a process each",
   "accuracy.Accuracy.track_relative_rms_error": "Relative RMS error",
   "accuracy.ByteIdentity.track_differing_bytes": "Bytes that differ from the reference",
+  "peers.Peers.track_default_shapes": "Implementations, default shapes",
+  "peers.Peers.track_serving_shapes": "Implementations, serving shapes",
+  "peers.PeerExactness.track_differing_codes": "Implementations, codes that differ from the contract",
+  "peers.PeerExactness.track_differing_scales": "Implementations, scales that differ from the contract",
+  "peers.PeerExactness.track_relative_rms_error": "Implementations, relative RMS error",
   "cpu_time.CpuTime.track_call": "CPU call time",
   "cpu_time.CpuTime.track_copy_ratio": "CPU time / copy time",
 };

@@ -99,12 +99,12 @@ def test_keyboard_alone_is_enough(page, address):
     assert page.evaluate(f"{focused}.textContent") == "Skip to the content"
     outline = page.evaluate(f"getComputedStyle({focused}).outlineStyle")
     assert outline == "solid"
-    for _ in range(40):
+    for _ in range(50):
         page.keyboard.press("Tab")
         if page.evaluate(f"({focused}.ariaLabel || '').startsWith('Details and commands')"):
             break
     else:
-        pytest.fail("no details button within 40 tabs")
+        pytest.fail("no details button within 50 tabs")
     opener = page.evaluate(f"{focused}.ariaLabel")
     page.keyboard.press("Enter")
     assert page.evaluate("document.querySelector('dialog').open")
@@ -238,7 +238,8 @@ def test_phone_needs_no_sideways_scrolling_to_numbers(page, address, machine):
     page.locator("#compare table").wait_for()
     page.locator("#history summary").click()
     page.wait_for_selector("#history details tbody tr")
-    tables = page.locator("main table")
+    # The map of implementations holds words.
+    tables = page.locator("main table:not(.map)")
     assert tables.count() >= 8
     for table in tables.all():
         # The first number that is neither a group size nor a shape.

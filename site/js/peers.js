@@ -1,0 +1,167 @@
+"use strict";
+// "Which implementation": ptgq beside the others that were installed, of one shape, format and state.
+ptgq.PEERS = {
+  times: ["peers.Peers.track_serving_shapes", "peers.Peers.track_default_shapes"],
+  codes: "peers.PeerExactness.track_differing_codes",
+  scales: "peers.PeerExactness.track_differing_scales",
+  error: "peers.PeerExactness.track_relative_rms_error",
+};
+ptgq.isOwn = (name) => name === "ptgq" || name.startsWith("ptgq-");
+
+// Every configuration that the family has, each with its row's parameters.
+ptgq.peerConfigurations = function () {
+  const { variants } = ptgq.front.configurations;
+  return ptgq.PEERS.times.flatMap(function (name) {
+    const hidden = ptgq.values(name, "hidden");
+    return ptgq.values(name, "tokens").flatMap((tokens) => (hidden.length ? hidden : [null]).flatMap((width) =>
+      ptgq.values(name, "variant").filter((variant) => variants[variant]).map(function (variant) {
+        const row = { tokens, variant, ...(width ? { hidden: width } : {}) };
+        const { group, format: formatName, silu } = variants[variant];
+        return { name, row, variant, shape: `${tokens}x${ptgq.hiddenOf(name, row)}`, group: String(group), format: formatName, function: silu ? "silu" : "quant" };
+      })));
+  });
+};
+
+// What each implementation takes in one configuration and state, the fastest first.
+ptgq.peerTimes = function (machine, one, state) {
+  return ptgq.values(one.name, "implementation")
+    .map((implementation) => ({
+      implementation,
+      time: ptgq.cell(machine, one.name, { ...one.row, implementation, state }),
+      codes: ptgq.cell(machine, ptgq.PEERS.codes, { implementation, variant: one.variant }),
+      scales: ptgq.cell(machine, ptgq.PEERS.scales, { implementation, variant: one.variant }),
+      error: ptgq.cell(machine, ptgq.PEERS.error, { implementation, variant: one.variant }),
+    }))
+    .filter(({ time }) => time.state === "value")
+    .sort((a, b) => a.time.value - b.time.value);
+};
+
+ptgq.isExact = ({ codes, scales }) => codes.value === 0 && scales.value === 0;
+ptgq.fastestExact = (times) => times.find(ptgq.isExact);
+
+// Its version and day, or why it has no number; ptgq's is the commit.
+ptgq.peerVersion = function (machine, implementation) {
+  const { known } = ptgq.front.machines[machine].peers;
+  if (ptgq.isOwn(implementation)) return "this commit";
+  const one = (known || {})[implementation];
+  if (!one) return "version unknown";
+  return one.version ? `${one.version}, ${one.measured}` : one.missing;
+};
+
+ptgq.peers = function (machine) {
+  const configurations = ptgq.peerConfigurations();
+  const states = ptgq.values(ptgq.PEERS.times[0], "state");
+  const has = (one, state) => ptgq.peerTimes(machine, one, state).length > 0;
+  const measured = configurations.filter((one) => states.some((state) => has(one, state)));
+  if (!measured.length) return null;
+  // Kernels first, as everywhere; a CPU has calls alone.
+  const known = [...states.slice(1), states[0]].filter((state) => measured.some((one) => has(one, state)));
+  const choice = { state: known[0], function: "quant", format: "fp8_row_float32", group: "128", shape: "1024x7168" };
+  for (const key of Object.keys(choice)) choice[key] = ptgq.chosen(`peers.${key}`, choice[key]);
+  const controls = el("div", { class: "controls" });
+  const body = el("div", {});
+
+  function pick(key, value) {
+    choice[key] = value;
+    ptgq.choose({ [`peers.${key}`]: value });
+    draw();
+  }
+
+  function draw() {
+    if (!known.includes(choice.state)) choice.state = known[0];
+    // Each choice leaves those of the next that were measured.
+    let left = measured.filter((one) => has(one, choice.state));
+    const options = {};
+    for (const key of ["function", "format", "group", "shape"]) {
+      options[key] = [...new Set(left.map((one) => one[key]))];
+      if (!options[key].includes(choice[key])) choice[key] = options[key][0];
+      // The shapes stay, for the map.
+      if (key !== "shape") left = left.filter((one) => one[key] === choice[key]);
+    }
+    const { consumers } = ptgq.front.configurations;
+    const labels = {
+      function: ["Function", (value) => ptgq.FUNCTIONS[value]],
+      format: ["Format", (value) => consumers[value] ? `${value} (${consumers[value]})` : value],
+      group: ["Group", String],
+      shape: ["tokens × hidden", (value) => value.replace("x", " × ")],
+    };
+    controls.replaceChildren(
+      ptgq.select("Time", known.map((state) => [state, state === "call" ? "call latency" : `kernel, x ${state}`]), choice.state, (value) => pick("state", value)),
+      ...Object.entries(labels).map(([key, [label, text]]) =>
+        ptgq.select(label, options[key].map((value) => [value, text(value)]), choice[key], (value) => pick(key, value))));
+    const one = left.find(({ shape }) => shape === choice.shape);
+    body.replaceChildren(bars(one), map(left), absent());
+  }
+
+  function bars(one) {
+    const times = ptgq.peerTimes(machine, one, choice.state);
+    const longest = Math.max(...times.map(({ time }) => time.value));
+    const own = times.find(({ implementation }) => ptgq.isOwn(implementation));
+    const best = ptgq.fastestExact(times);
+    const rows = times.map(function (entry) {
+      const { implementation, time, codes, scales, error } = entry;
+      const strip = el("i", { "aria-hidden": "true", class: ptgq.isOwn(implementation) ? null : "other" });
+      strip.style.width = `calc(${(100 * time.value) / longest}% - 1rem)`;
+      const ends = time.low !== null && time.high !== null;
+      return el("tr", { class: entry === best ? "fastest" : null },
+        el("th", { scope: "row" }, implementation, entry === best ? el("strong", { class: "better" }, " fastest exact") : null),
+        el("td", { class: "text quiet" }, ptgq.peerVersion(machine, implementation)),
+        el("td", { class: "bar" }, strip, el("span", {}, ptgq.show(time, format.micro))),
+        el("td", {}, ends ? `${format.micro(time.low)} to ${format.micro(time.high)}` : "–"),
+        el("td", {}, own ? format.times(time.value / own.time.value) : "–"),
+        el("td", {}, ptgq.show(codes, (value) => format.unit(value, ""))),
+        el("td", {}, ptgq.show(scales, (value) => format.unit(value, ""))),
+        el("td", {}, ptgq.show(error, format.decibel)));
+    });
+    const head = ptgq.heads(["Implementation", "Version", "µs", "99 % interval", "× ptgq", "Codes differ", "Scales differ", "SNR"]);
+    for (const column of [...head.children].slice(1, 3)) column.className = "text";
+    const command = ptgq.peerCommand(machine, one);
+    return el("div", {}, ptgq.measuredNote(machine, [one.name]),
+      ptgq.table("peers", "Which implementation", [head], rows),
+      el("p", { class: "note" }, "Again, and with what is installed where you are: ", el("code", {}, command)));
+  }
+
+  // Who is fastest among the exact, over the shapes of one format.
+  function map(left) {
+    const pairs = left.map((one) => one.shape.split("x").map(Number));
+    const sizes = (axis) => [...new Set(pairs.map((pair) => pair[axis]))].sort((a, b) => a - b);
+    const head = ptgq.heads(["Tokens", ...sizes(1).map((hidden) => `hidden ${hidden}`)], { class: "text" });
+    const rows = sizes(0).map((tokens) => el("tr", {}, el("th", { scope: "row" }, String(tokens)), ...sizes(1).map(function (hidden) {
+      const one = left.find(({ shape }) => shape === `${tokens}x${hidden}`);
+      const times = one ? ptgq.peerTimes(machine, one, choice.state) : [];
+      const best = ptgq.fastestExact(times);
+      if (!best) return el("td", { class: "na text" }, "–");
+      const own = times.find(({ implementation }) => ptgq.isOwn(implementation));
+      const behind = own ? own.time.value / best.time.value : null;
+      // 0 to 4: how far ptgq is behind, in steps of 5 %.
+      const step = behind === null ? 0 : Math.min(4, Math.ceil((behind - 1) * 20));
+      return el("td", { class: `text heat heat-${step}` },
+        el("button", { type: "button", "aria-pressed": String(one.shape === choice.shape), onclick: () => pick("shape", one.shape) },
+          best.implementation, behind > 1 ? ` (ptgq ×${behind.toFixed(2)})` : ""));
+    })));
+    return el("div", {}, el("h3", {}, "The fastest exact one, by shape"),
+      el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "The fastest exact implementation by shape" },
+        el("table", { class: "map" }, el("caption", { class: "hidden-text" }, "The fastest exact one, by shape"), el("thead", {}, head), el("tbody", {}, ...rows))));
+  }
+
+  function absent() {
+    const { known: versions } = ptgq.front.machines[machine].peers;
+    const missing = Object.entries(versions || {}).filter(([, one]) => one.missing);
+    return missing.length ? el("p", { class: "note" }, "Not measured here: ", missing.map(([name, one]) => `${name} (${one.missing})`).join(", "), ".") : "";
+  }
+
+  draw();
+  return ptgq.section("peers", "Which implementation",
+    el("p", { class: "note" }, "ptgq beside other implementations, each called by its own public function, all alternating in one process. " +
+      "Codes and scales that differ from the numerics contract are of 1024 × 7168, in the same format: another rounding may be legitimate, " +
+      "which the signal-to-noise ratio shows. A version with +kernels or +casts is a part of the release, by its own loader."),
+    controls, body);
+};
+
+ptgq.peerCommand = function (machine, one) {
+  const [tokens, hidden] = one.shape.split("x");
+  const command = ptgq.tableCommand({
+    tokens, hidden, group: one.group, formatName: one.format, device: ptgq.hasGpu(machine) ? "cuda" : "cpu", silu: one.function === "silu",
+  });
+  return command.replace(" --bandwidth", " --against all");
+};
