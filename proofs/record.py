@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
-# What tells kinds of runs apart: of these the newest is kept.
-KIND = ("device", "instruction_set", "backends", "parts", "formats", "one_case_of")
+# What tells kinds of runs apart: of these the newest is kept, and none of fewer parts.
+KIND = ("device", "instruction_set", "backends", "formats", "one_case_of")
 
 
 def entry(
@@ -48,6 +48,10 @@ def keep(path: Path, new: dict[str, object]) -> None:
     def kind(run: dict[str, object]) -> str:
         return json.dumps([run[key] for key in KIND])
 
-    others = [run for run in read(path) if kind(run) != kind(new)]
-    text = json.dumps(sorted([*others, new], key=kind), indent=1, ensure_ascii=False)
+    def is_replaced(run: dict[str, object]) -> bool:
+        return kind(run) == kind(new) and set(run["parts"]) <= set(new["parts"])
+
+    runs = [*(run for run in read(path) if not is_replaced(run)), new]
+    runs.sort(key=lambda run: (kind(run), run["parts"]))
+    text = json.dumps(runs, indent=1, ensure_ascii=False)
     path.write_text(text + "\n", encoding="utf-8")

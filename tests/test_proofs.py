@@ -13,7 +13,7 @@ import torch
 
 import ptgq
 from proofs import __main__ as command
-from proofs import dequantize, float32, oracle, pairs
+from proofs import dequantize, float32, oracle, pairs, record
 from proofs.formats import FORMATS, Format, one_a_rule
 from proofs.oracle import BFLOAT16, E4M3, FLOAT16, FLOAT32, INT8
 from proofs.report import Report
@@ -251,6 +251,18 @@ def test_the_newest_run_of_each_kind_is_kept(monkeypatch, tmp_path):
     assert run["backends"] == ["cpu"]
     assert command.main([*call, "--stride=262144"]) == 0
     assert sorted(r["one_case_of"] for r in json.loads(path.read_text())) == [262144, 524288]
+
+
+def test_a_run_of_more_parts_takes_the_place_of_one_of_fewer(tmp_path):
+    path = tmp_path / "newest.json"
+    run = dict.fromkeys(record.KIND, 1)
+    for parts in (["pairs", "calls"], ["calls"], ["calls", "scales"], ["calls", "pairs", "scales"]):
+        record.keep(path, {**run, "parts": parts})
+        kept = [one["parts"] for one in record.read(path)]
+        assert parts in kept
+        if parts == ["calls", "scales"]:
+            assert kept == [parts, ["pairs", "calls"]]
+    assert kept == [parts]
 
 
 def test_a_plan_keeps_each_of_its_runs(monkeypatch, tmp_path):
