@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import re
 import sys
 import weakref
-from types import ModuleType
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import fake_peers
 import peers
@@ -215,6 +217,28 @@ def test_differences_are_counted():
     assert (right.codes, right.scales) == (0, 0)
     assert (wrong.codes, wrong.scales) == (3, 1)
     assert wrong.snr < right.snr
+
+
+def test_what_fills_the_caches_is_not_timed(monkeypatch):
+    order, now = [], iter(range(100))
+    monkeypatch.setattr(against.time, "perf_counter", lambda: next(now) * against.WARM_SECONDS / 3)
+    clock = SimpleNamespace(start=lambda: order.append("start"), stop=lambda: 1.0)
+
+    def call():
+        order.append("call")
+
+    timers.loop_timer(call, 2, clock, against.warm(call))()
+    assert order == ["call"] * 2 + ["start"] + ["call"] * 2
+
+
+def test_the_page_for_others_users_names_all_that_is_called():
+    page = (Path(__file__).parents[1] / "docs/migration.md").read_text(encoding="utf-8")
+    for package in fake_peers.FAKES.values():
+        for contents in package().values():
+            for name in contents:
+                assert re.search(rf"\b{name}\b", page) or name == "DType", name
+    for name in ("from_hp", "to_mx", "triton_fp8_blockwise_act_quant_lhs"):
+        assert name in page
 
 
 def test_a_call_that_waits_for_the_device_has_no_kernel_time():

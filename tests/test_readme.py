@@ -59,6 +59,50 @@ def test_the_numbers_are_those_stored_of_their_commit(readme):
     assert shown == readme.parts(results)["numbers"], "run python -m tracking.readme"
 
 
+def test_other_implementations_are_those_stored(readme):
+    shown = readme.pattern("peers").search(README)[0]
+    assert shown == readme.block("peers", readme.peers()), "run python -m tracking.readme"
+
+
+def test_the_table_of_other_implementations(tmp_path):
+    pytest.importorskip("asv", reason="asv is not installed")
+    import synthetic_peers
+    import synthetic_results
+    from asv.results import iter_results
+
+    from tracking import peer_table
+
+    assert [*peer_table.lines(None, "")] == [peer_table.NOTHING]
+    axes = {**synthetic_peers.SHAPES, "tokens": (1, 128, 1024, 8192), "hidden": (7168,)}
+    time = (
+        peer_table.TIME,
+        "seconds",
+        {**synthetic_peers.NAMES, **axes, **synthetic_peers.VARIANT},
+    )
+    benchmarks = (*time, synthetic_peers.time, False), *synthetic_peers.BENCHMARKS[1:]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(synthetic_results, "BENCHMARKS", benchmarks)
+        synthetic_results.write_results(tmp_path / "made", 2, 1, None)
+    folder = str(tmp_path / "made" / "results")
+    newest = max(iter_results(folder), key=lambda results: results.date)
+    every = {key: {"version": "1"} for key in newest.get_all_result_keys()}
+    found = peer_table.newest(folder, "h200", every)
+    assert found.commit_hash == newest.commit_hash
+    text = [*peer_table.lines(found, folder)]
+    assert "sglang 0.5.23+kernels" in " ".join(text)
+    rows = [line.strip("| ").split(" | ") for line in text if line.startswith("|")]
+    assert len(rows) == 2 + 6
+    assert len({len(row) for row in rows}) == 1
+    # SGLang's is not exact: it says by how much.
+    label, own, best, differ, compiled = rows[4]
+    assert label == "1,024 × 7168, FP8"
+    assert best.endswith(" (sglang)")
+    assert float(best.split()[0]) == pytest.approx(0.9 * float(own), rel=0.02)
+    assert float(compiled) == pytest.approx(2 * float(own), rel=0.02)
+    assert differ == f"{100 * 365_000 / (1024 * 7168):.2g} %"
+    assert max(map(len, text)) <= 100
+
+
 def test_the_proof_is_the_newest_run(readme):
     shown = readme.pattern("proof").search(README)[0]
     assert shown == readme.parts(readme.measured()[0])["proof"], "run python -m tracking.readme"

@@ -1,7 +1,7 @@
 """Write the README's numbers from what is stored: ``python -m tracking.readme``.
 
-The table is of the newest commit on MACHINE that has all of BENCHMARKS, the proof of
-proofs/newest.json.
+The table is of the newest commit on MACHINE that has all of BENCHMARKS, that of other
+implementations of the newest that was measured beside them, the proof of proofs/newest.json.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from asv.config import Config
 from asv.results import Results, iter_results_for_machine
 
 from proofs import PARTS, record
+from tracking import peer_table
 
 README = Path("README.md")
 PROOFS = Path("proofs/newest.json")
@@ -129,9 +130,17 @@ def block(name: str, text: str) -> str:
     return f"<!-- {name}: python -m tracking.readme -->\n{text}\n<!-- end of {name} -->"
 
 
+def peers() -> str:
+    """Return the table of other implementations, of the newest commit that was beside them."""
+    conf = Config.load("asv.conf.json")
+    found = peer_table.newest(conf.results_dir, MACHINE, Benchmarks.load(conf))
+    return "\n".join(peer_table.lines(found, conf.results_dir))
+
+
 def parts(results: Results) -> dict[str, str]:
     """Return the README's generated parts by name."""
     return {
+        "peers": block("peers", peers()),
         "numbers": block("numbers", numbers(results)),
         "proof": block("proof", proof(record.read(PROOFS))),
     }
