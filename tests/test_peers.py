@@ -15,7 +15,7 @@ import peers
 import pytest
 import torch
 from measure import against, timers
-from measure.configurations import known
+from measure.configurations import STATES, known
 from measure.workloads import Workload
 
 ALWAYS = ("torch-eager", "torch-compile")
@@ -244,6 +244,25 @@ def test_the_page_for_others_users_names_all_that_is_called():
 def test_a_call_that_waits_for_the_device_has_no_kernel_time():
     with pytest.raises(NotImplementedError, match="no CUDA graph holds it"):
         against.PeerKernels(Workload(4, 256, 32, scales="row_packed"), "deep-gemm", "cpu")
+
+
+@pytest.mark.parametrize("name", ["torch-eager", "sglang"])
+def test_a_peers_kernels_are_timed_in_every_state(monkeypatch, name):
+    # As on a GPU, of whose graphs a replay runs the calls again.
+    if name in fake_peers.FAKES:
+        fake_peers.install(monkeypatch, name)
+    monkeypatch.setattr(timers, "capture", lambda calls: lambda: [call() for call in calls])
+    monkeypatch.setattr(timers, "SHORT_SECONDS", 1e-6)
+    monkeypatch.setattr(against.Kernels, "_flush", property(lambda self: lambda: None))
+    monkeypatch.setattr("measure.kernels.l2_bytes", lambda: 2**16)
+    monkeypatch.setattr("measure.kernels._TRIAL", (1, 2))
+    kernels = against.PeerKernels(Workload(4, 256, 128), name, "cpu")
+    for state in STATES:
+        assert isinstance(kernels.timer(name, state)(), float)
+    if peers.module(name).OUT:
+        # Each buffer of the rotation was written.
+        for x, out, _ in (*kernels._one, *kernels._rotation):
+            assert_same(kernels.workload, out, x)
 
 
 def test_a_slow_calls_graphs_are_shorter(monkeypatch):
