@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from types import SimpleNamespace
 
 import peers as implementations
@@ -135,6 +136,30 @@ def test_without_a_gpu_calls_of_small_shapes_are_measured(device, monkeypatch):
     assert found[("default_shapes", "torch-eager", "cold", *key[1:])].reason == "no CUDA device"
     assert found[("default_shapes", "vllm", *key)].reason == "vllm: vllm is not installed"
     assert isinstance(found["serving_shapes", "ptgq", "call", 1, 7168, "int8"], common.NotAvailable)
+
+
+def test_a_bound_of_time_leaves_the_rest_out(device, monkeypatch):
+    monkeypatch.setenv("PTGQ_PEERS_SECONDS", "10")
+    now = itertools.count()
+    monkeypatch.setattr(peers.time, "monotonic", lambda: next(now))
+    found = peers.measure()
+    numbers = [key for key, value in found.items() if isinstance(value, list)]
+    # Ten rows, the default shapes first; and what is exact.
+    assert len({key[3:] for key in numbers}) == 10
+    assert {key[0] for key in numbers} == {"default_shapes"}
+    late = found["serving_shapes", "ptgq", "hot", 1, 7168, "int8"]
+    assert late.reason == "the time was over: PTGQ_PEERS_SECONDS"
+    assert found["codes", "ptgq", "int8"] == 0
+
+
+def test_nothing_measures_it_unasked():
+    pytest.importorskip("asv", reason="asv is not installed")
+    from tracking import canary, compare, track
+
+    name = "peers.Peers.track_default_shapes('ptgq', 'produced', 16, 'int8')"
+    patterns = [*track.BENCHMARKS.values(), *compare.WITH_GPU, *compare.WITHOUT_GPU]
+    patterns += [*canary.WITH_GPU, *canary.WITHOUT_GPU]
+    assert [pattern for pattern in patterns if re.search(pattern, name)] == []
 
 
 def test_the_workloads_of_rows_exist(device):

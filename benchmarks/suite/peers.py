@@ -7,7 +7,9 @@ of each was measured, and when (``asv_plugins/peer_versions.py``).
 from __future__ import annotations
 
 import itertools
+import os
 import sys
+import time
 
 import peers
 from measure.configurations import (
@@ -109,28 +111,41 @@ def _differences(variant: str, device: str) -> dict:
     return results
 
 
+def _rows() -> list[tuple]:
+    """Return (family, tokens, hidden, variant): what was compiled for a form serves its tokens."""
+    serving = [
+        ("serving_shapes", tokens, hidden, variant)
+        for variant, hidden in itertools.product(PEER_VARIANTS, sorted(PEER_HIDDEN, reverse=True))
+        for tokens in PEER_TOKENS
+    ]
+    default = [
+        ("default_shapes", tokens, hidden, variant)
+        for variant, (tokens, hidden) in itertools.product(
+            PEER_DEFAULT_VARIANTS, DEFAULT_HIDDEN.items()
+        )
+    ]
+    return default + serving
+
+
 def measure() -> dict:
-    """Measure all of them in one process, so that each is beside the others."""
-    device = "cpu" if common.no_device() else "cuda"
-    shapes = {
-        "default_shapes": [
-            (tokens, DEFAULT_HIDDEN[tokens], variant)
-            for tokens, variant in itertools.product(DEFAULT_HIDDEN, PEER_DEFAULT_VARIANTS)
-        ],
-        "serving_shapes": list(itertools.product(PEER_TOKENS, PEER_HIDDEN, PEER_VARIANTS)),
-    }
-    results = {}
-    # Variant by variant: what is compiled for one serves its shapes, and is then forgotten.
-    for family, rows in shapes.items():
-        for row in sorted(rows, key=lambda row: row[1:]):
-            if device == "cpu" and family == "serving_shapes":
-                reason = common.NotAvailable("on a CPU some of these take minutes")
-                times = dict.fromkeys(itertools.product(IMPLEMENTATIONS, STATES), reason)
-            else:
-                times = _times(workload_of(*row), device)
-            results |= {(family, *key, *row): value for key, value in times.items()}
+    """Measure all of them in one process, so that each is beside the others.
+
+    The variable PTGQ_PEERS_SECONDS bounds it, where a GPU is lent for some minutes: the rows that
+    are left then are n/a.
+    """
+    device, results = "cpu" if common.no_device() else "cuda", {}
+    end = time.monotonic() + float(os.environ.get("PTGQ_PEERS_SECONDS", "inf"))
     for variant in PEER_VARIANTS:
         results |= _differences(variant, device)
+    for family, *row in _rows():
+        why = None
+        if device == "cpu" and family == "serving_shapes":
+            why = common.NotAvailable("on a CPU some of these take minutes")
+        elif time.monotonic() > end:
+            why = common.NotAvailable("the time was over: PTGQ_PEERS_SECONDS")
+        keys = itertools.product(IMPLEMENTATIONS, STATES)
+        times = dict.fromkeys(keys, why) if why else _times(workload_of(*row), device)
+        results |= {(family, *key, *row): value for key, value in times.items()}
     # asv shows it with --show-stderr; each row says n/a.
     reasons = {v.reason for v in results.values() if isinstance(v, common.NotAvailable)}
     print("\n".join(sorted(reasons)), file=sys.stderr)
