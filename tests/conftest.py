@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import gc
 import importlib.util
 import os
 import shlex
@@ -61,6 +62,27 @@ def pytest_collection_modifyitems(config, items):
             items[:] = [item for item in items if not item.get_closest_marker("gpu")]
         for item in dropped:
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+
+
+def pytest_collection_finish():
+    """Leave out what is imported, which stays, when Python looks for garbage."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_sessionfinish():
+    """Look for what tests left behind once: pytest does so five times, through all of torch."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_unconfigure():
+    """End as Python does: else Triton's bindings say that all objects have leaked."""
+    try:
+        return (yield)
+    finally:
+        gc.unfreeze()
 
 
 @pytest.fixture(
