@@ -58,10 +58,17 @@ Owned allocate(const Arguments& a, Input& in) {
   Problem& p = in.problem;
   const ScaleFormat& format = in.options.format;
   const int64_t width = p.num_groups * p.group_size;
-  const Strides strides = lay_out_scales(p, format, x.sizes, x.dim);
-  const bool padded = p.column_length > p.column_tokens;
+  const ScaleShape shape = lay_out_scales(p, format, x);
+  const bool own = shape.rows != ScaleShape::kOfX;
+  const int64_t rows[] = {shape.rows, shape.columns};
+  TensorView like = x;  // of s, but for its columns
+  if (own) {
+    like.dim = 2;
+    like.sizes = rows;
+  }
+  const bool padded = !own && p.column_length > p.column_tokens;
   const Owned q = empty(x, width, {1, width, 0}, a.q_dtype);
-  const Owned s = empty(x, scale_columns(p), strides, scale_dtype(format.storage),
+  const Owned s = empty(like, shape.columns, shape.strides, scale_dtype(format.storage),
                         padded ? scale_elements(p) : 0);
   p.q = static_cast<uint8_t*>(view(q.get()).data);
   p.s = view(s.get()).data;
@@ -162,10 +169,10 @@ PyObject* prepare(PyObject*, PyObject* const* args, Py_ssize_t count) {
     const Problem& p = in.problem;
     using Address = unsigned long long;
     void* stream = in.device == kCpu ? nullptr : current_stream(in.device);
-    const int64_t s_groups = p.packed ? 4 * scale_columns(p) : p.num_groups;
     return Py_BuildValue("O(KKK)(LLLLLL)iK", outputs.get(), Address(p.x), Address(p.q),
-                         Address(p.s), p.num_tokens, p.num_groups, p.x_token_stride, s_groups,
-                         p.column_tokens, p.column_length, in.device, Address(stream));
+                         Address(p.s), p.num_tokens, p.num_groups, p.x_token_stride,
+                         stored_groups(p), p.column_tokens, p.column_length, in.device,
+                         Address(stream));
   });
 }
 

@@ -101,21 +101,22 @@ Problem check_input(const TensorView& x, const Options& options) {
   return p;
 }
 
-int64_t scale_columns(const Problem& p) {
-  return p.packed ? round_up(p.num_groups, 4) / 4 : p.num_groups;
+int64_t stored_groups(const Problem& p) {
+  return p.packed ? round_up(p.num_groups, 4) : p.num_groups;
 }
 
-Strides lay_out_scales(Problem& p, const ScaleFormat& format, const int64_t* sizes, int64_t dim) {
-  p.column_tokens = !format.per_batch ? p.num_tokens : dim >= 2 ? sizes[dim - 2] : 1;
+ScaleShape lay_out_scales(Problem& p, const ScaleFormat& format, const TensorView& x) {
+  p.column_tokens = !format.per_batch ? p.num_tokens : x.dim >= 2 ? x.sizes[x.dim - 2] : 1;
   p.column_length =
       format.layout == Layout::kTmaAligned ? round_up(p.column_tokens, 4) : p.column_tokens;
-  const int64_t columns = scale_columns(p);
+  const int64_t columns = p.packed ? stored_groups(p) / 4 : p.num_groups;
   p.s_token_stride = p.column_major ? 1 : columns;
   p.s_group_stride = p.column_major ? p.column_length : 1;
   p.s_batch_stride = columns * p.column_length;
   p.plain = !p.packed && p.column_tokens == p.num_tokens && p.column_length == p.num_tokens;
   p.padded = p.column_length > p.column_tokens || (p.packed && p.num_groups % 4 != 0);
-  return {p.s_group_stride, p.s_token_stride, format.per_batch ? p.s_batch_stride : 0};
+  const int64_t batch = format.per_batch ? p.s_batch_stride : 0;
+  return {ScaleShape::kOfX, columns, {p.s_group_stride, p.s_token_stride, batch}};
 }
 
 int64_t Strides::of(int64_t i, const int64_t* sizes, int64_t dim) const {
@@ -173,14 +174,17 @@ Problem check_outputs(Problem p, const Options& options, const TensorView& x, co
                                               : "q must have the shape of x");
   require(p.num_tokens == 0 || is_contiguous(q), "q must be contiguous");
   require(holds(s.type, options.format.storage), "s must have the dtype of scale_format");
-  require(same_shape_but_last(s, x) && s.sizes[s.dim - 1] == scale_columns(p),
-          "s must have the shape of x, with a last dimension of ", scale_columns(p));
-  if (p.num_tokens > 0) {
-    const Strides strides = lay_out_scales(p, options.format, s.sizes, s.dim);
-    for (int64_t i = 0; i < s.dim; ++i) {
-      require(s.sizes[i] == 1 || s.strides[i] == strides.of(i, s.sizes, s.dim),
-              "s must have the strides of scale_format");
-    }
+  const ScaleShape shape = lay_out_scales(p, options.format, x);
+  if (shape.rows == ScaleShape::kOfX) {
+    require(same_shape_but_last(s, x) && s.sizes[s.dim - 1] == shape.columns,
+            "s must have the shape of x, with a last dimension of ", shape.columns);
+  } else {
+    require(s.dim == 2 && s.sizes[0] == shape.rows && s.sizes[1] == shape.columns,
+            "s must have the shape (", shape.rows, ", ", shape.columns, ")");
+  }
+  for (int64_t i = 0; p.num_tokens > 0 && i < s.dim; ++i) {
+    require(s.sizes[i] == 1 || s.strides[i] == shape.strides.of(i, s.sizes, s.dim),
+            "s must have the strides of scale_format");
   }
   require(p.num_tokens == 0 || options.format.storage == Storage::kE8m0 || is_aligned(s, 4),
           "s must be aligned to its elements");

@@ -61,9 +61,18 @@ struct Strides {
   int64_t last, token, batch;
   int64_t of(int64_t i, const int64_t* sizes, int64_t dim) const;
 };
-// Lays out scales with the leading dimensions of `sizes`, the last being scale_columns().
-Strides lay_out_scales(Problem& p, const ScaleFormat& format, const int64_t* sizes, int64_t dim);
-int64_t scale_columns(const Problem& p);
+// How s lies as a tensor: with the leading dimensions of x or, of two dimensions, with so many
+// rows.
+struct ScaleShape {
+  static constexpr int64_t kOfX = -1;
+  int64_t rows;
+  int64_t columns;
+  Strides strides;
+};
+// Lays out the scales of x.
+ScaleShape lay_out_scales(Problem& p, const ScaleFormat& format, const TensorView& x);
+// Groups of a token that s has place for.
+int64_t stored_groups(const Problem& p);
 // Whether results share memory with x or with each other; padding of s counts.
 bool overlap(const Problem& p);
 

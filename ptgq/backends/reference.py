@@ -56,6 +56,7 @@ def _quantize(
     saturate: bool,
     activation: Callable[[torch.Tensor], torch.Tensor],
 ) -> None:
+    leading = q.shape[:-1]
     x, q = x.view(-1, x.shape[-1]), q.view(-1, q.shape[-1])
     num_groups = q.shape[-1] // group_size
     scales = torch.empty((x.shape[0], num_groups), dtype=torch.float32, device=x.device)
@@ -67,7 +68,7 @@ def _quantize(
         counted = groups.where(groups.isfinite(), 0) if saturate else groups
         scales[rows] = _scales_of(counted, QMAX[q.dtype], eps, scale_format.power_of_two)
         q[rows] = _codes_of(groups, scales[rows], q.dtype).flatten(-2)
-    store_scales(scales, s, scale_format)
+    store_scales(scales.view(*leading, num_groups), s, scale_format)
 
 
 def _scales_of(groups: torch.Tensor, qmax: float, eps: float, power_of_two: bool) -> torch.Tensor:

@@ -20,6 +20,7 @@ from ptgq.backends.reference import QMAX
 from ptgq.backends.triton_kernel import per_token_group_quant_kernel
 from ptgq.extension import increment_version, prepare
 from ptgq.scales import ScaleFormat, column_lengths, memory_of
+from ptgq.scales.formats import encode_format
 
 _INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 # Elements of a group that a program holds at a time; larger groups are read twice.
@@ -114,12 +115,13 @@ def per_token_group_quant(
     num_tokens = x.numel() // x.shape[-1]
     contiguous = x.is_contiguous()
     x_token_stride = x.shape[-1] if contiguous else x.stride(0)
-    column_major = scale_format.column_major
+    layout = encode_format(scale_format) >> 3 & 3
+    column_major = layout > 0
     int8 = q.dtype is torch.int8
-    packed = scale_format.packed
+    packed = scale_format.group_unit == 4
     e8m0 = packed or s.dtype is torch.float8_e8m0fnu
     s_groups = triton.cdiv(num_groups, 4) * 4 if packed else num_groups
-    column_tokens, column_length = column_lengths(s.shape, scale_format)
+    column_tokens, column_length = column_lengths(q.shape, scale_format)
     sizes = num_tokens, num_groups, x_token_stride, s_groups, column_tokens, column_length
     rows = num_tokens // column_tokens * column_length
     padded = rows > column_tokens or s_groups > num_groups
@@ -132,7 +134,7 @@ def per_token_group_quant(
         "GROUPS": tile[1],
         "BLOCK": block,
         "CONTIGUOUS": contiguous and s_groups == num_groups and not silu,
-        "COLUMN_MAJOR": column_major,
+        "LAYOUT": layout,
         "PACKED": packed,
         "PADDED": padded,
         "QMAX": QMAX[q.dtype],

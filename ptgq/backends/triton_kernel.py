@@ -113,7 +113,7 @@ def per_token_group_quant_kernel(
     GROUPS: tl.constexpr,
     BLOCK: tl.constexpr,
     CONTIGUOUS: tl.constexpr,
-    COLUMN_MAJOR: tl.constexpr,
+    LAYOUT: tl.constexpr,
     PACKED: tl.constexpr,
     PADDED: tl.constexpr,
     QMAX: tl.constexpr,
@@ -127,7 +127,7 @@ def per_token_group_quant_kernel(
     SMALL: tl.constexpr,
     INTERPRETED: tl.constexpr,
 ):
-    """Quantize a tile of groups: neighbours in a row or, column-major, GROUPS of each of TOKENS.
+    """Quantize a tile of groups: neighbours in a row or, LAYOUT > 0, GROUPS of each of TOKENS.
 
     SMALL: 31 bits count the groups, padding included, and the elements of a token.
     PACKED: `s` is bytes, in columns the four of a word side by side. PADDED: tiles cover batches
@@ -137,7 +137,7 @@ def per_token_group_quant_kernel(
     if not SMALL:
         program = program.to(tl.int64)
     slot = tl.arange(0, TOKENS * GROUPS)
-    if COLUMN_MAJOR:
+    if LAYOUT > 0:
         tiles = tl.cdiv(s_groups, GROUPS)
         # Of small groups, neighbours of a token side by side, or a warp would read parts of lines;
         # no more than four, or it would store parts of sectors of scales. Of groups that are not

@@ -118,6 +118,16 @@ class ScaleFormat:
         """Whether an element holds the scales of four groups."""
         return self.dtype is torch.int32
 
+    @property
+    def token_unit(self) -> int:
+        """Of how many tokens a column is a multiple."""
+        return TMA_BYTES // self.dtype.itemsize if self.tma_aligned else 1
+
+    @property
+    def group_unit(self) -> int:
+        """Of how many groups a token is a multiple in memory."""
+        return 4 if self.packed else 1
+
     @classmethod
     def deep_gemm_hopper(cls, *, per_batch: bool = False) -> ScaleFormat:
         """DeepGEMM's FP8 GEMMs on Hopper: float32, TMA-aligned columns; group size 128.

@@ -62,8 +62,7 @@ def column_lengths(shape: Sequence[SupportsIndex], scale_format: ScaleFormat) ->
 
 def _column_lengths(shape: tuple[int, ...], scale_format: ScaleFormat) -> tuple[int, int]:
     tokens = math.prod(shape[-2:-1]) if scale_format.per_batch else math.prod(shape[:-1])
-    unit = TMA_BYTES // scale_format.dtype.itemsize if scale_format.tma_aligned else 1
-    return tokens, -(-tokens // unit) * unit
+    return tokens, -(-tokens // scale_format.token_unit) * scale_format.token_unit
 
 
 def scale_strides(shape: Sequence[SupportsIndex], scale_format: ScaleFormat) -> tuple[int, ...]:
