@@ -137,7 +137,14 @@ TABLE = {
         },
     ),
     scales.convert: (
-        {"s": WORDS, "source": PACKED, "target": BYTES, "num_groups": 6, "inexact": False},
+        {
+            "s": WORDS,
+            "source": PACKED,
+            "target": BYTES,
+            "num_groups": 6,
+            "inexact": False,
+            "shape": (4, 6),
+        },
         {
             "s": [*NO_TENSOR, (ROWS, TypeError, "must have a dtype of torch.int32, got .*float32")],
             "source": NO_FORMAT,
@@ -147,6 +154,10 @@ TABLE = {
             ],
             "num_groups": [*NO_NUM_GROUPS, (9, ValueError, "between 5 and 8 for 2 words, got 9")],
             "inexact": NO_BOOL,
+            "shape": [
+                *(case for case in NO_SHAPE if case[0] is not None),
+                ((4, 5), ValueError, r"shape must be \(4, 6\), as s says, got \(4, 5\)"),
+            ],
         },
     ),
     scales.check_scales: (
@@ -200,6 +211,6 @@ TABLE = {
     ),
     **{
         getattr(ScaleFormat, name): ({}, {"per_batch": NO_BOOL} if preset.per_batch else {})
-        for name, preset in known.PRESETS.items()
+        for name, preset in (known.PRESETS | known.TILED_PRESETS).items()
     },
 }

@@ -9,7 +9,7 @@ import subprocess
 import sysconfig
 
 import torch
-from scale_cases import FORMATS, OF_INT8, memory
+from scale_cases import FORMATS, OF_INT8, TILED, memory
 from torch.utils.cpp_extension import include_paths
 
 import ptgq
@@ -26,7 +26,7 @@ def torch_includes():
 
 def calls_of(x, fused, group_size):
     """Yield a call of every function and format, of two dimensions."""
-    for f in FORMATS.values():
+    for f in (*FORMATS.values(), TILED["all"]):
         if not f.per_batch:
             for int8 in (False, True) if f in OF_INT8.values() else (False,):
                 for nonfinite in ("mark", "saturate"):

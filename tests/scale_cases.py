@@ -41,6 +41,9 @@ INTERPRETED = {
     "power_of_two int32 tma_aligned",
     "power_of_two int32 row_major",
 }
+# Of another shape than x: tests of all formats are in test_tiles.
+TILED = {"all": ScaleFormat("power_of_two", torch.float8_e8m0fnu, "tiled")}
+TILED["per_batch"] = replace(TILED["all"], per_batch=True)
 # What INT8 codes have.
 OF_INT8 = {name: f for name, f in FORMATS.items() if f.dtype is torch.float32}
 PADDED = {name: f for name, f in FORMATS.items() if f.tma_aligned}

@@ -54,7 +54,8 @@ def test_presets_are_the_layouts_of_their_consumers():
     assert laid_out(f.ocp_mx(), shape[1:]) == ((10, 5), (5, 1), DTYPES[1], 50)
 
 
-PRESETS = {getattr(ScaleFormat, name): preset.group_sizes for name, preset in known.PRESETS.items()}
+ALL = known.PRESETS | known.TILED_PRESETS
+PRESETS = {getattr(ScaleFormat, name): preset.group_sizes for name, preset in ALL.items()}
 READS = torch.ones(4, 1536)
 
 
@@ -63,9 +64,11 @@ def test_the_list_has_every_format_and_preset():
     for key in itertools.product(get_args(known.Kind), DTYPES, get_args(known.Layout)):
         with contextlib.suppress(ValueError):
             accepted.add(ScaleFormat(*key))
-    assert set(NAMED.values()) == accepted
+    stored = known.TILED_FORMATS["tiled_ue8m0"]
+    tiled = ScaleFormat(stored.kind, getattr(torch, stored.dtype), stored.layout)
+    assert {*NAMED.values(), tiled} == accepted
     methods = [name for name, kind in vars(ScaleFormat).items() if isinstance(kind, classmethod)]
-    assert {name for name in methods if not name.startswith("_")} == set(known.PRESETS)
+    assert {name for name in methods if not name.startswith("_")} == set(ALL)
 
 
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda preset: preset.__name__)

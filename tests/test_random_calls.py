@@ -7,7 +7,7 @@ import random
 import pytest
 import torch
 from numeric import assert_same_bytes, assert_same_results
-from scale_cases import NAMED
+from scale_cases import NAMED, TILED
 from values import DTYPES, hard_input, random_input
 
 import ptgq
@@ -32,7 +32,7 @@ def draw(rng: random.Random) -> tuple[torch.Tensor, int, ScaleFormat, bool, str,
     storage = torch.empty(offset + shape[0] * (width + gap), dtype=dtype)
     rows = storage[offset:].view(shape[0], width + gap)[:, :width]
     rows.copy_(x)
-    f = rng.choice([*NAMED.values()])
+    f = rng.choice([*NAMED.values(), TILED["all"]])
     code = rng.choice(["fp8", "int8"]) if f.dtype is torch.float32 else "fp8"
     options = {"swiglu_limit": rng.choice([None, 10, 0.3])} if silu else {}
     options["nonfinite"] = rng.choice(["mark", "saturate"])

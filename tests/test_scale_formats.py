@@ -182,6 +182,7 @@ def test_op_knows_the_codes_of_formats_alone(op):
         with contextlib.suppress(RuntimeError, TypeError, ValueError):
             run(x, q, s, 8, 1e-10, code)
             accepted.add(code)
+    # Those of tiles, for which s has another shape, too.
     assert accepted == {f.code for f in FORMATS.values()}
     # As programs call it that were exported with flags.
     with pytest.raises((RuntimeError, ValueError), match="by an older ptgq, export it again"):

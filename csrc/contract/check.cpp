@@ -96,8 +96,8 @@ Problem check_input(const TensorView& x, const Options& options) {
   require(!p.int8 || f.storage == Storage::kFloat32, "int8 q has float32 scales");
   p.power_of_two = f.kind == Kind::kPowerOfTwo;
   p.e8m0 = f.storage != Storage::kFloat32;
-  p.packed = f.storage == Storage::kPacked;
-  p.column_major = f.layout != Layout::kRowMajor;
+  p.packed = f.storage == Storage::kPacked || f.layout == Layout::kTiled;
+  p.column_major = f.layout == Layout::kColumnMajor || f.layout == Layout::kTmaAligned;
   return p;
 }
 
@@ -107,14 +107,25 @@ int64_t stored_groups(const Problem& p) {
 
 ScaleShape lay_out_scales(Problem& p, const ScaleFormat& format, const TensorView& x) {
   p.column_tokens = !format.per_batch ? p.num_tokens : x.dim >= 2 ? x.sizes[x.dim - 2] : 1;
-  p.column_length =
-      format.layout == Layout::kTmaAligned ? round_up(p.column_tokens, 4) : p.column_tokens;
+  const int64_t unit = format.layout == Layout::kTmaAligned ? 4
+                       : format.layout == Layout::kTiled    ? 128
+                                                            : 1;
+  p.column_length = round_up(p.column_tokens, unit);
   const int64_t columns = p.packed ? stored_groups(p) / 4 : p.num_groups;
   p.s_token_stride = p.column_major ? 1 : columns;
   p.s_group_stride = p.column_major ? p.column_length : 1;
   p.s_batch_stride = columns * p.column_length;
   p.plain = !p.packed && p.column_tokens == p.num_tokens && p.column_length == p.num_tokens;
   p.padded = p.column_length > p.column_tokens || (p.packed && p.num_groups % 4 != 0);
+  if (format.layout == Layout::kTiled) {
+    p.s_token_stride = kTiledRows;
+    p.padded = true;
+    p.plain = false;
+    const int64_t batches = p.num_tokens == 0 ? 0 : p.num_tokens / p.column_tokens;
+    require(batches * p.column_length < int64_t{1} << 29 && columns < int64_t{1} << 22,
+            "x has too many tokens or groups for tiles");
+    return {batches * p.column_length, 4 * columns, {1, 4 * columns, 0}};
+  }
   const int64_t batch = format.per_batch ? p.s_batch_stride : 0;
   return {ScaleShape::kOfX, columns, {p.s_group_stride, p.s_token_stride, batch}};
 }
@@ -136,12 +147,13 @@ Code code_of(ElementType q) {
 ScaleFormat decode_format(int64_t code) {
   const ScaleFormat f{static_cast<Kind>(code & 1), static_cast<Storage>(code >> 1 & 3),
                       static_cast<Layout>(code >> 3 & 3), code >= 32};
-  constexpr bool kRead[3][3] = {{true, true, true}, {true, true, false}, {true, false, true}};
+  constexpr bool kRead[3][4] = {
+      {true, true, true, false}, {true, true, false, true}, {true, false, true, false}};
   const bool known = code >= 0 && code < 64 && f.storage <= Storage::kPacked &&
-                     f.layout <= Layout::kTmaAligned &&
                      kRead[static_cast<int>(f.storage)][static_cast<int>(f.layout)];
   const bool rounded = f.kind == Kind::kPowerOfTwo || f.storage == Storage::kFloat32;
-  const bool batched = f.layout != Layout::kRowMajor && f.storage != Storage::kE8m0;
+  const bool batched =
+      f.layout == Layout::kTiled || (f.layout != Layout::kRowMajor && f.storage != Storage::kE8m0);
   require(known && rounded && (batched || !f.per_batch),
           "scale_format must be the code of a ptgq.ScaleFormat, got ", code,
           code == -1 ? ": this program was exported by an older ptgq, export it again" : "");

@@ -27,7 +27,7 @@ enum class Prologue : uint8_t { kNone, kSiluAndMul };
 // The values of ptgq.ScaleFormat, in the order in which its `code` counts them.
 enum class Kind : uint8_t { kFloat32, kPowerOfTwo };
 enum class Storage : uint8_t { kFloat32, kE8m0, kPacked };
-enum class Layout : uint8_t { kRowMajor, kColumnMajor, kTmaAligned };
+enum class Layout : uint8_t { kRowMajor, kColumnMajor, kTmaAligned, kTiled };
 
 struct ScaleFormat {
   Kind kind;
@@ -35,6 +35,8 @@ struct ScaleFormat {
   Layout layout;
   bool per_batch;
 };
+
+constexpr int64_t kTiledRows = -1;
 
 struct Problem {
   const void* x;
@@ -44,7 +46,7 @@ struct Problem {
   int64_t num_groups;  // of a token
   int64_t group_size;
   int64_t x_token_stride;  // in elements; q is contiguous
-  int64_t s_token_stride;  // in elements of s: words where it is packed
+  int64_t s_token_stride;  // in elements of s: words where it is packed; kTiledRows: in tiles
   int64_t s_group_stride;  // between words, of four groups, where s is packed
   int64_t s_batch_stride;
   int64_t column_tokens;  // tokens of a column of scales: those of a batch, or all
@@ -54,7 +56,7 @@ struct Problem {
   Prologue prologue;
   bool int8;           // q holds INT8, else E4M3
   bool e8m0;           // s holds E8M0 bytes, else float32; packed, too
-  bool packed;         // s holds words of four neighbouring groups' E8M0 bytes
+  bool packed;         // s holds words of four neighbouring groups' E8M0 bytes; in tiles, too
   bool plain;          // the strides alone say where a scale lies: no words, batches, padding
   bool padded;         // a column or the words of a token have padding
   bool power_of_two;   // scales are rounded up to powers of two

@@ -52,12 +52,52 @@ PTGQ_HOST_DEVICE void store_padding(const P& p, Index batch, Index row, Index gr
   }
 }
 
+// In tiles of 128 tokens and 4 groups, one after the other, those of a row of tiles first: token
+// 32 j + i of a tile has word 4 i + j, the bytes of its four groups. All tokens of a column, and
+// the groups of a word, share the zeros of the tokens that are none; the last group of a token
+// stores those behind it. In 32 bits but for offsets, of type Offset: divisions take registers.
+template <bool kPads, typename Offset, typename P>
+PTGQ_HOST_DEVICE void store_tiled_scale(const P& p, uint32_t token, uint32_t group, float scale) {
+  const auto tokens = static_cast<uint32_t>(p.column_tokens);
+  const auto num_groups = static_cast<uint32_t>(p.num_groups);
+  const auto length = static_cast<uint32_t>(p.column_length);
+  const uint32_t batch = token < tokens ? 0 : token / tokens;
+  const uint32_t row = token - batch * tokens;
+  const uint32_t first = group & ~3u;
+  const uint32_t down = (num_groups + 3) / 4 * 512;  // bytes of a row of tiles
+  uint8_t* const s = static_cast<uint8_t*>(p.s);
+  const auto word = [=](uint32_t row) {
+    row += batch * length;
+    const uint32_t inside = 128 * first + (row % 32 * 16 + row / 32 % 4 * 4);
+    return static_cast<Offset>(row / 128) * down + inside;
+  };
+  s[word(row) + (group - first)] = e8m0_of(scale);
+  if (!kPads) return;
+  const uint32_t groups = num_groups - first < 4 ? num_groups - first : 4;
+#ifdef __CUDACC__
+#pragma unroll 1
+#endif
+  for (uint32_t i = row * groups + (group - first); i < length - tokens; i += tokens * groups) {
+    const Offset at = word(tokens + i);
+    s[at] = s[at + 1] = s[at + 2] = s[at + 3] = 0;
+  }
+  if (group != num_groups - 1) return;
+#ifdef __CUDACC__
+#pragma unroll 1
+#endif
+  for (uint32_t k = groups; k < 4; ++k) s[word(row) + k] = 0;
+}
+
 // Stores the scale of a group; the last token of a column and the last group of a token also store
 // the padding behind them, unless it is there already. Index holds the number of tokens and, unless
 // s is plain, every offset into it.
 template <bool kPads = true, typename P, typename Index>
 PTGQ_HOST_DEVICE void store_scale(const P& p, Index token, Index group, float scale) {
   if (p.plain) return store_plain_scale(p, token, group, scale);
+  if (static_cast<int32_t>(p.s_token_stride) == kTiledRows) {
+    return store_tiled_scale<kPads, Index>(p, static_cast<uint32_t>(token),
+                                           static_cast<uint32_t>(group), scale);
+  }
   const auto column_tokens = static_cast<Index>(p.column_tokens);
   Index batch = 0;
   if (token >= column_tokens) {  // most have one batch: no division

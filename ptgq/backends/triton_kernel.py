@@ -130,8 +130,9 @@ def per_token_group_quant_kernel(
     """Quantize a tile of groups: neighbours in a row or, LAYOUT > 0, GROUPS of each of TOKENS.
 
     SMALL: 31 bits count the groups, padding included, and the elements of a token.
-    PACKED: `s` is bytes, in columns the four of a word side by side. PADDED: tiles cover batches
-    and the padding of `s`, where zeros go: `s_groups` and `column_length` count it.
+    PACKED: `s` is bytes, in columns the four of a word side by side; LAYOUT 3: in tiles, as in
+    csrc/contract/scales.h. PADDED: programs cover batches and the padding of `s`, where zeros go:
+    `s_groups` and `column_length` count it.
     """
     program = tl.program_id(0)
     if not SMALL:
@@ -154,13 +155,17 @@ def per_token_group_quant_kernel(
             rows = num_tokens // column_tokens * column_length.to(row.dtype)
             inside_s = (row < rows) & (group < s_groups)
             inside = inside_s & (place < column_tokens) & (group < num_groups)
-            row += batch * column_length * (s_groups // (4 if PACKED else 1) - 1)
+            if LAYOUT != 3:
+                row += batch * column_length * (s_groups // (4 if PACKED else 1) - 1)
         else:
             inside = (token < num_tokens) & (group < num_groups)
             inside_s = inside
         index = token * num_groups + group
         x_start = token.to(tl.int64) * x_token_stride + group * GROUP_SIZE
-        if PACKED:
+        if LAYOUT == 3:
+            tile = row // 128 * (s_groups // 4) + group // 4
+            s_ptrs = s_ptr + tile * 512 + row % 32 * 16 + row // 32 % 4 * 4 + group % 4
+        elif PACKED:
             s_ptrs = s_ptr + (group // 4 * column_length + row) * 4 + group % 4
         else:
             s_ptrs = s_ptr + group * column_length + row

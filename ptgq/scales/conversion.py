@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import SupportsIndex
 
 import torch
 
-from ptgq.scales.formats import DTYPES, ScaleFormat, check_format, check_in_format
+from ptgq.scales.formats import DTYPES, TILE, TMA_BYTES, ScaleFormat, check_format, check_in_format
 from ptgq.scales.layouts import (
     check_memory,
     column_lengths,
     empty_scales,
     memory_of,
+    rows_of_tiles,
     scale_strides,
+    shape_of,
     store_scales,
 )
-from ptgq.values import as_int, check_bool, check_tensor, shown
+from ptgq.values import as_int, as_sizes, check_bool, check_tensor, shown
 
 _NOT_EXPONENT = -0x7F800001  # 0x807FFFFF: the sign and the mantissa
 _NAN = 0x7FC00000
@@ -69,6 +73,7 @@ def convert(
     num_groups: SupportsIndex | None = None,
     *,
     inexact: bool = False,
+    shape: Sequence[SupportsIndex] | None = None,
 ) -> torch.Tensor:
     """Return scales in another format; all work is done on the device of `s`.
 
@@ -80,6 +85,8 @@ def convert(
         What `s` is in, and what is wanted.
     num_groups : int, optional
         Groups of a token, needed for packed `s`.
+    shape : tuple of int, optional
+        ``[..., num_groups]``, needed for `s` in tiles, whose shape does not tell.
     inexact : bool
         From float32 to powers of two: round up what is none, instead of raising. That changes the
         product ``q * s``, unless `q` is quantized again. It also spares the check, the one step
@@ -103,7 +110,12 @@ def convert(
             f"target must be for groups of {_sizes_of(source)}, as source is, got one for groups "
             f"of {_sizes_of(target)}"
         )
-    scales = to_float32(s, num_groups)
+    if source.layout == "tiled":
+        scales = _floats_of(_tiled_bytes(s, source, num_groups, shape))
+    else:
+        scales = to_float32(s, num_groups)
+        if shape is not None and as_sizes("shape", shape) != tuple(scales.shape):
+            raise ValueError(f"shape must be {tuple(scales.shape)}, as s says, got {tuple(shape)}")
     if target.power_of_two and not source.power_of_two:
         bits = scales.view(torch.int32)
         if inexact:
@@ -116,10 +128,29 @@ def convert(
                     f"s must hold powers of two to become {target.dtype} without a loss: "
                     f"{wrong}; inexact=True rounds up"
                 )
-    shape = scales.shape if not target.packed else (*scales.shape[:-1], -(-scales.shape[-1] // 4))
-    out = empty_scales(shape, target, s.device)
+    any_size = replace(target, group_sizes=())
+    out = empty_scales(shape_of(tuple(scales.shape), 1, any_size), target, s.device)
     store_scales(scales, out, target)
     return out
+
+
+def _tiled_bytes(
+    s: torch.Tensor,
+    source: ScaleFormat,
+    num_groups: SupportsIndex | None,
+    shape: Sequence[SupportsIndex] | None,
+) -> torch.Tensor:
+    if shape is None:
+        raise ValueError("shape must be given for s in tiles, got None")
+    sizes = as_sizes("shape", shape)
+    expected = shape_of(sizes, 1, replace(source, group_sizes=()))
+    if tuple(s.shape) != expected:
+        raise ValueError(
+            f"s must have shape {expected} for scales of {sizes}, got {tuple(s.shape)}"
+        )
+    if num_groups is not None and as_int("num_groups", num_groups) != sizes[-1]:
+        raise ValueError(f"num_groups must be {sizes[-1]}, as in shape, got {shown(num_groups)}")
+    return rows_of_tiles(s, sizes, source)
 
 
 def check_scales(
@@ -160,6 +191,9 @@ def check_scales(
         num_groups = as_int("num_groups", num_groups)
     if s.is_meta:
         raise ValueError("s must have values to check, got a tensor on meta")
+    tiled = scale_format.layout == "tiled"
+    if tiled and (s.dim() != 2 or s.shape[0] % TILE[0] or s.shape[1] % TILE[1]):
+        raise ValueError(f"s must have two sizes, multiples of {TILE}, got {tuple(s.shape)}")
     want = scale_strides(s.shape, scale_format)
     # Consumers compare the stride between columns even of one column.
     last = (True,) if scale_format.tma_aligned else ()
@@ -171,6 +205,9 @@ def check_scales(
         raise ValueError(
             f"s must be {scale_format.layout}, with strides {want}{columns}; got {s.stride()}"
         )
+    if tiled:
+        _check_tiles(s, num_groups)
+        num_groups = None
     if scale_format.tma_aligned and s.numel():
         check_memory(s, scale_format)
         tokens, length = column_lengths(s.shape, scale_format)
@@ -199,6 +236,19 @@ def check_scales(
                 f"s must be finite: {count} of {marked.numel()} are not, first that of group {at}; "
                 "a group that held a NaN or an infinity has NaN"
             )
+
+
+def _check_tiles(s: torch.Tensor, num_groups: int | None) -> None:
+    if s.data_ptr() % TMA_BYTES:
+        raise ValueError(f"s must start at a multiple of {TMA_BYTES} bytes, got {s.data_ptr():#x}")
+    if num_groups is None or s.numel() == 0:
+        return
+    if not max(0, s.shape[1] - 3) <= num_groups <= s.shape[1]:
+        raise ValueError(f"num_groups must fit the last size of s, {s.shape[1]}, got {num_groups}")
+    # Of the last groups of each token, whichever tokens there are.
+    ends = s.view(torch.uint8).reshape(-1, s.shape[1] // TILE[1], *TILE)[:, -1]
+    if ends[..., num_groups - s.shape[1] + 4 :].any():
+        raise ValueError(f"s must have 0 as bytes past group {num_groups}, got others")
 
 
 def _floats_of(exponents: torch.Tensor) -> torch.Tensor:

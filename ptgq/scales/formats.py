@@ -8,7 +8,7 @@ from typing import get_args
 
 import torch
 
-from ptgq.scales.known import FORMATS, PRESETS, Kind, Layout
+from ptgq.scales.known import FORMATS, PRESETS, TILED_FORMATS, TILED_PRESETS, Kind, Layout
 from ptgq.values import as_int, check_bool, check_dtype, check_tensor, shown
 
 _KINDS, _LAYOUTS = get_args(Kind), get_args(Layout)
@@ -17,6 +17,8 @@ DTYPES = (torch.float32, torch.float8_e8m0fnu, torch.int32)
 # Rows of a matrix (here: columns of scales) start at multiples of so many bytes for TMA, the copy
 # engine of Hopper and later GPUs.
 TMA_BYTES = 16
+# Of tensor cores on Blackwell: tokens, and groups of each.
+TILE = (128, 4)
 
 
 @dataclass(frozen=True)
@@ -35,13 +37,14 @@ class ScaleFormat:
         NaN (OCP Microscaling Formats v1.0, section 5.4.1); or ``torch.int32``, four such bytes of
         neighbouring groups, the first group in the lowest byte. Then the last dimension counts
         words, ``ceil(num_groups / 4)``, and the bytes of the last word past the last group are 0.
-    layout : {"row_major", "column_major", "tma_aligned"}
+    layout : {"row_major", "column_major", "tma_aligned", "tiled"}
         ``row_major``: contiguous, the groups of a token side by side.
         ``column_major``: same shape, the storage is ``[num_groups, num_tokens]``, the tokens of a
         group side by side.
         ``tma_aligned``: column-major, each column as long as the next multiple of 16 bytes, so
         that all start at one. The memory past the last token of a column, of the last one too, is
         0.
+        ``tiled``: bytes in tiles of 128 tokens and 4 groups, see :meth:`torch_scaled_mm_mx`.
     per_batch : bool
         Whether each batch of a ``[batch, tokens, hidden_dim]`` input has columns of its own, one
         after the other: storage ``[batch, num_groups, num_tokens]``. Else a column runs over all
@@ -101,7 +104,7 @@ class ScaleFormat:
     @property
     def column_major(self) -> bool:
         """Whether neighbouring tokens lie side by side."""
-        return self.layout != "row_major"
+        return self.layout in ("column_major", "tma_aligned")
 
     @property
     def tma_aligned(self) -> bool:
@@ -121,12 +124,14 @@ class ScaleFormat:
     @property
     def token_unit(self) -> int:
         """Of how many tokens a column is a multiple."""
+        if self.layout == "tiled":
+            return TILE[0]
         return TMA_BYTES // self.dtype.itemsize if self.tma_aligned else 1
 
     @property
     def group_unit(self) -> int:
         """Of how many groups a token is a multiple in memory."""
-        return 4 if self.packed else 1
+        return 4 if self.packed or self.layout == "tiled" else 1
 
     @classmethod
     def deep_gemm_hopper(cls, *, per_batch: bool = False) -> ScaleFormat:
@@ -199,10 +204,28 @@ class ScaleFormat:
         Source: PyTorch, ``is_blockwise_1x128_scaling`` and ``_scaled_block1x128_block1x128`` in
         ``aten/src/ATen/native/cuda/ScaledBlas.cpp``: strides ``(1, num_tokens)``; for the second
         operand pass the transpose. One group a token (``group_size=hidden_dim``) is its row-wise
-        recipe, in any float32 format, without this preset. Its MX recipe (Blackwell) permutes the
-        bytes of :meth:`ocp_mx` in tiles of 128 × 4, which is not done here.
+        recipe, in any float32 format, without this preset. Its MX recipe reads
+        :meth:`torch_scaled_mm_mx`.
         """
         return cls._preset("torch_scaled_mm")
+
+    @classmethod
+    def torch_scaled_mm_mx(cls, *, per_batch: bool = False) -> ScaleFormat:
+        """MXFP8 as the tensor cores of Blackwell read it: UE8M0 bytes in tiles; group size 32.
+
+        `s` is ``[ceil(tokens / 128) * 128, ceil(groups / 4) * 4]``, contiguous, 0 where no token or
+        no group is; with `per_batch` each batch has tiles of its own, one after the other. In
+        memory the tiles of 128 tokens and 4 groups follow each other, 512 bytes each, those of the
+        same tokens first; the byte of token t and group g of a tile is at
+        ``t % 32 * 16 + t // 32 * 4 + g``. So rows and columns of `s` are none of tokens and
+        groups: :func:`ptgq.scales.convert` makes these.
+
+        Source: cuBLAS, "1D Block Scaling Factors Layout" of cublasLt; PyTorch,
+        ``SwizzleType.SWIZZLE_32_4_4`` with ``ScalingType.BlockWise1x32`` of
+        ``torch.nn.functional.scaled_mm``, which takes `s` as it is; for the second operand quantize
+        its rows, too. That GEMM, on compute capability 10.0, was not run.
+        """
+        return cls._preset("torch_scaled_mm_mx", per_batch)
 
     @classmethod
     def ocp_mx(cls) -> ScaleFormat:
@@ -216,8 +239,8 @@ class ScaleFormat:
 
     @classmethod
     def _preset(cls, name: str, per_batch: bool = False) -> ScaleFormat:
-        scales, group_sizes, _ = PRESETS[name]
-        kind, dtype, layout = FORMATS[scales]
+        scales, group_sizes, _ = (PRESETS | TILED_PRESETS)[name]
+        kind, dtype, layout = (FORMATS | TILED_FORMATS)[scales]
         dtype = getattr(torch, dtype)
         return cls(kind, dtype, layout, per_batch, group_sizes=group_sizes, preset=name)
 
@@ -225,6 +248,9 @@ class ScaleFormat:
 def _why_refused(f: ScaleFormat) -> str | None:
     if f.kind == "float32" and f.dtype is not torch.float32:
         return f"{f.dtype} holds powers of two only, so kind must be 'power_of_two'"
+    if f.layout == "tiled":
+        bytes_alone = "tiles are read by the tensor cores of Blackwell, as float8_e8m0fnu alone"
+        return None if f.dtype is torch.float8_e8m0fnu else bytes_alone
     if f.dtype is torch.float8_e8m0fnu and f.tma_aligned:
         return (
             "TMA-aligned columns are read by DeepGEMM, as float32 or as packed int32, never as "
@@ -245,14 +271,14 @@ def _why_refused(f: ScaleFormat) -> str | None:
 def encode_format(f: ScaleFormat) -> int:
     """Return the format as a number, which ``decode_format`` reads, here and in ``csrc``."""
     # Properties are used, as a subclass may override them. torch does not compile cached ones.
-    layout = f.column_major + f.tma_aligned
+    layout = 3 if f.layout == "tiled" else f.column_major + f.tma_aligned
     return f.power_of_two | DTYPES.index(f.dtype) << 1 | layout << 3 | f.per_batch << 5
 
 
 def decode_format(code: int) -> ScaleFormat:
     """Return the format that has a :attr:`ScaleFormat.code`; raise ValueError for other numbers."""
     storage, layout = code >> 1 & 3, code >> 3 & 3
-    if not 0 <= code < 64 or storage == 3 or layout == 3:
+    if not 0 <= code < 64 or storage == 3:
         hint = ": this program was exported by an older ptgq, export it again" if code == -1 else ""
         raise ValueError(f"scale_format must be the code of a ptgq.ScaleFormat, got {code}{hint}")
     return ScaleFormat(_KINDS[code & 1], DTYPES[storage], _LAYOUTS[layout], code >= 32)

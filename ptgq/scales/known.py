@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 Kind = Literal["float32", "power_of_two"]
-Layout = Literal["row_major", "column_major", "tma_aligned"]
+Layout = Literal["row_major", "column_major", "tma_aligned", "tiled"]
 
 
 class Stored(NamedTuple):
@@ -43,6 +43,9 @@ FORMATS = {
     "column_ue8m0_float32": Stored("power_of_two", "float32", "column_major"),
     "tma_ue8m0_float32": Stored("power_of_two", "float32", "tma_aligned"),
 }
+# Those that a preset alone names, not the functions' other arguments; also of each batch.
+TILED_FORMATS = {"tiled_ue8m0": Stored("power_of_two", "float8_e8m0fnu", "tiled")}
+TILED_PRESETS = {"torch_scaled_mm_mx": Preset("tiled_ue8m0", (32,), per_batch=True)}
 # By the methods of ptgq.ScaleFormat, which name their sources.
 PRESETS = {
     "deep_gemm_hopper": Preset("tma_float32", (128,), per_batch=True),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import SupportsIndex
 
 import torch
@@ -20,7 +21,7 @@ def scale_shape(
     """Return the shape of the scales of a tensor of `shape` ``[..., hidden_dim]``.
 
     It is ``[..., hidden_dim // group_size]`` in every layout; packed, the last dimension is a
-    quarter of that, rounded up.
+    quarter of that, rounded up. Of tiles it has two dimensions, of multiples of 128 and 4.
 
     Raises
     ------
@@ -49,6 +50,10 @@ def shape_of(
                 f"group_size must be {' or '.join(map(str, accepted))}, as {reader} reads no "
                 f"others, got {group_size}"
             )
+        if scale_format.layout == "tiled":
+            _, length = _column_lengths(shape, scale_format)
+            batches = math.prod(shape[:-2]) if scale_format.per_batch else 1
+            return batches * length, -(-num_groups // 4) * 4
         if scale_format.packed:
             num_groups = -(-num_groups // 4)
     return (*shape[:-1], num_groups)
@@ -190,7 +195,7 @@ def store_scales(scales: torch.Tensor, s: torch.Tensor, scale_format: ScaleForma
     """Write float32 `scales` ``[..., num_groups]`` into `s`, all padding as 0.
 
     Powers of two where the format asks for them; the leading dimensions of both have as many
-    elements.
+    elements, but for tiles, whose shape follows from that of `scales`.
 
     Raises
     ------
@@ -202,13 +207,22 @@ def store_scales(scales: torch.Tensor, s: torch.Tensor, scale_format: ScaleForma
     check_tensor("scales", scales, (torch.float32,))
     check_in_format("s", s, scale_format)
     num_groups = scales.shape[-1]
-    words = -(-num_groups // 4) if scale_format.packed else num_groups
-    tokens, expected = math.prod(scales.shape[:-1]), math.prod(s.shape[:-1])
-    if (tokens, words) != (expected, s.shape[-1]):
+    if scale_format.layout == "tiled":
+        fits = tuple(s.shape) == shape_of(
+            tuple(scales.shape), 1, replace(scale_format, group_sizes=())
+        )
+    else:
+        words = -(-num_groups // 4) if scale_format.packed else num_groups
+        tokens, expected = math.prod(scales.shape[:-1]), math.prod(s.shape[:-1])
+        fits = (tokens, words) == (expected, s.shape[-1])
+    if not fits:
         raise ValueError(
             f"scales must have as many tokens and groups as s of shape {tuple(s.shape)}, got shape "
             f"{tuple(scales.shape)}"
         )
+    if scale_format.layout == "tiled":
+        _store_tiles(scales, s, scale_format)
+        return
     if scale_format.tma_aligned:
         memory_of(s, scale_format).zero_()
     scales = scales.reshape(*s.shape[:-1], num_groups)
@@ -222,3 +236,25 @@ def store_scales(scales: torch.Tensor, s: torch.Tensor, scale_format: ScaleForma
         s.copy_(as_bytes.view(torch.int32))
     else:
         s.view(torch.uint8).copy_(exponents)
+
+
+def _store_tiles(scales: torch.Tensor, s: torch.Tensor, scale_format: ScaleFormat) -> None:
+    if s.numel() == 0:
+        return
+    tokens, length = _column_lengths(tuple(scales.shape), scale_format)
+    exponents = (scales.reshape(-1, tokens, scales.shape[-1]).view(torch.int32) >> 23).byte()
+    padding = (0, s.shape[1] - scales.shape[-1], 0, length - tokens)
+    tiles = torch.nn.functional.pad(exponents, padding).reshape(-1, 4, 32, s.shape[1] // 4, 4)
+    s.view(torch.uint8).copy_(tiles.permute(0, 3, 2, 1, 4).reshape(s.shape))
+
+
+def rows_of_tiles(
+    s: torch.Tensor, shape: tuple[int, ...], scale_format: ScaleFormat
+) -> torch.Tensor:
+    """Return the bytes of tiles as `shape` ``[..., num_groups]``."""
+    if s.numel() == 0:
+        return s.view(torch.uint8).reshape(shape)
+    tokens, length = _column_lengths(shape, scale_format)
+    tiles = s.view(torch.uint8).reshape(-1, s.shape[1] // 4, 32, 4, 4)
+    rows = tiles.permute(0, 3, 2, 1, 4).reshape(-1, length, s.shape[1])
+    return rows[:, :tokens, : shape[-1]].reshape(shape)
