@@ -256,8 +256,7 @@ def _quantize(
             )
         else:
             results = extension.quantize_directly(
-                *(name, x, group_size, q_dtype, code),
-                *(silu_and_mul, swiglu_limit, saturate, eps, out),
+                name, x, group_size, q_dtype, code, silu_and_mul, swiglu_limit, saturate, eps, out
             )
         if results is not None:
             return results
