@@ -18,6 +18,7 @@ FUNCTIONS = {
     "fp8": "per_token_group_quant_fp8",
     "silu": "silu_and_mul_per_token_group_quant_fp8",
     "int8": "per_token_group_quant_int8",
+    "silu-int8": "silu_and_mul_per_token_group_quant_int8",
     "dequantize": "dequantize",
 }
 
@@ -54,7 +55,7 @@ def _without_out(name: str, device: str, backend: str) -> tuple[Callable[..., An
         quantize, x = _without_out(which, device, backend)
         q, s = quantize()
         return partial(function, q, s, 128, **chosen), x
-    x = _input(device, 2 * HIDDEN if kind == "silu" else HIDDEN)
+    x = _input(device, 2 * HIDDEN if kind.startswith("silu") else HIDDEN)
     if which == "strided_rows":
         x, which = _input(device, 2 * HIDDEN)[:, :HIDDEN], "row_float32"
     preset = which.removesuffix(PER_BATCH)

@@ -109,6 +109,7 @@ CALLS = (
     *(f"{function}_{name}" for function in ("fp8", "silu") for name in CALLED_FORMATS),
     "fp8_strided_rows",
     "int8",
+    "silu-int8",
     *(f"dequantize_{name}" for name in DEQUANTIZED),
 )
 
