@@ -92,8 +92,11 @@ def test_bytes_are_those_of_the_reference(backend_on, group_size, dtype, f):
     backend, device = backend_on
     f = NAMED[f]
     functions = FUNCTIONS if f in OF_INT8.values() else (FP8, SILU)
-    if backend_on == ("triton", "cpu"):
+    if backend == "triton":
         functions = functions[:2] if group_size % 3 else functions[-2:]
+        # It compiles a kernel for each.
+        if device == "cuda" and dtype is not torch.bfloat16 and f != NAMED["row_float32"]:
+            return
     for function in functions:
         silu = function in (SILU, SILU_INT8)
         x = sparse_input(7, 3, group_size, dtype, silu)
