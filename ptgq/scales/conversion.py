@@ -32,7 +32,8 @@ def to_float32(s: torch.Tensor, num_groups: SupportsIndex | None = None) -> torc
     Parameters
     ----------
     s : torch.Tensor
-        float32, ``float8_e8m0fnu`` or int32 (packed), in any layout.
+        float32, ``float8_e8m0fnu`` or int32 (packed), in any layout but tiles, which
+        :func:`convert` takes.
     num_groups : int, optional
         Groups of a token. Needed for packed scales, whose last word does not tell how many of its
         bytes are padding.
