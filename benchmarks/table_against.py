@@ -20,6 +20,7 @@ from table_rows import Times, interval
 from table_text import LABELS, Page, three_digits
 
 CALL = "call"
+SAMPLE_SECONDS = 1e-3
 WIDTHS = {"implementation": 18, "codes": 9, "scales": 8, "SNR": 5}
 TIME_WIDTH = 11
 WIDEST = 100
@@ -52,7 +53,11 @@ def _timer_of(
         if state == CALL:
             known = name in peers.NAMES
             call = peers.bind(name, workload, x) if known else workload.bind(x, backend=name)
-            timer = timers.loop_timer(call, calls, clocks.clock_for(x.device.type))
+            clock, before = clocks.clock_for(x.device.type), against.warm(call)
+            # As many as asked for, or as many as a sample needs not to see its ends.
+            once = timers.loop_timer(call, 1, clock, before)
+            enough = round(SAMPLE_SECONDS / min(once() for _ in range(3)))
+            timer = timers.loop_timer(call, max(calls, enough), clock, before)
         elif isinstance(kernels, str):
             raise NotImplementedError(kernels)
         else:

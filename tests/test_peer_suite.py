@@ -49,7 +49,7 @@ def device(monkeypatch):
         return Exactness(0, 0, 20.0)
 
     against = SimpleNamespace(
-        PeerKernels=Kernels, Exactness=Exactness, checked=checked, exactness=exactness
+        PeerKernels=Kernels, Exactness=Exactness, checked=checked, exactness=exactness, warm=id
     )
 
     class Workload(workloads.Workload):
@@ -78,7 +78,7 @@ def device(monkeypatch):
     monkeypatch.setattr(common, "no_device", lambda: None)
     monkeypatch.setattr(common, "missing", lambda backend: None)
     monkeypatch.setattr(common, "measuring", modules.__getitem__)
-    monkeypatch.setattr(common, "call_timer", lambda factor, clock: lambda: factor * 1e-5)
+    monkeypatch.setattr(common, "call_timer", lambda factor, clock, before: lambda: factor * 1e-5)
     monkeypatch.setattr(implementations, "lacks", lacks)
     monkeypatch.setattr(implementations, "bind", bind)
     return modules

@@ -123,13 +123,16 @@ def prepared(absent: NotAvailable | Failed | None, build: Callable[[], Callable]
     return absent or attempt(run_once)
 
 
-def call_timer(call: Callable[[], object], clock):
-    """Return a timer of eager calls, of as many as SAMPLE_SECONDS take, once they are warm."""
+def call_timer(call: Callable[[], object], clock, before: Callable[[], object] | None = None):
+    """Return a timer of eager calls, of as many as SAMPLE_SECONDS take, once they are warm.
+
+    `before` runs ahead of each sample and is not timed.
+    """
     loop_timer = measuring("timers").loop_timer
     once = loop_timer(call, 1, clock)
     once()
     seconds = min(once() for _ in range(3))
-    return loop_timer(call, max(1, round(SAMPLE_SECONDS / seconds)), clock)
+    return loop_timer(call, max(1, round(SAMPLE_SECONDS / seconds)), clock, before)
 
 
 def take_samples(timers: dict, repeat: int) -> dict:

@@ -71,7 +71,7 @@ def _times(workload, device: str) -> dict:
                 call = workload.bind(x, backend=OWN[name][device])
             else:
                 call = peers.bind(name, workload, x)
-            return common.call_timer(call, clock)
+            return common.call_timer(call, clock, against.warm(call))
         if name not in made:
             made[name] = against.PeerKernels(workload, name)
         return made[name].timer(OWN[name][device] if name in OWN else name, state)
