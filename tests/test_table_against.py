@@ -160,5 +160,5 @@ def test_all_on_a_machine_with_none_of_them(tmp_path):
     assert done.returncode == 0, done.stderr
     for name in peers.NAMES:
         (line,) = re.findall(rf"^{name} +(.*)", done.stdout, re.M)
-        missing = peers.missing(name)
-        assert line == missing if missing else re.fullmatch(r"\d.* ×[\d.]+\??( +[\d.]+){3}", line)
+        why = peers.lacks(name, Workload(16, 512, 128), "cpu")
+        assert line == why if why else re.fullmatch(r"\d.* ×[\d.]+\??( +[\d.]+){3}", line)

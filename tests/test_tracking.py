@@ -60,6 +60,16 @@ def test_only_what_came_after_the_last_measured_commit(history):
     assert found == [history["last"]]
 
 
+def test_what_was_measured_beside_others_alone_is_measured_all_the_same(history):
+    store(history["code"])
+    path = store(history["setup"])
+    only = json.loads(path.read_text())
+    only["results"] = {"peers.Peers.track_time": only["results"].popitem()[1]}
+    path.write_text(json.dumps(only))
+    found = commits.since_last_measured(Path("results"), "here", code_only=True)
+    assert found == [history["setup"], history["merge"]]
+
+
 def test_a_truncated_result_stops_before_measuring(history, asv_calls, capsys):
     path = store(history["code"])
     whole = path.read_text()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from asv_plugins import storage
+from asv_plugins import peer_versions, storage
 
 # What can change a number; tests and pages can't.
 CODE = ("csrc", "ptgq", "setup.py", "pyproject.toml")
@@ -44,10 +44,15 @@ def first_parents(revisions: str, *, code_only: bool) -> list[str]:
 
 
 def measured(results: Path, machine: str) -> set[str]:
-    """Return the commits that a machine has results of."""
+    """Return the commits that a machine has results of, besides those of other implementations."""
     folder = Path(results, machine)
     files = [path for path in storage.result_files(results) if path.parent == folder]
-    return {storage.read(path)["commit_hash"] for path in files}
+    stored = [storage.read(path) for path in files]
+    return {
+        one["commit_hash"]
+        for one in stored
+        if not all(name.startswith(peer_versions.FAMILY) for name in one["results"])
+    }
 
 
 def since_last_measured(results: Path, machine: str, *, code_only: bool) -> list[str]:
