@@ -89,12 +89,12 @@ PTGQ_HOST_DEVICE void store_tiled_scale(const P& p, uint32_t token, uint32_t gro
 }
 
 // Stores the scale of a group; the last token of a column and the last group of a token also store
-// the padding behind them, unless it is there already. Index holds the number of tokens and, unless
-// s is plain, every offset into it.
-template <bool kPads = true, typename P, typename Index>
+// the padding behind them, unless it is there already. kTiles: s may be in tiles. Index holds the
+// number of tokens and, unless s is plain, every offset into it.
+template <bool kPads = true, bool kTiles = true, typename P, typename Index>
 PTGQ_HOST_DEVICE void store_scale(const P& p, Index token, Index group, float scale) {
   if (p.plain) return store_plain_scale(p, token, group, scale);
-  if (static_cast<int32_t>(p.s_token_stride) == kTiledRows) {
+  if (kTiles && static_cast<int32_t>(p.s_token_stride) == kTiledRows) {
     return store_tiled_scale<kPads, Index>(p, static_cast<uint32_t>(token),
                                            static_cast<uint32_t>(group), scale);
   }

@@ -54,6 +54,11 @@ inline bool has_small_indices(const Problem& p) {
 
 inline bool is_limited(const Problem& p) { return is_finite(bits_of(p.swiglu_limit)); }
 
+// Whether it takes Placement::kSpecial.
+inline bool is_special(const Problem& p) {
+  return p.saturate || is_limited(p) || p.s_token_stride == kTiledRows;
+}
+
 // Row-major, contiguous rows are one: it ends but once.
 inline Problem with_one_row(Problem p) {
   if (!p.column_major && p.plain && p.x_token_stride == p.num_groups * p.group_size) {
@@ -132,11 +137,12 @@ void launch_placed(const Problem& p, Launch how) {
       });
     }
   }
-  if constexpr (sizeof(T) == 2 && kPlacement != Placement::kAny) {
+  if constexpr (sizeof(T) == 2 &&
+                (kPlacement == Placement::kRow || kPlacement == Placement::kColumns)) {
     // Rather one wave of twice the work than two, but where each may start before the last has
     // ended.
     const double waves = waves_of(p, how, kLaneElements);
-    if (!how.dependent && !p.saturate && waves > 1 && waves <= 2) {
+    if (!how.dependent && waves > 1 && waves <= 2) {
       return with_lanes(lanes, [&](auto n) {
         launch_warps<n, 2>(vector_kernel<T, kInt8, kPlacement, n, kLaneElements, 2>, p, how);
       });
@@ -150,6 +156,7 @@ void launch_placed(const Problem& p, Launch how) {
 template <typename T, bool kInt8>
 void launch_vector(const Problem& p, Launch how) {
   const Problem row = with_one_row(p);
+  if (is_special(p)) return launch_placed<T, kInt8, Placement::kSpecial>(p, how);
   if (p.plain && p.column_major) return launch_placed<T, kInt8, Placement::kColumns>(p, how);
   if (p.plain && row.num_tokens == 1 && has_small_indices(row)) {
     return launch_placed<T, kInt8, Placement::kRow>(row, how);
@@ -264,19 +271,25 @@ void launch(const Problem& p, Launch how) {
   launch_generic<T, false>(p, how);
 }
 
+template <typename T, bool kInt8, Placement kPlacement>
+void launch_silu_and_mul_placed(const Problem& p, Launch how) {
+  if (fits_narrow_lanes(p, how)) {
+    return with_lanes<2>(p.group_size / kChunk, [&](auto n) {
+      launch_warps<n>(silu_and_mul_kernel<T, kInt8, kPlacement, n, kChunk>, p, how);
+    });
+  }
+  with_lanes(p.group_size / kLaneElements, [&](auto n) {
+    launch_warps<n>(silu_and_mul_kernel<T, kInt8, kPlacement, n, kLaneElements>, p, how);
+  });
+}
+
 template <typename T, bool kInt8>
 void launch_silu_and_mul(const Problem& p, Launch how) {
   if (p.group_size > kMaxTileGroup || !has_small_indices(p) || !has_whole_lanes<T>(p)) {
     return is_limited(p) ? launch_generic<T, true, true>(p, how) : launch_generic<T, true>(p, how);
   }
-  if (fits_narrow_lanes(p, how)) {
-    return with_lanes<2>(p.group_size / kChunk, [&](auto n) {
-      launch_warps<n>(silu_and_mul_kernel<T, kInt8, n, kChunk>, p, how);
-    });
-  }
-  with_lanes(p.group_size / kLaneElements, [&](auto n) {
-    launch_warps<n>(silu_and_mul_kernel<T, kInt8, n, kLaneElements>, p, how);
-  });
+  if (is_special(p)) return launch_silu_and_mul_placed<T, kInt8, Placement::kSpecial>(p, how);
+  launch_silu_and_mul_placed<T, kInt8, Placement::kAny>(p, how);
 }
 
 template <typename T, bool kInt8>

@@ -117,14 +117,15 @@ __device__ __forceinline__ void store_codes(uint8_t* to, uint32_t step,
   }
 }
 
-// What of a lane's gates is known: no |gate| exceeds kMaxSiluExponent; the same, but all is
-// clamped; nothing, so that all is clamped, if by infinity.
-enum class Gates { kWithin, kWithinClamped, kAny };
+// What of a lane's gates is known: no |gate| exceeds kMaxSiluExponent; nothing; and that all is
+// clamped before, if by infinity.
+enum class Gates { kWithin, kAny, kWithinClamped, kAnyClamped };
 
 // gate becomes silu(gate) * up, rounded to T.
 template <Gates kGates, typename T, int kElements>
 __device__ __forceinline__ void activate_gates(LaneVector<T, kElements>& gate,
-                                               const LaneVector<T, kElements>& up, float limit) {
+                                               const LaneVector<T, kElements>& up,
+                                               float limit = 0.0f) {
   constexpr int kWord = sizeof(uint32_t) / sizeof(T);
 #pragma unroll
   for (int i = 0; i < kElements; i += kWord) {
@@ -135,6 +136,8 @@ __device__ __forceinline__ void activate_gates(LaneVector<T, kElements>& gate,
       const float b = up.element(i + j);
       if constexpr (kGates == Gates::kWithin) {
         y[j] = silu_and_mul_within(a, b);
+      } else if constexpr (kGates == Gates::kAny) {
+        y[j] = silu_and_mul(a, b);
       } else if constexpr (kGates == Gates::kWithinClamped) {
         y[j] = silu_and_mul_within(at_most(a, limit), clamped(b, limit));
       } else {
@@ -145,19 +148,30 @@ __device__ __forceinline__ void activate_gates(LaneVector<T, kElements>& gate,
   }
 }
 
-// unclamped: the bits above those of the largest absmax of gates of which nothing is clamped, 0
-// with a limit. So a limit costs two instructions where there is none.
+template <typename T, int kElements>
+__device__ __forceinline__ void activate(LaneVector<T, kElements>& gate,
+                                         const LaneVector<T, kElements>& up) {
+  // Almost always: two instructions less an element.
+  if (gate.absmax_bits() <= bits_of(kMaxSiluExponent)) {
+    activate_gates<Gates::kWithin>(gate, up);
+  } else {
+    activate_gates<Gates::kAny>(gate, up);
+  }
+}
+
+// unclamped: the bits above those of the largest absmax of gates of which nothing is clamped: 0
+// with a limit.
 template <typename T, int kElements>
 __device__ __forceinline__ void activate(LaneVector<T, kElements>& gate,
                                          const LaneVector<T, kElements>& up, uint32_t unclamped,
                                          float limit) {
   const uint32_t absmax = gate.absmax_bits();
   if (absmax > bits_of(kMaxSiluExponent)) {
-    activate_gates<Gates::kAny>(gate, up, limit);
+    activate_gates<Gates::kAnyClamped>(gate, up, limit);
   } else if (absmax >= unclamped) {
     activate_gates<Gates::kWithinClamped>(gate, up, limit);
-  } else {  // almost always, without a limit
-    activate_gates<Gates::kWithin>(gate, up, limit);
+  } else {
+    activate_gates<Gates::kWithin>(gate, up);
   }
 }
 

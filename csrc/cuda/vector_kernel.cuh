@@ -64,8 +64,9 @@ struct Place {
 
 // How groups lie in x and s. kRow: all rows side by side, and so their scales, so that a group's
 // number says where it is. kColumns: a group's scales side by side, token after token, and no
-// others.
-enum class Placement { kRow, kColumns, kAny };
+// others. kSpecial: any, tiles too, and what is asked for may be rare: elements that saturate, and
+// gates that are clamped. In other kernels, a test of it took up to 4 % where they are short.
+enum class Placement { kRow, kColumns, kAny, kSpecial };
 
 // The group of a lane, of which kLanes have the same. A warp's groups are neighbours as the scales
 // lie in memory: in a row or, column-major, in columns. The last ones may be none.
@@ -107,21 +108,20 @@ __device__ __forceinline__ void store_placed(const VectorArguments& a, Place at,
   } else if constexpr (kPlacement == Placement::kColumns) {
     put_scale(a, at.group * a.s_group_stride + at.token, scale);
   } else {
-    store_scale<kPads>(a, at.token, at.group, scale);
+    store_scale<kPads, kPlacement == Placement::kSpecial>(a, at.token, at.group, scale);
   }
 }
 
 // Quantizes a group again that was marked, as not all is finite, but is to saturate. A function
 // that is called and begins from the start: inlined, or given what is known, it took registers of
 // all.
-template <typename T, bool kInt8, bool kSilu, Placement kPlacement, int kLanes, bool kNeighbours,
-          int kElements>
+template <typename T, bool kInt8, bool kSilu, int kLanes, bool kNeighbours, int kElements>
 __device__ __noinline__ void saturate_lanes(const VectorArguments& a) {
   const uint32_t lane = threadIdx.x % kWarpSize;
   const uint32_t warp = (blockIdx.x * blockDim.x + threadIdx.x) / kWarpSize;
   const LanePlace<kLanes, kNeighbours, kElements> part(lane, a.group_size);
-  const Place at = place_of<kLanes, kPlacement>(a, warp, lane);
-  const int64_t row = kPlacement == Placement::kRow ? 0 : at.token;
+  const Place at = place_of<kLanes, Placement::kSpecial>(a, warp, lane);
+  const int64_t row = at.token;
   const uint32_t column = at.group * a.group_size + part.start;
   const T* const x = static_cast<const T*>(a.x) + row * a.x_token_stride + column;
   const auto place = [&part](uint32_t k) { return k / kChunk * part.step + k % kChunk; };
@@ -136,7 +136,7 @@ __device__ __noinline__ void saturate_lanes(const VectorArguments& a) {
   const auto max_of = [mask](uint32_t bits) { return __reduce_max_sync(mask, bits); };
   const float scale = saturate_group(a.q + row * a.hidden_dim + column, kElements, place, value,
                                      max_of, a.eps, a.power_of_two, kInt8);
-  if (part.start == 0) store_placed<kPlacement, false>(a, at, scale);
+  if (part.start == 0) store_placed<Placement::kSpecial, false>(a, at, scale);
 }
 
 // kLanes lanes a group, a power of two for the shuffles, each with kElements of it. A warp takes
@@ -148,6 +148,7 @@ __device__ __forceinline__ void quantize_groups(const VectorArguments& a) {
   if (warp >= a.num_warps) return;
   const uint32_t lane = threadIdx.x % kWarpSize;
   constexpr bool kOneRow = kPlacement == Placement::kRow;
+  constexpr bool kSpecial = kPlacement == Placement::kSpecial;
   constexpr bool kNeighbours = kLanes < 4 || kSilu || kElements == kChunk;
   const LanePlace<kLanes, kNeighbours, kElements> part(lane, a.group_size);
   // Lanes without work stay for the shuffles, and read what another lane of the group reads; those
@@ -178,7 +179,11 @@ __device__ __forceinline__ void quantize_groups(const VectorArguments& a) {
     up.load(from[0] + a.hidden_dim, part.step);
     __syncwarp();  // the loads are not put off
     let_next_kernel_start();
-    activate(x[0], up, a.unclamped, a.swiglu_limit);
+    if constexpr (kSpecial) {
+      activate(x[0], up, a.unclamped, a.swiglu_limit);
+    } else {
+      activate(x[0], up);
+    }
   }
 #pragma unroll
   for (int i = 0; i < kParts; ++i) {
@@ -200,9 +205,8 @@ __device__ __forceinline__ void quantize_groups(const VectorArguments& a) {
       store_codes<kNeighbours, kInt8>(to, part.step, x[i], scale, reciprocal, is_finite(absmax));
     }
     if (start == 0) store_placed<kPlacement, true>(a, at[i], scale);
-    // After all that is usual is stored. Of one part alone: of two, it would spill registers.
-    if (kParts == 1 && a.saturate && scale != scale) {
-      saturate_lanes<T, kInt8, kSilu, kPlacement, kLanes, kNeighbours, kElements>(a);
+    if (kSpecial && a.saturate && scale != scale) {  // after all that is usual is stored
+      saturate_lanes<T, kInt8, kSilu, kLanes, kNeighbours, kElements>(a);
     }
   }
 }
@@ -213,24 +217,20 @@ constexpr int kHeldThreads = 2048;
 #else
 constexpr int kHeldThreads = 1536;
 #endif
-// Blocks that it holds at once: of all its threads or, of float32, of as many as registers allow.
-template <typename T, bool kInt8, Placement kPlacement>
-constexpr int kResident = kHeldThreads / kThreads *
-                          (sizeof(T) == 2 || kInt8         ? 4
-                           : kPlacement == Placement::kRow ? 3
-                                                           : 2) /
-                          4;
+// Blocks that it holds at once: of all its threads, or of half of them, as registers do.
+template <typename T>
+constexpr int kResident = kHeldThreads / kThreads / (sizeof(T) == 2 ? 1 : 2);
 
 template <typename T, bool kInt8, Placement kPlacement, int kLanes, int kElements, int kParts>
-__global__ void __launch_bounds__(kThreads, kResident<T, kInt8, kPlacement>)
+__global__ void __launch_bounds__(kThreads, kResident<T>)
     vector_kernel(const __grid_constant__ VectorArguments a) {
   quantize_groups<T, kInt8, false, kPlacement, kLanes, kElements, kParts>(a);
 }
 
-template <typename T, bool kInt8, int kLanes, int kElements>
-__global__ void __launch_bounds__(kThreads, kResident<T, false, Placement::kAny>)
+template <typename T, bool kInt8, Placement kPlacement, int kLanes, int kElements>
+__global__ void __launch_bounds__(kThreads, kResident<T>)
     silu_and_mul_kernel(const __grid_constant__ VectorArguments a) {
-  quantize_groups<T, kInt8, true, Placement::kAny, kLanes, kElements, 1>(a);
+  quantize_groups<T, kInt8, true, kPlacement, kLanes, kElements, 1>(a);
 }
 
 // A block a group: any multiple of 16 elements, in aligned rows. What is read twice is in the
