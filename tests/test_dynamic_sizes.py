@@ -149,17 +149,22 @@ def check_export(f, strict):
 class Layer(torch.nn.Module):
     """Quantizes all tokens."""
 
+    def __init__(self, f):
+        super().__init__()
+        self.format = f
+
     def forward(self, x):
-        return FP8(x, 32, True, True)
+        return FP8(x, 32, scale_format=self.format)
 
 
-def test_exported_with_a_dynamic_dimension():
+@every_format
+def test_exported_with_a_dynamic_dimension(f):
     x = random_input((5, 160), torch.bfloat16)
     tokens = torch.export.Dim("tokens")
-    program = torch.export.export(Layer(), (x,), dynamic_shapes={"x": {0: tokens}}).module()
-    for count in (2, 3, 8, 130):
+    program = torch.export.export(Layer(f), (x,), dynamic_shapes={"x": {0: tokens}}).module()
+    for count in (2, 3, 8, 130, 1, 0):
         more = random_input((count, 160), torch.bfloat16)
-        assert_same_results(program(more), Layer()(more))
+        assert_same_results(program(more), Layer(f)(more))
 
 
 def compilations(function):

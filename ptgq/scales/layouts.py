@@ -96,8 +96,9 @@ def num_elements(shape: Sequence[SupportsIndex], scale_format: ScaleFormat) -> i
 
 
 def _num_elements(shape: tuple[int, ...], scale_format: ScaleFormat) -> int:
-    tokens, length = _column_lengths(shape, scale_format)
-    return math.prod(shape) // max(1, tokens) * length
+    _, length = _column_lengths(shape, scale_format)
+    batches = math.prod(shape[:-2]) if scale_format.per_batch else 1
+    return batches * shape[-1] * length
 
 
 def empty_scales(
