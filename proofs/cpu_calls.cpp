@@ -1,5 +1,6 @@
 // Calls of the CPU code without torch or Python, so that it runs under an emulator: reads calls
 // from stdin, writes the memory of q and s of each to stdout.
+#include <cmath>
 #include <cstdio>
 #include <exception>
 #include <type_traits>
@@ -26,7 +27,7 @@ struct Call {
   int64_t x_sizes[2], q_sizes[2], s_sizes[2], s_strides[2];
   int64_t x_bytes, s_bytes;
   int64_t group_size, int8, format, silu_and_mul, saturate;  // format: ptgq.ScaleFormat.code
-  double eps, swiglu_limit;
+  double eps, swiglu_limit;                                  // infinity: none
 };
 static_assert(sizeof(Call) == 20 * 8 && std::is_trivially_copyable_v<Call>);
 
@@ -40,12 +41,14 @@ void run(const Call& call, std::vector<uint8_t>& x) {
   std::vector<uint8_t> s(call.s_bytes, 0xEE);  // padding is to be written, too
   const int64_t x_strides[] = {call.x_sizes[1], 1};
   const int64_t q_strides[] = {call.q_sizes[1], 1};
+  const auto limit =
+      std::isinf(call.swiglu_limit) ? std::nullopt : std::optional(call.swiglu_limit);
   const Options options{call.group_size,
                         call.eps,
                         call.int8 != 0 ? Code::kInt8 : Code::kE4m3,
                         decode_format(call.format),
                         call.silu_and_mul != 0 ? Prologue::kSiluAndMul : Prologue::kNone,
-                        call.swiglu_limit,
+                        limit,
                         call.saturate != 0};
   const TensorView x_view = view(x, call.x_sizes, x_strides, call.x_type);
   quantize_cpu(check_outputs(check_input(x_view, options), options, x_view,

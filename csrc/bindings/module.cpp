@@ -22,12 +22,10 @@ Arguments arguments(PyObject* const* args) {
   return {args[0], args[1], args[2], args[3], args[4], args[5], args[6], args[7], args[8]};
 }
 
-double limit_of(PyObject* swiglu_limit) {
-  if (swiglu_limit == Py_None) return kNoLimit;
+std::optional<double> limit_of(PyObject* swiglu_limit) {
+  if (swiglu_limit == Py_None) return std::nullopt;
   refuse_unless(PyFloat_CheckExact(swiglu_limit) || PyLong_CheckExact(swiglu_limit));
-  const double limit = PyFloat_AsDouble(swiglu_limit);
-  refuse_unless(limit != kNoLimit);
-  return limit;
+  return PyFloat_AsDouble(swiglu_limit);
 }
 
 struct Input {

@@ -109,7 +109,7 @@ void quantize(const Tensor& x, const Tensor& q, const Tensor& s, int64_t group_s
               int64_t scale_format, bool saturate) {
   const Code code = code_of(element_type(q.scalar_type()));
   const ScaleFormat format = decode_format(scale_format);
-  run(x, q, s, {group_size, eps, code, format, Prologue::kNone, kNoLimit, saturate});
+  run(x, q, s, {group_size, eps, code, format, Prologue::kNone, std::nullopt, saturate});
 }
 
 void quantize_silu_and_mul(const Tensor& x, const Tensor& q, const Tensor& s, int64_t group_size,
@@ -117,9 +117,7 @@ void quantize_silu_and_mul(const Tensor& x, const Tensor& q, const Tensor& s, in
                            bool saturate) {
   const Code code = code_of(element_type(q.scalar_type()));
   const ScaleFormat format = decode_format(scale_format);
-  // An infinite limit is refused, as others that are none.
-  const double limit = swiglu_limit == kNoLimit ? -1 : swiglu_limit.value_or(kNoLimit);
-  run(x, q, s, {group_size, eps, code, format, Prologue::kSiluAndMul, limit, saturate});
+  run(x, q, s, {group_size, eps, code, format, Prologue::kSiluAndMul, swiglu_limit, saturate});
 }
 
 Tensor dequantize(const Tensor& q, const Tensor& s, int64_t group_size, ScalarType dtype) {

@@ -1,5 +1,7 @@
 #include "contract/check.h"
 
+#include <limits>
+
 #include "contract/scales.h"
 
 namespace ptgq {
@@ -84,12 +86,14 @@ Problem check_input(const TensorView& x, const Options& options) {
           "x must be aligned to its elements");
   require(is_accepted(options.eps), "eps must lie between 1e-24 and 3.4028235e38, got ",
           options.eps);
-  require(options.swiglu_limit == kNoLimit || (halved && is_accepted(options.swiglu_limit)),
-          "swiglu_limit must lie between 1e-24 and 3.4028235e38, got ", options.swiglu_limit);
+  constexpr double kNoLimit = std::numeric_limits<double>::infinity();
+  const double limit = options.swiglu_limit.value_or(kNoLimit);
+  require(!options.swiglu_limit || (halved && is_accepted(limit)),
+          "swiglu_limit must lie between 1e-24 and 3.4028235e38, got ", limit);
 
   p.x = x.data;
   p.eps = static_cast<float>(options.eps);
-  p.swiglu_limit = static_cast<float>(options.swiglu_limit);
+  p.swiglu_limit = static_cast<float>(limit);
   p.saturate = options.saturate;
   p.int8 = options.code == Code::kInt8;
   const ScaleFormat& f = options.format;

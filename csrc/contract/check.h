@@ -2,7 +2,7 @@
 #pragma once
 
 #include <cstdint>
-#include <limits>
+#include <optional>
 #include <sstream>
 #include <stdexcept>
 
@@ -20,15 +20,13 @@ struct TensorView {
   ElementType type;
 };
 
-constexpr double kNoLimit = std::numeric_limits<double>::infinity();
-
 struct Options {
   int64_t group_size;
   double eps;
   Code code;
   ScaleFormat format;
   Prologue prologue;
-  double swiglu_limit;  // kNoLimit: none
+  std::optional<double> swiglu_limit;
   bool saturate;
 };
 
