@@ -121,7 +121,7 @@ def parser() -> Parser:
         action="append",
         help="formats of FP8's scales; repeatable (default: the first four)",
     )
-    add("--silu", action="store_true", help="the fused silu_and_mul, which is FP8's alone")
+    add("--silu", action="store_true", help="the fused silu_and_mul, measured of FP8 alone")
     add(
         "--against",
         choices=(*peers.NAMES, "all"),

@@ -36,7 +36,7 @@ class Workload:
     group_size : int
         Elements that share a scale.
     dtype : {"fp8", "int8"}
-        What the input is quantized to; INT8 has row-major float32 scales only.
+        What the input is quantized to; INT8 is measured with row-major float32 scales only.
     silu_and_mul : bool
         Whether the input is ``[tokens, 2 * hidden]``, for the fused function.
     scales : str
