@@ -7,6 +7,7 @@ import os
 import struct
 import subprocess
 import sysconfig
+from itertools import product
 
 import torch
 from scale_cases import FORMATS, OF_INT8, TILED, memory
@@ -31,7 +32,7 @@ def calls_of(x, fused, group_size):
             for int8 in (False, True) if f in OF_INT8.values() else (False,):
                 for nonfinite in ("mark", "saturate"):
                     yield Call(x, group_size, f, int8, nonfinite=nonfinite)
-                for limit, nonfinite in ((None, "mark"), (7.77, "mark"), (None, "saturate")):
+                for limit, nonfinite in product((None, 7.77), ("mark", "saturate")):
                     options = {"limit": limit, "nonfinite": nonfinite}
                     yield Call(fused, group_size, f, int8, silu_and_mul=True, **options)
 
