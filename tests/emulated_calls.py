@@ -25,16 +25,22 @@ def torch_includes():
     return [*include_paths(), sysconfig.get_path("include")]
 
 
-def calls_of(x, fused, group_size):
-    """Yield a call of every function and format, of two dimensions."""
-    for f in (*FORMATS.values(), TILED["all"]):
-        if not f.per_batch:
-            for int8 in (False, True) if f in OF_INT8.values() else (False,):
-                for nonfinite in ("mark", "saturate"):
-                    yield Call(x, group_size, f, int8, nonfinite=nonfinite)
-                for limit, nonfinite in product((None, 7.77), ("mark", "saturate")):
-                    options = {"limit": limit, "nonfinite": nonfinite}
-                    yield Call(fused, group_size, f, int8, silu_and_mul=True, **options)
+def calls_of(x, fused, group_size, number):
+    """Yield a call of every format, and one with other options, which differ by `number`.
+
+    With PTGQ_EVERY_CASE=1 with each of them.
+    """
+    both = ("mark", "saturate")
+    others = [{"x": x, "nonfinite": "saturate"}]
+    for limit, nonfinite in product((None, 7.77), both):
+        others.append({"x": fused, "silu_and_mul": True, "limit": limit, "nonfinite": nonfinite})
+    formats = [f for f in (*FORMATS.values(), TILED["all"]) if not f.per_batch]
+    stored = [(f, False) for f in formats] + [(f, True) for f in formats if f in OF_INT8.values()]
+    for place, (f, int8) in enumerate(stored):
+        yield Call(x, group_size, f, int8)
+        chosen = others if os.environ.get("PTGQ_EVERY_CASE") else [others[(number + place) % 5]]
+        for options in chosen:
+            yield Call(group_size=group_size, scale_format=f, int8=int8, **options)
 
 
 class Call:

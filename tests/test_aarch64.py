@@ -47,10 +47,11 @@ def build_program(folder):
 
 
 def calls_of_every_format():
-    for dtype, (hidden_dim, group_size) in product(DTYPES, ((768, 128), (320, 64), (96, 3))):
+    sizes = ((768, 128), (320, 64), (96, 3))
+    for number, (dtype, (hidden_dim, group_size)) in enumerate(product(DTYPES, sizes)):
         x = hard_input(37, hidden_dim, group_size, dtype)
         fused = hard_input(37, 2 * hidden_dim, group_size, dtype)
-        yield from calls_of(x, fused, group_size)
+        yield from calls_of(x, fused, group_size, number)
 
 
 def calls_of_pairs():
