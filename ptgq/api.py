@@ -136,7 +136,8 @@ def silu_and_mul_per_token_group_quant_fp8(
     or SGLang's. (``F.silu(gate) * up`` in bfloat16, and vLLM's kernel, round the SiLU, too.) exp is
     the same sequence of operations on every device, so that the SiLU is within 2^-17.9 of the true
     one for gates within ±87: rounded, it is that of the exact function for all but one of 30,000
-    bfloat16 gates and one of 2,500 float16 ones, where it is the next number.
+    bfloat16 gates and one of 2,500 float16 ones, where it is the next number. Of gates below it is
+    1.6e-38 times the gate: -5 of -3e38, where the exact function is 0.
 
     Parameters
     ----------
