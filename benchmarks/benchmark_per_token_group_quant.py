@@ -96,10 +96,16 @@ def run(options: argparse.Namespace) -> None:
 def show(row: dict[str, object], options: argparse.Namespace, first: bool) -> None:
     """Print a row in a format that is written line by line, with the headings first."""
     if options.format == "csv":
-        writer = csv.DictWriter(sys.stdout, list(row), lineterminator="\n")
+        cells = {**row, "shape": "x".join(map(str, row["shape"]))}
+        # A cell holds one number.
+        for name in [name for name in row if name.endswith("_interval")]:
+            low, high = cells.pop(name) or ("", "")
+            stem = name.removesuffix("_interval")
+            cells |= {f"{stem}_low": low, f"{stem}_high": high}
+        writer = csv.DictWriter(sys.stdout, list(cells), lineterminator="\n")
         if first:
             writer.writeheader()
-        writer.writerow({**row, "shape": "x".join(map(str, row["shape"]))})
+        writer.writerow(cells)
         return
     if options.format == "json":
         return

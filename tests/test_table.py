@@ -164,11 +164,13 @@ def test_dtype_selects_rows(table, capsys, dtype, rows):
 
 
 def test_csv_is_the_table_alone(table, capsys):
-    assert table.main([*ONE, "--format", "csv", "--bandwidth"]) == 0
+    assert table.main([*ONE, "--format", "csv", "--bandwidth", "--bench-iters", "10"]) == 0
     (row,) = csv.DictReader(io.StringIO(capsys.readouterr().out))
     assert row["shape"] == "4x64"
     rate = float(row["bytes"]) / float(row["cpu_ms"]) * 1e-6
     assert float(row["cpu_gb_per_s"]) == pytest.approx(rate)
+    low, high = (float(row[f"speed_up_over_reference_{end}"]) for end in ("low", "high"))
+    assert low <= float(row["speed_up_over_reference"]) <= high
 
 
 def test_markdown_is_a_table(table, capsys):
