@@ -101,7 +101,7 @@ ptgq.peers = function (machine) {
     const rows = times.map(function (entry) {
       const { implementation, time, codes, scales, error } = entry;
       const strip = el("i", { "aria-hidden": "true", class: ptgq.isOwn(implementation) ? null : "other" });
-      strip.style.width = `calc(${(100 * time.value) / longest}% - 1rem)`;
+      strip.style.width = ptgq.barWidth(time.value / longest);
       const ends = time.low !== null && time.high !== null;
       return el("tr", { class: entry === best ? "fastest" : null },
         el("th", { scope: "row" }, implementation, entry === best ? el("strong", { class: "better" }, " fastest exact") : null),

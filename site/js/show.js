@@ -114,6 +114,9 @@ ptgq.bytes = function (tokens, hidden, group, formatName, silu) {
   return rows * hidden * (silu ? 5 : 3) + (layout === "tma_aligned" ? padded(rows) : rows) * row;
 };
 
+// A bar as wide as a share of its cell without the padding.
+ptgq.barWidth = (share) => `calc(${share} * (100% - 1rem))`;
+
 // Why a kernel may be faster than the copy that it is measured against.
 ptgq.ABOVE_COPY = "It is above 100 where the op is faster: of as many bytes, the copy writes half and the kernel a third " +
   "or less, and its launches overlap.";

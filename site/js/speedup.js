@@ -31,7 +31,7 @@ ptgq.compare = function (machine, name, fixed) {
 ptgq.bar = function (ratio, longest) {
   if (ratio === null) return el("td", { class: "bar na" }, el("span", {}, "–"));
   const strip = el("i", { "aria-hidden": "true", class: ratio < 1 ? "loss" : null });
-  strip.style.width = `calc(${(100 * ratio) / longest}% - 1rem)`;
+  strip.style.width = ptgq.barWidth(ratio / longest);
   return el("td", { class: "bar" }, strip, el("span", {}, format.times(ratio)));
 };
 

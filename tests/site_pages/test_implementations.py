@@ -47,6 +47,21 @@ def test_all_implementations_of_a_shape_with_what_differs(page, address, publish
     assert "Not measured here: vllm (not installed)." in page.locator("#peers").inner_text()
 
 
+@pytest.mark.parametrize("section", ["peers", "speedup"])
+def test_bars_are_as_long_as_their_numbers(page, address, section):
+    open_front(page, address)
+    bars = page.locator(f"#{section} tbody").first.locator(
+        "tr:first-child .bar, tr:last-child .bar"
+    )
+    found = bars.evaluate_all(
+        """cells => cells.map(cell => [cell.firstChild.getBoundingClientRect().width
+            / (cell.getBoundingClientRect().width - 16), cell.innerText.replace("×", "")])"""
+    )
+    shares = [width / float(number.strip()) for width, number in found]
+    assert len(shares) > 1
+    assert shares == pytest.approx([shares[0]] * len(shares), rel=0.02)
+
+
 def test_a_map_of_shapes_says_who_is_fastest_and_chooses(page, address):
     open_front(page, address)
     place = page.locator("#peers table.map")
