@@ -19,7 +19,7 @@ ptgq.bandwidths = [
   {
     id: "default-bandwidth", title: "How far from the copy: default shapes", backends: ["cuda", "triton"],
     time: "kernel_time.KernelTime.track_default_shapes", copy: "copy_distance.DistanceToCopy.track_default_shapes",
-    note: "The same for the shapes of the first table: too small to reach the memory's rate. ",
+    note: "The same for the default shapes of the benchmark: too small to reach the memory's rate. ",
     method: "graph", device: "cuda",
   },
   {

@@ -118,7 +118,7 @@ ptgq.bytes = function (tokens, hidden, group, formatName, silu) {
 ptgq.barWidth = (share) => `calc(${share} * (100% - 1rem))`;
 
 // Why a kernel may be faster than the copy that it is measured against.
-ptgq.ABOVE_COPY = "It is above 100 where the op is faster: of as many bytes, the copy writes half and the kernel a third " +
+ptgq.ABOVE_COPY = "% of copy is above 100 where the op is faster: of as many bytes, the copy writes half and the kernel a third " +
   "or less, and its launches overlap.";
 
 // A machine's facts are "none" where it lacks a thing.

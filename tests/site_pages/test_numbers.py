@@ -63,6 +63,9 @@ def test_bandwidth_is_derived_from_the_bytes(page, address, published):
         assert float(shown[1]) == pytest.approx(1e6 * time, rel=0.01)
         assert float(shown[2]) == pytest.approx(moved / time / 1e9, rel=0.02)
         assert shown[3] == f"{100 / ratio:.0f} %"
+    said = page.locator("#default-bandwidth .note").first.inner_text()
+    assert "first table" not in said
+    assert "% of copy is above 100 where" in said
 
 
 def test_serving_shapes_are_of_row_major_float32_scales(page, address, published):
