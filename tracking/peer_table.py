@@ -96,7 +96,8 @@ def lines(results: Results | None, results_dir: str) -> Iterable[str]:
     yield f"Beside other implementations on one {facts['gpu']} on {date}, commit"
     yield f"`{results.commit_hash[:10]}`, torch {facts['torch']}: {versions(known)}."
     yield "Kernel time in µs, *produced*, groups of 128, row-major float32 scales; of the codes of"
-    yield "1024 × 7168, those that differ:"
+    yield "1024 × 7168, those that differ. Of another process than the numbers above: where buffers"
+    yield "lie in memory moves *produced* by some percent."
     yield ""
     rule = ["---", *["---:"] * (len(HEAD) - 1)]
     numbers = [values(results, name) for name in (TIME, CODES, SCALES)]
