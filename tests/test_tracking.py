@@ -99,6 +99,28 @@ def test_a_dry_run_measures_as_always_also_what_is_stored():
     assert {*given} - {*usual} == {"--dry-run"}
 
 
+@pytest.mark.parametrize("before", [None, "{}"])
+def test_a_dry_run_leaves_the_list_of_benchmarks(history, asv_calls, monkeypatch, before):
+    path = Path("results", "benchmarks.json")
+    if before is not None:
+        path.parent.mkdir()
+        path.write_text(before)
+
+    fake = subprocess.run
+
+    def run(command, **options):
+        if command[1:3] == ["-m", "asv"]:
+            path.parent.mkdir(exist_ok=True)
+            path.write_text("of the working tree")
+        return fake(command, **options)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    for arguments in (["--dry-run"], ["--quick"], ["--no-canary"]):
+        assert track.main(["main", *arguments]) == 0
+        kept = path.read_text() if path.exists() else None
+        assert kept == ("of the working tree" if arguments == ["--no-canary"] else before)
+
+
 def test_single_samples_are_kept():
     assert "--record-samples" in call()
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import itertools
 import os
 import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from asv.config import Config
@@ -207,6 +208,19 @@ def prepare(options: argparse.Namespace) -> tuple[dict[str, str], list[str], lis
     return facts, selected, notes
 
 
+@contextlib.contextmanager
+def unchanged(path: Path) -> Iterator[None]:
+    """Put a file back afterwards: asv writes benchmarks.json also where it is to save nothing."""
+    before = path.read_bytes() if path.exists() else None
+    try:
+        yield
+    finally:
+        if before is not None:
+            path.write_bytes(before)
+        else:
+            path.unlink(missing_ok=True)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run asv over the commits; 0: fine, 1: nothing asv could select, 2: something failed."""
     options = parse(arguments)
@@ -245,7 +259,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         older = [beginning(start, expression) for expression in options.older]
         parts = [(selected[:1], parts[0][1]), (selected[1:], older)]
     statuses = []
-    with tempfile.TemporaryDirectory() as folder:
+    saved = unchanged(RESULTS / "benchmarks.json") if options.dry_run else contextlib.nullcontext()
+    with tempfile.TemporaryDirectory() as folder, saved:
         hashes = Path(folder, "commits")
         for some, bench in parts:
             for rows, imports_torch in runs_of(bench, has_gpu) if some else ():
