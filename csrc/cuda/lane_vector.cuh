@@ -117,8 +117,8 @@ __device__ __forceinline__ void store_codes(uint8_t* to, uint32_t step,
   }
 }
 
-// What of a lane's gates is known: no |gate| exceeds kMaxSiluExponent; nothing; and that all is
-// clamped before, if by infinity.
+// What of a lane's gates is known: no |gate| exceeds kMaxSiluExponent; nothing; and the same of
+// what is clamped before.
 enum class Gates { kWithin, kAny, kWithinClamped, kAnyClamped };
 
 // gate becomes silu(gate) * up, rounded to T.
@@ -159,16 +159,15 @@ __device__ __forceinline__ void activate(LaneVector<T, kElements>& gate,
   }
 }
 
-// unclamped: the bits above those of the largest absmax of gates of which nothing is clamped: 0
-// with a limit.
+// The same, clamped before by a limit, infinity if there is none. (A fourth way, of any gates that
+// nothing clamps, would spill registers.)
 template <typename T, int kElements>
 __device__ __forceinline__ void activate(LaneVector<T, kElements>& gate,
-                                         const LaneVector<T, kElements>& up, uint32_t unclamped,
-                                         float limit) {
+                                         const LaneVector<T, kElements>& up, float limit) {
   const uint32_t absmax = gate.absmax_bits();
   if (absmax > bits_of(kMaxSiluExponent)) {
     activate_gates<Gates::kAnyClamped>(gate, up, limit);
-  } else if (absmax >= unclamped) {
+  } else if (is_finite(bits_of(limit))) {
     activate_gates<Gates::kWithinClamped>(gate, up, limit);
   } else {
     activate_gates<Gates::kWithin>(gate, up);

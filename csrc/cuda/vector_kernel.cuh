@@ -44,7 +44,6 @@ struct VectorArguments {
   uint32_t column_tokens;
   uint32_t column_length;
   float swiglu_limit;
-  uint32_t unclamped;  // as activate() takes it
 };
 
 // Column-major, a warp takes up to 8 tokens of a group: their float32 scales fill a sector. If that
@@ -180,7 +179,7 @@ __device__ __forceinline__ void quantize_groups(const VectorArguments& a) {
     __syncwarp();  // the loads are not put off
     let_next_kernel_start();
     if constexpr (kSpecial) {
-      activate(x[0], up, a.unclamped, a.swiglu_limit);
+      activate(x[0], up, a.swiglu_limit);
     } else {
       activate(x[0], up);
     }
