@@ -39,6 +39,15 @@ def read(path: Path) -> dict[str, dict[str, str]]:
     return known
 
 
+def newest(commits: dict[str, list], results_dir: str, order: dict[str, int]) -> dict:
+    """Return what is known of the implementations that were measured last, and at which commit."""
+    for commit in sorted(commits, key=order.__getitem__, reverse=True):
+        for results in commits[commit]:
+            if known := read(Path(results_dir, results._filename)):
+                return {"commit": order[commit], "known": known}
+    return {}
+
+
 def numbers(data: dict) -> dict[str, list]:
     """Return all numbers of the family by their implementation, of a file of results."""
     found: dict[str, list] = {}

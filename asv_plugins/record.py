@@ -7,11 +7,9 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Callable
-from pathlib import Path
 
 from asv.results import iter_results
 
-from asv_plugins import peer_versions
 from asv_plugins.same_code import HASHES, SAME_CODE, equal_hashes, is_same
 from asv_plugins.verdict import Measurement, drift_of, smallest_change, threshold_for, verdict
 
@@ -96,14 +94,6 @@ class Series:
             if any((results.params.get(key) or "") != self.params.get(key, "") for key in SIZE):
                 for name in [n for n in results.get_all_result_keys() if n.startswith(ALL_CORES)]:
                     results.remove_result(name)
-
-    def peers(self, results_dir: str, order: dict[str, int]) -> dict:
-        """What is known of the implementations that were measured last, and at which commit."""
-        for commit in sorted(self.commits, key=order.__getitem__, reverse=True):
-            for results in self.commits[commit]:
-                if known := peer_versions.read(Path(results_dir, results._filename)):
-                    return {"commit": order[commit], "known": known}
-        return {}
 
     def started(self, commit: str, name: str) -> int | None:
         """When a benchmark was measured at a commit, in seconds; None where that is not known."""

@@ -22,7 +22,7 @@ from asv.graph import Graph
 from asv.publishing import OutputPublisher
 from asv.util import UserError
 
-from asv_plugins import canary, pairs, record, same_code, vendor
+from asv_plugins import canary, pairs, peer_versions, record, same_code, vendor
 
 SITE = vendor.VENDOR.parent
 # Nothing from elsewhere, no inline script. asv's page styles elements inline.
@@ -209,7 +209,7 @@ def write_data(
         runs = canary.series(canary.folder_of(conf.results_dir), series.params["machine"])
         newest = max(series.commits, key=order.__getitem__)
         shown |= {"commits": at, "histories": drawn, "canary": runs, "behind": behind[newest]}
-        shown["peers"] = series.peers(conf.results_dir, order)
+        shown["peers"] = peer_versions.newest(series.commits, conf.results_dir, order)
         machines.append({"params": series.params, **shown})
     launches = functools.partial(same_code.digest, repository=repo._path)
     rules = pairs.rules(all_series, order, benchmarks, conf.regressions_thresholds, launches)

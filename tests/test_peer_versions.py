@@ -104,7 +104,7 @@ def test_the_site_gets_what_was_measured_last(tmp_path):
     util.write_json(str(tmp_path / FACTS["machine"] / "machine.json"), FACTS, 1)
     order = {old: 0, new: 1}
     (series,) = record.load(str(tmp_path), order, {TIME: BENCHMARK})
-    found = series.peers(str(tmp_path), order)
+    found = peer_versions.newest(series.commits, str(tmp_path), order)
     assert found["commit"] == 1
     assert found["known"]["sglang"]["version"] == "0.5.23"
 
