@@ -7,6 +7,7 @@ from ptgq.api import (
     silu_and_mul_per_token_group_quant_fp8,
     silu_and_mul_per_token_group_quant_int8,
 )
+from ptgq.arguments import Nonfinite
 from ptgq.backends import (
     Backend,
     BackendStatus,
@@ -22,6 +23,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Backend",
     "BackendStatus",
+    "Nonfinite",
     "PerformanceWarning",
     "ScaleFormat",
     "backends",

@@ -69,8 +69,8 @@ for name, status in ptgq.backends().items():
     if status.available:
         ptgq.per_token_group_quant_fp8(x, 128, backend=name)
     status.reson  #: has no attribute "reson"
-def wrapper(backend: ptgq.Backend | None = None) -> None:
-    ptgq.per_token_group_quant_fp8(x, 128, backend=backend)
+def wrapper(backend: ptgq.Backend | None = None, nonfinite: ptgq.Nonfinite = "mark") -> None:
+    ptgq.per_token_group_quant_fp8(x, 128, backend=backend, nonfinite=nonfinite)
 def untyped_wrapper(backend: str) -> None:
     ptgq.per_token_group_quant_fp8(x, 128, backend=backend)  #: "str"; expected "Literal[
 f = ScaleFormat("power_of_two", torch.int32, "tma_aligned", group_sizes=(128,))
