@@ -24,7 +24,7 @@ from measure.workloads import Workload
 
 OWN = ("cuda", "triton")
 TOKENS, HIDDEN, WIDTH = (16, 128, 1024), 7168, 2048
-# Of as many layers, the weights are more than an L2 cache holds.
+# The weights of so many layers are more than an L2 cache holds.
 LAYERS = 12
 SAMPLES = 15
 

@@ -21,7 +21,7 @@ from measure.configurations import (
 
 # Samples of each backend, alternating: fewer than eight decide nothing.
 SAMPLES = 10
-# Of rows with other implementations, unless the command line says.
+# Rows with other implementations have these, unless the command line says.
 AGAINST_GROUP_SIZES, AGAINST_SCALES = (128,), ("row_float32",)
 _STATES = {
     "produced": "the kernel before has just written x, as in serving (default)",

@@ -18,7 +18,7 @@ from ptgq.scales import to_float32
 Result = tuple[torch.Tensor, torch.Tensor]
 
 
-# Of calls ahead of each sample that are not timed: another implementation has filled the caches.
+# Calls ahead of each sample take so long, untimed: another implementation has filled the caches.
 WARM_SECONDS = 1e-3
 
 

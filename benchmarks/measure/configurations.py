@@ -90,7 +90,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "silu_and_mul": {"group_size": 128, "silu_and_mul": True},
 }
 
-# Beside other implementations: the usual format, and the rest; of the default shapes some.
+# The suite measures other implementations in the usual format and the rest, at the default shapes
+# in some.
 PEER_TOKENS, PEER_HIDDEN = (1, 128, 1024, 8192), (4096, 7168)
 PEER_VARIANTS: dict[str, dict[str, Any]] = {"row_float32": {"group_size": 128}, **VARIANTS}
 PEER_DEFAULT_VARIANTS = ("row_float32", "group_64", "int8", "silu_and_mul")

@@ -28,7 +28,7 @@ IMPLEMENTATIONS = (*OWN, *peers.NAMES)
 CALL = "call"
 STATES = (CALL, *common.STATES)
 DEFAULT_HIDDEN = dict(sorted(DEFAULT_SHAPES))
-# Where results are compared with the contract's: a row's bytes depend on no other.
+# Results are compared with the contract's at one shape: a row's bytes depend on no other.
 EXACT = (1024, 7168)
 REPEAT = 5
 

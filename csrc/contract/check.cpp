@@ -42,7 +42,7 @@ bool same_device(const TensorView& a, const TensorView& b) {
   return a.device_type == b.device_type && a.device_index == b.device_index;
 }
 
-// Of eps and of a limit: within, eps / 448 and its residuals are normal. NaN fails, too.
+// The range of eps and of a limit: within it, eps / 448 and its residuals are normal. NaN fails.
 bool is_accepted(double value) { return value >= 1e-24 && value <= 3.4028234663852886e38; }
 
 int64_t round_up(int64_t value, int64_t unit) { return (value + unit - 1) / unit * unit; }
