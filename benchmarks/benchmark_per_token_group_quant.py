@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
 import json
+import os
 import sys
 from collections.abc import Sequence
 
@@ -125,16 +127,22 @@ def show(row: dict[str, object], options: argparse.Namespace, first: bool) -> No
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line: 0 done, 1 failed, 2 bad arguments or a full disk, 130 interrupted."""
+    """Run the command line: 0 done, 2 refused or failed, in one line, 130 interrupted."""
     options = table_arguments.parse(arguments)
     try:
         run(options)
         sys.stdout.flush()
-    except RuntimeError as error:
-        print(f"RuntimeError: {error}", file=sys.stderr)
-        return 1
     except OSError as error:
-        print(f"error: the output can't be written: {error.strerror}", file=sys.stderr)
+        # What is left of the output would fail again when Python ends.
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        print(f"error: the output can't be written: {error.strerror or error}", file=sys.stderr)
+        return 2
+    except Exception as error:
+        stated = isinstance(error, (RuntimeError, ValueError)) and str(error)
+        # Of what PyTorch raises, its stack follows.
+        why = (stated or f"{type(error).__name__}: {error}").splitlines()[0]
+        print(f"error: {why}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted: what was printed is complete", file=sys.stderr)

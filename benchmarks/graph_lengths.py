@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Sequence
 
+import torch
 from measure import timers
 from measure.configurations import STATES
 from measure.kernels import COPY, Kernels
@@ -46,12 +47,14 @@ def off(found: Sequence[float]) -> float:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print a row each; 1 if one is off by more than LARGEST."""
+    """Print a row each; 1 if one is off by more than LARGEST, 2: no GPU."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--family", choices=FAMILIES, action="append", help="by default all")
     parser.add_argument("--backend", choices=("cuda", "triton", COPY), action="append")
     parser.add_argument("--state", choices=STATES, action="append")
     options = parser.parse_args(arguments)
+    if not torch.cuda.is_available():
+        parser.exit(2, "graph_lengths: error: no CUDA device is visible\n")
     wrong, begin = 0, time.monotonic()
     titles = ["500-1000", "1000-2000", "500-2000", "chosen"]
     print(f"{'us a call':44}", *(f"{title:>9}" for title in titles), "     off")

@@ -14,7 +14,9 @@ from pathlib import Path
 sys.path.append(sys.path.pop(0))
 
 from proofs import PARTS
+from tracking.arguments import Parser, whole_number
 
+BACKENDS = ("cuda", "triton", "cpu", "reference")
 # On a CPU: a backend, one of how many cases it is checked on, in which parts, and what selects it.
 # Triton's interpreter takes a minute for what a device does in a microsecond.
 CPU_PLAN = (
@@ -28,19 +30,36 @@ CPU_PLAN = (
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(prog="python -m proofs", description=__doc__)
+    parser = Parser(prog="proofs", description=__doc__)
     add = parser.add_argument
     add("--device", choices=("cpu", "cuda"), help="by default cuda where there is one")
-    add("--backend", action="append", help="only this one; repeatable")
+    add("--backend", action="append", choices=BACKENDS, help="only this one; repeatable")
     add("--part", action="append", choices=PARTS, help="only this one; repeatable")
     add("--format", action="append", metavar="NAME", help="only this one; repeatable")
-    add("--stride", type=int, help="check one case of so many")
+    add("--stride", type=whole_number(1), help="check one case of so many")
     add("--whole", action="store_true", help="on a CPU: every case on every instruction set")
     add("--record", type=Path, metavar="FILE", help="keep what is counted there, see newest.json")
     add("--out-of-bounds", action="store_true", help="read where nothing is, for a memory checker")
     options = parser.parse_args(arguments)
     if options.record and not options.record.absolute().parent.is_dir():
-        parser.exit(2, f"proofs: error: --record: {options.record.parent} is no folder\n")
+        parser.error(f"--record: {options.record.parent} is no folder")
+    import torch
+
+    from proofs.formats import FORMATS
+    from ptgq.backends import why_unavailable
+
+    names = [fmt.name for fmt in FORMATS]
+    for name in options.format or ():
+        if name not in names:
+            parser.error(f"--format must be one of {', '.join(names)}, got {name!r}")
+    gpu = torch.cuda.is_available()
+    options.device = options.device or ("cuda" if gpu else "cpu")
+    if options.device == "cuda" and not gpu:
+        parser.error("--device: no CUDA device is visible")
+    device = torch.device(options.device, 0 if options.device == "cuda" else None)
+    for name in options.backend or ():
+        if reason := why_unavailable(name, device):
+            parser.error(f"--backend: {name} is not available: {reason}")
     return options
 
 
@@ -84,10 +103,7 @@ def prove(device: str, backends: Sequence[str], options: argparse.Namespace) -> 
     from proofs.formats import FORMATS, one_a_rule
     from proofs.report import Report
 
-    names = options.format or [fmt.name for fmt in FORMATS]
-    formats = [fmt for fmt in FORMATS if fmt.name in names]
-    if len(formats) != len(names):
-        raise SystemExit(f"--format must be one of {', '.join(fmt.name for fmt in FORMATS)}")
+    formats = [fmt for fmt in FORMATS if fmt.name in (options.format or [fmt.name])]
     rules = one_a_rule(formats)
     parts, stride, gpu = options.part or PARTS, options.stride or 1, device == "cuda"
     # On a GPU the kernels for 16 to 512 elements, a power of two, and those for any other size.
@@ -139,17 +155,14 @@ def prove(device: str, backends: Sequence[str], options: argparse.Namespace) -> 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Return 0 if nothing differs, 1 if something does."""
     options = parse(arguments)
-    import torch
-
-    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
     if options.out_of_bounds:
         from proofs import calls
 
-        calls.read_out_of_bounds(device)
+        calls.read_out_of_bounds(options.device)
         return 0
-    if device == "cpu" and not options.backend:
+    if options.device == "cpu" and not options.backend:
         return run_plan(options)
-    return prove(device, options.backend or ["cuda", "triton"], options)
+    return prove(options.device, options.backend or ["cuda", "triton"], options)
 
 
 if __name__ == "__main__":

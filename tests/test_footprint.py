@@ -217,3 +217,12 @@ def test_a_library_without_device_code_has_no_kernels():
     import torch
 
     assert machine_code.kernels(Path(torch.__file__).parent / "lib" / "libc10.so") == {}
+
+
+@pytest.mark.parametrize("module", ["machine_code", "footprint"])
+@pytest.mark.parametrize("arguments", [[], ["nowhere.so"]], ids=["none", "no file"])
+def test_without_a_library_its_command_is_one_line(module, arguments):
+    command = [sys.executable, "-m", f"benchmarks.suite.{module}", *arguments]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert (run.returncode, run.stdout) == (2, "")
+    assert run.stderr == f"{module}: error: one file is needed, _C.so\n"

@@ -7,6 +7,7 @@ import itertools
 import math
 import re
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -223,3 +224,11 @@ def test_threshold_is_the_largest_that_matches():
     assert threshold_for("kernel.Class.time_it(1)", thresholds) == 0.1
     assert threshold_for("kernel.Other", thresholds) == 0.02
     assert threshold_for("unknown", thresholds) == 0.05
+
+
+@pytest.mark.parametrize("tool", ["site_scale", "site_picture"])
+def test_the_sites_tools_begin_as_they_are_documented(tool, tmp_path):
+    pytest.importorskip("playwright", reason="playwright is not installed")
+    command = [sys.executable, str(ROOT / "tools" / f"{tool}.py"), "--help"]
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert (run.returncode, run.stderr) == (0, "")

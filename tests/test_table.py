@@ -111,8 +111,12 @@ def test_help_takes_no_torch_and_names_every_default():
     [
         (OSError(28, "No space left on device"), 2, "can't be written: No space left on device"),
         (KeyboardInterrupt(), 130, "interrupted: "),
+        (RuntimeError("CUDA error: a\nstack\n\nof it"), 2, "error: CUDA error: a"),
+        (ValueError("group_size must be"), 2, "error: group_size must be"),
+        (MemoryError(), 2, "error: MemoryError: "),
+        (ImportError("No module named 'triton'"), 2, "error: ImportError: No module named"),
     ],
-    ids=["full disk", "Ctrl-C"],
+    ids=["full disk", "Ctrl-C", "CUDA", "argument", "memory", "import"],
 )
 def test_what_ends_it_is_one_line(table, capsys, monkeypatch, error, status, said):
     def ended(*_, **__):
@@ -124,17 +128,26 @@ def test_what_ends_it_is_one_line(table, capsys, monkeypatch, error, status, sai
     assert said in line
 
 
+@pytest.mark.parametrize("form", ["table", "json"])
+def test_a_full_disk_is_one_line_when_it_ends_too(form):
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, str(SCRIPT), *ONE, "--format", form]
+        run = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert run.returncode == 2
+    assert run.stderr == "error: the output can't be written: No space left on device\n"
+
+
 def test_a_run_of_minutes_says_so(table, capsys, monkeypatch):
     monkeypatch.setattr(table, "check_device", lambda *_: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        table.main(["--preset", "serving", "--device", "cpu"])
-    assert "350 rows: this takes minutes, of large shapes on a CPU hours" in capsys.readouterr().err
-    with pytest.raises(ZeroDivisionError):
-        table.main(["--preset", "serving", "--device", "cuda"])
-    assert "350 rows: this takes minutes\n" in capsys.readouterr().err
-    with pytest.raises(ZeroDivisionError):
-        table.main(["--device", "cpu"])
-    assert not capsys.readouterr().err
+    end = "error: ZeroDivisionError: division by zero\n"
+    for arguments, said in (
+        (["--preset", "serving", "--device", "cpu"], ", of large shapes on a CPU hours\n"),
+        (["--preset", "serving", "--device", "cuda"], "\n"),
+    ):
+        assert table.main(arguments) == 2
+        assert capsys.readouterr().err == f"350 rows: this takes minutes{said}{end}"
+    assert table.main(["--device", "cpu"]) == 2
+    assert capsys.readouterr().err == end
 
 
 def test_header_names_the_machine_and_the_method(table, capsys):
@@ -223,15 +236,15 @@ def test_bad_arguments_give_one_line_and_status_2(table, capsys, arguments):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
 def test_without_a_cuda_device_it_says_what_to_do(table, capsys):
-    assert table.main([]) == 1
+    assert table.main([]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("RuntimeError: ")
+    assert line.startswith("error: no CUDA device is visible")
     assert "--device cpu" in line
 
 
 def test_an_unavailable_backend_is_named(table, capsys):
-    assert table.main([*ONE, "--backend", "cpu", "--backend", "cuda"]) == 1
-    assert capsys.readouterr().err.startswith("RuntimeError: backend cuda is not available: ")
+    assert table.main([*ONE, "--backend", "cpu", "--backend", "cuda"]) == 2
+    assert capsys.readouterr().err.startswith("error: backend cuda is not available: ")
 
 
 def test_a_wrong_backend_is_not_timed(table, capsys, monkeypatch):
@@ -243,7 +256,7 @@ def test_a_wrong_backend_is_not_timed(table, capsys, monkeypatch):
         q.view(torch.uint8)[0, 0] += 1
 
     monkeypatch.setattr(reference, "per_token_group_quant", wrong)
-    assert table.main(ONE) == 1
+    assert table.main(ONE) == 2
     captured = capsys.readouterr()
     assert "cpu and reference differ in 1 bytes of q and 0 of s" in captured.err
     assert "×" not in captured.out

@@ -5,7 +5,8 @@ Run it after ``nox -s site``, with the groups ``site`` and ``browser``.
 
 from __future__ import annotations
 
-import sys
+import argparse
+from pathlib import Path
 
 import browser as browsers
 from site_scale import ROOT
@@ -14,7 +15,7 @@ from site_scale import ROOT
 MACHINE = "nvidia-h200"
 
 
-def main(picture: str) -> None:
+def main(picture: Path) -> None:
     """Open the front page and write its first 1280 x 1300 pixels."""
     with browsers.serve(ROOT / ".asv/html") as address, browsers.launch() as browser:
         context = browser.new_context(viewport={"width": 1280, "height": 1300})
@@ -28,4 +29,6 @@ def main(picture: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("picture", type=Path, metavar="FILE.png")
+    main(parser.parse_args().picture)

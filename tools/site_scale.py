@@ -15,6 +15,8 @@ import sys
 import time
 from pathlib import Path
 
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+
 import browser as browsers
 import synthetic_results
 

@@ -197,4 +197,4 @@ class Startup:
 
 
 if __name__ == "__main__":
-    FAMILIES.write_text("\n".join(families(Path(sys.argv[1]))) + "\n")
+    FAMILIES.write_text("\n".join(families(Path(machine_code.given_library()))) + "\n")

@@ -160,5 +160,13 @@ def main(path: str) -> int:
     return int(spilling > 0 or not found)
 
 
+def given_library() -> str:
+    """Return the file that the command line names; exit with one line and status 2 without."""
+    if len(sys.argv) != 2 or not Path(sys.argv[1]).is_file():
+        print(f"{Path(sys.argv[0]).stem}: error: one file is needed, _C.so", file=sys.stderr)
+        raise SystemExit(2)
+    return sys.argv[1]
+
+
 if __name__ == "__main__":
-    raise SystemExit(main(*sys.argv[1:]))
+    raise SystemExit(main(given_library()))
