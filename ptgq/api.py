@@ -14,6 +14,7 @@ from ptgq.arguments import (
     check_aligned,
     check_alone,
     check_eps,
+    check_int8_scales,
     check_nonfinite,
     check_out,
     check_swiglu_limit,
@@ -272,11 +273,8 @@ def _quantize(
     if x.stride(-1) != 1 and x.shape[-1] > 1:
         raise ValueError(f"x must be contiguous in its last dimension, got strides {x.stride()}")
     check_aligned("x", x)
-    if q_dtype is torch.int8 and scale_format.dtype is not torch.float32:
-        raise ValueError(
-            "scale_format must hold float32 scales of int8 codes (use_ue8m0 needs "
-            f"scale_dtype=torch.float32), got {scale_format.dtype}"
-        )
+    if q_dtype is torch.int8:
+        check_int8_scales(scale_format, use_ue8m0, scale_dtype)
     eps = check_eps(eps)
     swiglu_limit = check_swiglu_limit(swiglu_limit)
     check_backend(backend)

@@ -71,6 +71,23 @@ def check_alone(scale_format: ScaleFormat, *flags: object) -> None:
             )
 
 
+def check_int8_scales(
+    scale_format: ScaleFormat, use_ue8m0: bool, scale_dtype: torch.dtype | None
+) -> None:
+    """Raise, with the arguments that were given, unless a format's scales are stored as float32."""
+    if scale_format.dtype is torch.float32:
+        return
+    if use_ue8m0:
+        raise ValueError(
+            "use_ue8m0=True of int8 codes needs scale_dtype=torch.float32, "
+            f"got scale_dtype={scale_dtype}"
+        )
+    raise ValueError(
+        "scale_format must hold float32 scales of int8 codes, got one with "
+        f"dtype={scale_format.dtype}"
+    )
+
+
 def check_out(
     out: tuple[torch.Tensor, torch.Tensor],
     x: torch.Tensor,

@@ -141,11 +141,15 @@ BAD_SCALE_FORMAT = [
 ]
 # Of codes that have float32 scales.
 INT8_SCALES = {
-    "use_ue8m0": (True, ValueError, "use_ue8m0 needs scale_dtype=torch.float32.*e8m0fnu"),
+    "use_ue8m0": (
+        True,
+        ValueError,
+        "use_ue8m0=True .*=torch.float32, got scale_dtype=None",
+    ),
     "scale_format": (
         ptgq.ScaleFormat("power_of_two", torch.int32),
         ValueError,
-        "scale_format must hold float32 scales of int8 codes .*, got torch.int32",
+        "scale_format must hold float32 scales of int8 codes, got one with dtype=torch.int32",
     ),
 }
 BAD_BACKEND = [

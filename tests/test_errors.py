@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+import re
 
 import pytest
 import torch
 
 import ptgq
+from ptgq import scales
 
 FP8 = ptgq.per_token_group_quant_fp8
 X = torch.ones(4, 256)
@@ -102,3 +105,20 @@ def test_the_ops_of_python_backends_refuse(change, message):
             op(**{**arguments, **change})
     assert not arguments["q"].view(torch.uint8).any()
     assert not arguments["s"].any()
+
+
+@pytest.mark.parametrize("function", [FP8, ptgq.per_token_group_quant_int8])
+def test_a_refused_combination_names_an_argument_that_was_given_first(function):
+    names = ("column_major_scales", "use_ue8m0", "scale_dtype", "tma_aligned_scales")
+    choices = ((None, True), (None, True), (None, *scales.formats.DTYPES), (None, True))
+    messages = {}
+    for values in itertools.product(*choices):
+        given = {name: value for name, value in zip(names, values, strict=True) if value}
+        try:
+            function(torch.ones(4, 128), 128, **given)
+        except ValueError as error:
+            messages[tuple(given)] = str(error)
+    assert len(messages) > 5
+    for given, message in messages.items():
+        assert re.findall(r"\A[a-z_0-9]+", message)[0] in given
+        assert "scale_format" not in message

@@ -119,7 +119,7 @@ def test_formats_that_nobody_reads_are_refused(arguments, error, message):
         (
             {"column_major_scales": True, "use_ue8m0": True, "scale_dtype": torch.int32},
             ValueError,
-            "never from unpadded columns",
+            "column_major_scales with scale_dtype=torch.int32 needs tma_aligned_scales=True, got ",
         ),
         ({"scale_format": "deep_gemm"}, TypeError, "scale_format must be a ptgq.ScaleFormat"),
         (

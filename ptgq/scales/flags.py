@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from ptgq.scales.formats import DTYPES, ScaleFormat
-from ptgq.scales.known import FORMATS, Layout
+from ptgq.scales.known import FORMATS
 from ptgq.values import check_bool, check_dtype
 
 
@@ -48,14 +48,16 @@ def scale_format(
             "tma_aligned_scales pads columns: it needs column_major_scales=True, "
             "got column_major_scales=False"
         )
-    if scale_dtype is None:
+    if tma_aligned_scales:
+        bytes_of = ", which stands for bytes" if scale_dtype is None else ""
         raise ValueError(
             "tma_aligned_scales with use_ue8m0 needs scale_dtype=torch.int32 (packed) or "
-            "torch.float32, got None, which stands for bytes, and nobody reads those TMA-aligned"
+            f"torch.float32, got {scale_dtype}{bytes_of}: nobody reads bytes TMA-aligned"
         )
-    # The constructor says why it is none.
-    layout: Layout = "tma_aligned" if tma_aligned_scales else "column_major"
-    return ScaleFormat("power_of_two", scale_dtype, layout)
+    raise ValueError(
+        f"column_major_scales with scale_dtype={scale_dtype} needs tma_aligned_scales=True, got "
+        "tma_aligned_scales=False: DeepGEMM reads packed scales from rows or padded columns"
+    )
 
 
 # A dictionary a flag: torch 2.11 does not compile a tuple indexed by a bool.
