@@ -45,6 +45,10 @@ def facts(options: argparse.Namespace) -> dict[str, str]:
     else:
         method += f": {options.samples} samples of {options.calls} calls"
     known = {**machine.describe(options.device), "ptgq": machine.commit()}
+    words = [options.input_dtype]
+    words += [] if options.swiglu_limit is None else [f"swiglu_limit={options.swiglu_limit:g}"]
+    words += [] if options.nonfinite == "mark" else [f"nonfinite={options.nonfinite}"]
+    known["x"] = ", ".join(words)
     if options.against:
         import table_against
 

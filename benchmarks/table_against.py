@@ -121,6 +121,8 @@ def measure(workload: Workload, options: argparse.Namespace) -> dict[str, object
         "dtype": workload.dtype,
         "scales": workload.scales,
         "silu_and_mul": workload.silu_and_mul,
+        "swiglu_limit": workload.swiglu_limit,
+        "nonfinite": workload.nonfinite,
         "input_dtype": options.input_dtype,
         "implementations": list(found.values()),
     }

@@ -14,15 +14,16 @@ from measure.configurations import (
     DTYPES,
     GROUP_SIZES,
     INPUT_DTYPES,
-    SCALE_FORMATS,
     SERVING_SHAPES,
     STATES,
+    STORED,
 )
 
 # Samples of each backend, alternating: fewer than eight decide nothing.
 SAMPLES = 10
 # Rows with other implementations have these, unless the command line says.
 AGAINST_GROUP_SIZES, AGAINST_SCALES = (128,), ("row_float32",)
+INT8_SCALES = ("row_float32",)
 _STATES = {
     "produced": "the kernel before has just written x, as in serving (default)",
     "hot": "x, q and s lie in the L2 cache if they fit",
@@ -60,6 +61,17 @@ def positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be an integer of at least 1, got {text!r}")
     return int(text)
+
+
+def limit(text: str) -> float:
+    """A limit that the functions take."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 1e-24 <= value <= 3.4028235e38:
+        raise argparse.ArgumentTypeError(f"must lie between 1e-24 and 3.4028235e38, got {text!r}")
+    return value
 
 
 def shape(text: str) -> tuple[int, int]:
@@ -117,19 +129,34 @@ def parser() -> Parser:
     )
     add(
         "--scales",
-        choices=SCALE_FORMATS,
+        choices=STORED,
         action="append",
-        help="formats of FP8's scales; repeatable (default: the first four)",
+        metavar="FORMAT",
+        help=f"of the scales: {', '.join(STORED)}; INT8 has those in float32; repeatable "
+        "(default: of FP8 the first four, of INT8 row_float32)",
     )
-    add("--silu", action="store_true", help="the fused silu_and_mul, measured of FP8 alone")
+    add("--silu", action="store_true", help="the fused silu_and_mul (default: the op alone)")
+    add(
+        "--swiglu-limit",
+        type=limit,
+        metavar="L",
+        help="--silu: clamp gate and up before, as DeepSeek-V4 does at 10 (default: no clamp)",
+    )
+    add(
+        "--nonfinite",
+        choices=("mark", "saturate"),
+        default="mark",
+        help="what a NaN or an infinity does (default: mark its group)",
+    )
     add(
         "--against",
         choices=(*peers.NAMES, "all"),
         action="append",
-        help="this implementation, too, or all: call latency and, on a GPU, kernel time in each "
-        "state, with the ratio to ptgq's, and how many codes and scales differ from the numerics "
-        "contract; repeatable (default: none; with it FP8 and INT8 in row-major float32 scales of "
-        "128, unless others are named)",
+        metavar="NAME",
+        help=f"this implementation, too, or all: {', '.join(peers.NAMES)}; call latency and, on a "
+        "GPU, kernel time in each state, with the ratio to ptgq's, and how many codes and scales "
+        "differ from the numerics contract; repeatable (default: none; with it FP8 and INT8 in "
+        "row-major float32 scales of 128, unless others are named)",
     )
     how = found.add_argument_group("how")
     add = how.add_argument
@@ -193,6 +220,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
                 f"argument --format: limits is a table or json, got --format {options.format}"
             )
         return options
+    int8_scales = [name for name in options.scales or () if STORED[name].dtype == "float32"]
     refusals = (
         (options.every, "--every: needs --preset limits"),
         (options.preset and options.shape, "--shape: not with --preset, which has its own"),
@@ -209,12 +237,13 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
             f"--{options.state}: needs --method graph, got --method events",
         ),
         (
-            options.dtype == "int8" and options.scales,
-            "--scales: needs --dtype fp8 or both, got --dtype int8",
+            options.swiglu_limit is not None and not options.silu,
+            "--swiglu-limit: needs --silu",
         ),
         (
-            options.dtype == "int8" and options.silu,
-            "--silu: needs --dtype fp8 or both, got --dtype int8",
+            options.dtype == "int8" and options.scales and not int8_scales,
+            "--scales: --dtype int8 has float32 scales alone, got "
+            f"--scales {' --scales '.join(options.scales or ())}",
         ),
     )
     for refused, why in refusals:
@@ -236,6 +265,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     }[options.device]  # fmt: skip
     if len(set(options.backend)) != len(options.backend):
         reader.error(f"argument --backend: each only once, got {', '.join(options.backend)}")
+    options.int8_scales = int8_scales if options.scales else INT8_SCALES
     if options.against:
         # Each other one is asked for what it can, and some are compiled for each of these.
         options.group_size = options.group_size or AGAINST_GROUP_SIZES
@@ -243,15 +273,13 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         every = peers.NAMES if "all" in options.against else tuple(options.against)
         options.against = list(dict.fromkeys(every))
     options.dtypes = DTYPES if options.dtype == "both" else (options.dtype,)
-    if options.silu:
-        options.dtypes = ("fp8",)
     options.shapes = options.shape or SHAPES[options.preset or "default"]
     options.group_size = options.group_size or GROUP_SIZES
     for group_size, (_, hidden) in itertools.product(options.group_size, options.shapes):
         if hidden % group_size:
             reader.error(f"argument --group-size: must divide {hidden}, got {group_size}")
     options.scales = options.scales or DEFAULT_SCALE_FORMATS
-    formats = {"fp8": len(options.scales), "int8": 1}
+    formats = {"fp8": len(options.scales), "int8": len(options.int8_scales)}
     each = len(options.group_size) * sum(formats[dtype] for dtype in options.dtypes)
     options.rows = each * len(options.shapes)
     options.elements = each * sum(tokens * hidden for tokens, hidden in options.shapes)

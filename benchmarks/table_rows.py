@@ -18,9 +18,15 @@ from measure.workloads import Workload, workloads
 
 def selected(options: argparse.Namespace) -> list[Workload]:
     """Return the configurations that a command line names."""
-    found = workloads(options.shapes, options.group_size, options.dtypes, options.scales)
-    input_dtype = getattr(torch, options.input_dtype)
-    return [replace(w, input_dtype=input_dtype, silu_and_mul=options.silu) for w in found]
+    formats = options.scales, options.int8_scales
+    found = workloads(options.shapes, options.group_size, options.dtypes, *formats)
+    given = {
+        "input_dtype": getattr(torch, options.input_dtype),
+        "silu_and_mul": options.silu,
+        "swiglu_limit": options.swiglu_limit,
+        "nonfinite": options.nonfinite,
+    }
+    return [replace(workload, **given) for workload in found]
 
 
 def interval(values: Sequence[float]) -> tuple[float, float] | None:
@@ -89,12 +95,14 @@ def measure(workload: Workload, options: argparse.Namespace) -> dict[str, object
     row: dict[str, object] = {
         "shape": (workload.tokens, workload.hidden),
         "group_size": workload.group_size,
-        "column_major_scales": workload.scale_options[0],
-        "use_ue8m0": workload.scale_options[1],
+        "column_major_scales": workload.scale_format.column_major,
+        "use_ue8m0": workload.scale_format.power_of_two,
         "scales": workload.scales,
         "dtype": workload.dtype,
         "input_dtype": options.input_dtype,
         "silu_and_mul": workload.silu_and_mul,
+        "swiglu_limit": workload.swiglu_limit,
+        "nonfinite": workload.nonfinite,
         "bytes": workload.bytes_moved,
     }
     for name, found in zip(options.backend, times, strict=False):

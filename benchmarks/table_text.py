@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from measure.configurations import DEFAULT_SCALE_FORMATS
 
 LABELS = {"cuda": "CUDA", "triton": "Triton", "cpu": "CPU", "reference": "Reference"}
-_SHORT = {"float16": "fp16", "float32": "fp32"}
 
 Row = Mapping[str, object]
 
@@ -54,6 +53,10 @@ class Lines:
             configuration += f" scales={row['scales']}"
         if row["silu_and_mul"]:
             configuration += " silu"
+        if row["swiglu_limit"] is not None:
+            configuration += f" swiglu_limit={row['swiglu_limit']:g}"
+        if row["nonfinite"] != "mark":
+            configuration += f" nonfinite={row['nonfinite']}"
         if row["input_dtype"] != "bfloat16":
             configuration += f" input={row['input_dtype']}"
         texts = [f"{configuration:<75}"]
@@ -74,7 +77,10 @@ class Lines:
 
 
 class Page:
-    """Rows for people: units in the headings, two backends in at most 100 columns."""
+    """Rows for people: units in the headings, two backends in at most 100 columns.
+
+    What holds for all rows, x's type and options, stands above the table.
+    """
 
     line = "{}"
 
@@ -93,15 +99,17 @@ class Page:
         """Return the cells of a row."""
         tokens, hidden = row["shape"]
         words = [f"{tokens} × {hidden}", str(row["group_size"])]
-        words.append("INT8" if row["dtype"] == "int8" else str(row["scales"]).replace("_", " "))
+        scales = str(row["scales"]).replace("_", " ")
+        scales = scales.replace("ue8m0 float32", "ue8m0 fp32")
+        int8 = "INT8" if scales == "row float32" else f"INT8 {scales}"
+        words.append(int8 if row["dtype"] == "int8" else scales)
         words += ["SiLU"] if row["silu_and_mul"] else []
-        words += [] if row["input_dtype"] == "bfloat16" else [_SHORT[row["input_dtype"]]]
         texts = [", ".join(words)]
         for name in self.backends:
             if self.bandwidth:
                 time = three_digits(1e3 * row[f"{name}_ms"])
                 rate, percent = row[f"{name}_gb_per_s"], row[f"{name}_percent_of_copy"]
-                texts.append(f"{time:>5} {rate:>5.0f} {percent:>4.0f}")
+                texts.append(f"{time:>5} {rate:>5.0f} {percent:>3.0f}")
             else:
                 texts.append(microseconds(row, name))
         for name in self.backends[1:]:
@@ -112,9 +120,9 @@ class Page:
     def widths(self, first: Sequence[str]) -> list[int]:
         """Return the columns' widths."""
         others = self.headings()[1:]
-        widest = 16 if self.bandwidth else 10
+        widest = 15 if self.bandwidth else 10
         others = [max(widest, len(heading)) for heading in others[: len(self.backends)]]
-        return [45, *others, *[9] * (len(self.backends) - 1)]
+        return [48, *others, *[9] * (len(self.backends) - 1)]
 
 
 class Markdown(Page):

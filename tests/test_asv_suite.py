@@ -234,5 +234,5 @@ def test_bytes_of_scale_formats_are_compared_on_the_cpu():
 
     results = scale_formats.differing_bytes()
     on_cpu = [value for (backend, *_), value in results.items() if backend in ("cpu", "reference")]
-    assert len(on_cpu) == 2 * len(common.GROUP_SIZES) * len(common.CONSUMED)
+    assert len(on_cpu) == 2 * len(common.GROUP_SIZES) * len(common.READ)
     assert set(on_cpu) == {0}

@@ -10,7 +10,7 @@ import pytest
 import torch
 from every import every
 from measure import calls, timers
-from measure.configurations import CALLED_FORMATS, CALLS, PER_BATCH, known
+from measure.configurations import ALL_PRESETS, CALLED_FORMATS, CALLS, PER_BATCH, known
 from numeric import assert_same_bytes
 
 import ptgq
@@ -38,12 +38,18 @@ def test_results_of_live_calls_never_share_memory(name, backend, out):
 
 def test_every_format_and_function_is_called():
     listed = [name.removesuffix(PER_BATCH) for name in CALLED_FORMATS if name not in known.FORMATS]
-    presets = {getattr(ScaleFormat, name)() for name in known.PRESETS}
+    presets = {getattr(ScaleFormat, name)() for name in ALL_PRESETS}
     assert {getattr(ScaleFormat, name)() for name in listed} == presets
     functions = {name for name in ptgq.__all__ if "quant" in name}
     assert functions == set(calls.FUNCTIONS.values())
     kinds = {name.partition("_")[0] for name in CALLS}
     assert kinds == set(calls.FUNCTIONS)
+
+
+def test_a_preset_that_a_commit_lacks_is_na(monkeypatch):
+    monkeypatch.delattr(ScaleFormat, "torch_scaled_mm_mx")
+    with pytest.raises(NotImplementedError, match="this commit has no torch_scaled_mm_mx"):
+        calls.bind("fp8_torch_scaled_mm_mx", "cpu", "cpu", out=False)
 
 
 def test_results_that_share_memory_are_a_failure(monkeypatch):

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 from measure import timers, workloads
-from measure.configurations import CONSUMED, PRESETS, STATES, VARIANTS, known
+from measure.configurations import ALL_PRESETS, CONSUMED, PRESETS, STATES, VARIANTS, known
 
 from benchmarks.suite import common, copy_distance, cuda_vs_triton, device_time, kernel_time
 
@@ -105,9 +105,20 @@ def test_what_a_commit_lacks_is_na(monkeypatch):
     monkeypatch.delattr(ptgq, "silu_and_mul_per_token_group_quant_fp8")
     found = device_time.measure_variants()
     lacking = {key[-1] for key, row in found.items() if isinstance(row, common.NotAvailable)}
-    consumers = {name for name in PRESETS if known.PRESETS[name].scales in CONSUMED}
-    assert "deep_gemm_hopper" in consumers
+    read = (*CONSUMED, *known.TILED_FORMATS)
+    consumers = {name for name in PRESETS if ALL_PRESETS[name].scales in read}
+    assert {"deep_gemm_hopper", "torch_scaled_mm_mx"} <= consumers
     assert lacking == {"silu_and_mul", *consumers}
+
+
+def test_what_has_no_tiles_is_na(monkeypatch):
+    import ptgq
+
+    monkeypatch.setattr(common, "no_device", lambda: None)
+    monkeypatch.delattr(ptgq.ScaleFormat, "torch_scaled_mm_mx")
+    lacking = {name: common.lacking(workloads.variant(1, name)) for name in VARIANTS}
+    absent = common.NotAvailable("this commit has no scales in tiles")
+    assert lacking == {**dict.fromkeys(VARIANTS), "torch_scaled_mm_mx": absent}
 
 
 def test_the_configurations(device):
@@ -127,11 +138,10 @@ def test_the_configurations(device):
 
 def test_every_preset_is_a_variant():
     from ptgq import ScaleFormat
-    from ptgq.scales import scale_format
 
-    presets = {getattr(ScaleFormat, name)() for name in known.PRESETS}
+    presets = {getattr(ScaleFormat, name)() for name in ALL_PRESETS}
     named = (workloads.variant(1, name) for name in VARIANTS)
-    assert presets <= {scale_format(*w.scale_options) for w in named if w.dtype == "fp8"}
+    assert presets <= {w.scale_format for w in named if w.dtype == "fp8"}
 
 
 def test_compare_measures_the_wanted_rows_alone(device, monkeypatch):

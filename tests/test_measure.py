@@ -9,11 +9,11 @@ from typing import get_args
 import pytest
 import torch
 from measure import clocks, machine, timers
-from measure.configurations import BACKENDS, SERVING_SHAPES, known
+from measure.configurations import BACKENDS, SERVING_SHAPES, STORED
 from measure.workloads import DEFAULT_WORKLOADS, SERVING, Workload, workloads
 
 from ptgq import Backend
-from ptgq.scales import memory_of, scale_format
+from ptgq.scales import memory_of
 
 
 class FakeClock:
@@ -97,10 +97,10 @@ def test_all_backends_can_be_measured():
 
 def test_bytes_moved_are_those_of_the_tensors():
     fused = Workload(6, 384, 64, silu_and_mul=True)
-    for workload in (*workloads([(6, 384)], scale_formats=known.FORMATS), fused):
+    for workload in (*workloads([(6, 384)], scale_formats=STORED), fused):
         x = workload.make_input("cpu")
         q, s = workload.call(x, backend="reference")
-        memory = memory_of(s, scale_format(*workload.scale_options))
+        memory = memory_of(s, workload.scale_format)
         assert workload.bytes_moved == sum(t.numel() * t.element_size() for t in (x, q, memory))
         q_empty, s_empty = workload.make_output("cpu")
         assert (q_empty.dtype, s_empty.dtype) == (q.dtype, s.dtype)

@@ -62,7 +62,7 @@ def test_the_defaults_match_rows_of_both_kinds_of_machine(suite_of):
         "call_latency.RelativeToTorch.track_functions": 9,
         "kernel_time.KernelTime.track_default_shapes": 40,
         "kernel_time.KernelTime.track_serving_shapes": 12,
-        "kernel_time.KernelTime.track_variants": 36,
+        "kernel_time.KernelTime.track_variants": 40,
     }
     without = suite_of(*compare.WITHOUT_GPU)
     assert set(without.timed) == {

@@ -58,18 +58,22 @@ def test_people_get_at_most_100_columns(table, capsys, monkeypatch):
             **(large if workload.silu_and_mul else {}),
         },
     )
-    wide = [*QUICK, "--shape", "4x192", "--group-size", "192", "--scales", "column_float32"]
-    wide += ["--silu"]
+    wide = [*QUICK, "--shape", "4x192", "--group-size", "192", "--silu"]
+    wide += ["--scales", "column_ue8m0_float32", "--dtype", "int8"]
+    held = ["--input-dtype", "float16", "--swiglu-limit", "10", "--nonfinite", "saturate"]
     for bandwidth in ([], ["--bandwidth"]):
-        assert table.main([*wide, "--input-dtype", "float16", *bandwidth]) == 0
+        assert table.main([*wide, *held, *bandwidth]) == 0
         assert table.main([*ONE, *bandwidth]) == 0
-    lines = [line for line in capsys.readouterr().out.splitlines() if line[:1] != "#"]
+    found = capsys.readouterr().out.splitlines()
+    assert "# x: float16, swiglu_limit=10, nonfinite=saturate" in found
+    lines = [line for line in found if line[:1] != "#"]
     assert max(map(len, lines)) <= 100
     assert lines[0].split(" | ")[1].strip() == "CPU µs"
-    assert lines[1].startswith("32768 × 192, 192, column float32, SiLU, fp16  | ")
+    assert lines[1].startswith("32768 × 192, 192, INT8 column ue8m0 fp32, SiLU   | ")
     assert lines[3].startswith("4 × 64, 64, INT8 ")
     # With the most that a configuration has.
-    assert len(lines[5]) + len("7168, 128") - len("192, 192") <= 100
+    column = lines[5].split(" | ")[0]
+    assert len(column.rstrip()) + len("7168, 128") - len("192, 192") <= len(column)
 
 
 def test_numbers_have_three_digits_and_say_when_noise_wins(load_script):
@@ -98,6 +102,7 @@ def test_help_takes_no_torch_and_names_every_default():
         runpy.run_path({str(SCRIPT)!r}, run_name="__main__")"""
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
+    assert max(map(len, run.stdout.splitlines())) <= 100
     stated = run.stdout.split("what is measured:")[1].split("examples:")[0]
     options = re.findall(r"^  --([a-z-]+)", stated, re.MULTILINE)
     without = {"every", "shape", "silu", "hot", "cold"}
@@ -215,7 +220,10 @@ def test_more_than_two_backends(table, capsys):
         ["--backend", "cpu", "--backend", "cpu"],
         ["--method", "graph", "--device", "cpu"],
         ["--dtype", "int8", "--scales", "tma_packed"],
-        ["--silu", "--dtype", "int8"],
+        ["--swiglu-limit", "10"],
+        ["--silu", "--swiglu-limit", "0"],
+        ["--silu", "--swiglu-limit", "nan"],
+        ["--nonfinite", "ignore"],
         ["--preset", "serving", "--shape", "4x64"],
         ["--cold"],
         ["--cold", "--hot"],

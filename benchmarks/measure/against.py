@@ -13,7 +13,8 @@ from measure import timers
 from measure.kernels import Kernels
 from measure.timers import Call
 from measure.workloads import Workload
-from ptgq.scales import to_float32
+from ptgq import ScaleFormat
+from ptgq.scales import convert, to_float32
 
 Result = tuple[torch.Tensor, torch.Tensor]
 
@@ -54,7 +55,17 @@ def _signal(workload: Workload, x: torch.Tensor) -> torch.Tensor:
     if not workload.silu_and_mul:
         return x.double()
     gate, up = x.double().chunk(2, -1)
+    if (limit := workload.swiglu_limit) is not None:
+        gate, up = gate.clamp(max=limit), up.clamp(-limit, limit)
     return functional.silu(gate) * up
+
+
+def _factors(workload: Workload, s: torch.Tensor) -> torch.Tensor:
+    groups = workload.hidden // workload.group_size
+    if workload.is_tiled:
+        rows = ScaleFormat("power_of_two", torch.float32)
+        return convert(s, workload.scale_format, rows, shape=(workload.tokens, groups))
+    return to_float32(s, groups)
 
 
 def exactness(workload: Workload, x: torch.Tensor, result: Result) -> Exactness:
@@ -62,7 +73,7 @@ def exactness(workload: Workload, x: torch.Tensor, result: Result) -> Exactness:
     expected = workload.call(x, backend="reference")
     q, s = result
     groups = workload.hidden // workload.group_size
-    factors, right = (to_float32(scales, groups) for scales in (s, expected[1]))
+    factors, right = (_factors(workload, scales) for scales in (s, expected[1]))
     # By their bits: a NaN equals itself.
     scales = torch.ne(*(one.contiguous().view(torch.int32) for one in (factors, right)))
     codes = torch.ne(*(one.view(torch.uint8) for one in (q, expected[0])))

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 import ptgq
-from measure.configurations import PER_BATCH, group_size, known, scale_keywords
+from measure.configurations import ALL_PRESETS, PER_BATCH, group_size, scale_keywords
 from measure.timers import Call
 
 TOKENS, HIDDEN = 16, 512
@@ -59,8 +59,10 @@ def _without_out(name: str, device: str, backend: str) -> tuple[Callable[..., An
     if which == "strided_rows":
         x, which = _input(device, 2 * HIDDEN)[:, :HIDDEN], "row_float32"
     preset = which.removesuffix(PER_BATCH)
-    if preset in known.PRESETS:
+    if preset in ALL_PRESETS:
         function = _function(kind, "scale_format")
+        if not hasattr(ptgq.ScaleFormat, preset):
+            raise NotImplementedError(f"ScaleFormat of this commit has no {preset}")
         options = {"per_batch": True} if preset != which else {}
         x = x.unflatten(0, (2, -1)) if options else x
         scale_format = getattr(ptgq.ScaleFormat, preset)(**options)

@@ -55,9 +55,12 @@ DEFAULT_SCALE_FORMATS = tuple(
     for name in known.FORMATS
     if scale_keywords(name).keys() <= {"column_major_scales", "use_ue8m0"}
 )
+# Those that no other arguments name than a preset, or a ScaleFormat, are last.
+STORED = {**known.FORMATS, **known.TILED_FORMATS}
+ALL_PRESETS = {**known.PRESETS, **known.TILED_PRESETS}
 # The presets that read a format; all have one name on the record, the first.
 CONSUMERS: dict[str, list[str]] = {}
-for _name, _preset in known.PRESETS.items():
+for _name, _preset in ALL_PRESETS.items():
     CONSUMERS.setdefault(_preset.scales, []).append(_name)
 PRESETS = tuple(names[0] for names in CONSUMERS.values())
 CONSUMED = tuple(
@@ -75,13 +78,13 @@ FORMATS: dict[str, dict[str, Any]] = {
 
 def group_size(preset: str) -> int:
     """Return the group size that a preset is measured with: the largest that it accepts."""
-    return max(known.PRESETS[preset].group_sizes)
+    return max(ALL_PRESETS[preset].group_sizes)
 
 
 VARIANT_HIDDEN = 7168
 VARIANTS: dict[str, dict[str, Any]] = {
     **{
-        name: {"group_size": group_size(name), "scales": known.PRESETS[name].scales}
+        name: {"group_size": group_size(name), "scales": ALL_PRESETS[name].scales}
         for name in PRESETS
     },
     "group_64": {"group_size": 64},
@@ -101,7 +104,7 @@ PER_BATCH = "_per_batch"
 _PRESET_CALLS = (
     name + suffix
     for name in PRESETS
-    for suffix in (("", PER_BATCH) if known.PRESETS[name].per_batch else ("",))
+    for suffix in (("", PER_BATCH) if ALL_PRESETS[name].per_batch else ("",))
 )
 CALLED_FORMATS = (*_BY_KIND, *_PRESET_CALLS)
 # Formats whose codes and scales dequantize is given.
@@ -126,7 +129,7 @@ def for_site() -> dict[str, Any]:
         for name, options in PEER_VARIANTS.items()
     }
     row_float32 = known.FORMATS["row_float32"]
-    formats = {"int8": row_float32, **{f"fp8_{name}": its for name, its in known.FORMATS.items()}}
+    formats = {"int8": row_float32, **{f"fp8_{name}": its for name, its in STORED.items()}}
     return {
         "states": STATES,
         "default_hidden": dict(DEFAULT_SHAPES),

@@ -50,6 +50,10 @@ class Can:
         Formats of FP8's scales, of :data:`ptgq.scales.known.FORMATS`.
     int8 : bool
         Whether INT8, too.
+    int8_scales : tuple of str
+        Formats of its scales.
+    silu_int8 : bool
+        Whether the fused SiLU of INT8.
     silu : tuple of str
         Formats in which the fused SiLU writes.
     group_sizes : tuple of int
@@ -70,6 +74,8 @@ class Can:
 
     scales: tuple[str, ...]
     int8: bool = False
+    int8_scales: tuple[str, ...] = ("row_float32",)
+    silu_int8: bool = False
     silu: tuple[str, ...] = ()
     group_sizes: tuple[int, ...] = ()
     one_size: Mapping[str, int] = field(default_factory=dict)
@@ -81,9 +87,17 @@ class Can:
 
     def lacks(self, workload: Workload) -> str | None:
         """Return why a workload can't be had, None if it can."""
+        if workload.swiglu_limit is not None:
+            return "has no swiglu_limit"
+        if workload.nonfinite != "mark":
+            return f"has no nonfinite={workload.nonfinite}"
         if workload.dtype == "int8" and not self.int8:
             return "has no INT8"
-        if workload.silu_and_mul and workload.scales not in self.silu:
+        if workload.dtype == "int8" and workload.silu_and_mul and not self.silu_int8:
+            return "has no fused SiLU of INT8"
+        if workload.dtype == "int8" and workload.scales not in self.int8_scales:
+            return f"has no INT8 with scales {workload.scales}"
+        if workload.dtype == "fp8" and workload.silu_and_mul and workload.scales not in self.silu:
             return "has no fused SiLU" + (f" with scales {workload.scales}" if self.silu else "")
         plain = workload.dtype == "fp8" and not workload.silu_and_mul
         if plain and workload.scales not in self.scales:

@@ -6,13 +6,14 @@ from types import FunctionType
 from typing import TYPE_CHECKING, cast
 
 import torch
-from measure.configurations import known
+from measure.configurations import STORED
 from torch.nn import functional
 
 if TYPE_CHECKING:
     from measure.workloads import Workload
 
-SCALES = tuple(known.FORMATS)
+SCALES = tuple(STORED)
+INT8_SCALES = tuple(name for name, stored in STORED.items() if stored.dtype == "float32")
 _QMAX = {"fp8": 448.0, "int8": 127.0}
 
 
@@ -21,7 +22,7 @@ def quantizer(size: int, dtype: str, scales: str, silu_and_mul: bool) -> Functio
 
     Bytes of UE8M0 come as uint8: Inductor knows float8_e8m0fnu as a view alone.
     """
-    qmax, (kind, stored, layout) = _QMAX[dtype], known.FORMATS[scales]
+    qmax, (kind, stored, layout) = _QMAX[dtype], STORED[scales]
 
     def quantize(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         if silu_and_mul:
@@ -53,6 +54,11 @@ def _stored(scale: torch.Tensor, stored: str, layout: str) -> torch.Tensor:
     if layout == "row_major":
         return scale
     tokens = scale.shape[0]
+    if layout == "tiled":
+        padded = functional.pad(scale, (0, -scale.shape[1] % 4, 0, -tokens % 128))
+        # Of a tile: 32 rows of four tokens, 32 apart, with four groups each.
+        tiles = padded.unflatten(0, (-1, 4, 32)).unflatten(-1, (-1, 4)).permute(0, 3, 2, 1, 4)
+        return tiles.reshape(padded.shape)
     padding = -tokens % 4 if layout == "tma_aligned" else 0
     return functional.pad(scale.t(), (0, padding)).contiguous()[:, :tokens].t()
 
@@ -62,4 +68,4 @@ def results(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return q and s, its bytes with their own type."""
     q, s = returned
-    return q, s.view(getattr(torch, known.FORMATS[workload.scales].dtype))
+    return q, s.view(getattr(torch, STORED[workload.scales].dtype))

@@ -14,7 +14,14 @@ if TYPE_CHECKING:
     from measure.workloads import Workload
 
 IMPORTS = "torch"
-CAN = Can(scales=plain.SCALES, int8=True, silu=plain.SCALES, devices=("cuda", "cpu"))
+CAN = Can(
+    scales=plain.SCALES,
+    int8=True,
+    int8_scales=plain.INT8_SCALES,
+    silu=plain.SCALES,
+    silu_int8=True,
+    devices=("cuda", "cpu"),
+)
 OUT = False
 
 

@@ -28,6 +28,7 @@ from measure.configurations import (
     GROUP_SIZES,
     SERVING_TOKENS,
     VARIANTS,
+    known,
 )
 from measure.configurations import (
     STATES as STATES,
@@ -42,6 +43,8 @@ def _end_without_search() -> None:
 
 
 GPU_BACKENDS = BACKENDS[:2]
+# What none but particular consumers read.
+READ = (*CONSUMED, *known.TILED_FORMATS)
 # The tokens of the default shapes, each with its hidden size.
 DEFAULT_HIDDEN = dict(sorted(DEFAULT_SHAPES))
 SERVING_HIDDEN = (2048, 4096, 7168)
@@ -175,8 +178,10 @@ def lacking(workload) -> NotAvailable | None:
 
     if workload.silu_and_mul and not hasattr(ptgq, "silu_and_mul_per_token_group_quant_fp8"):
         return NotAvailable("this commit has no fused SiLU")
-    if workload.scales in CONSUMED and not hasattr(scales, "convert"):
+    if (workload.scales in CONSUMED or workload.is_tiled) and not hasattr(scales, "convert"):
         return NotAvailable("this commit has no such scales")
+    if workload.is_tiled and not hasattr(ptgq.ScaleFormat, "torch_scaled_mm_mx"):
+        return NotAvailable("this commit has no scales in tiles")
     return None
 
 

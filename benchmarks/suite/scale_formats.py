@@ -17,18 +17,18 @@ def differing_bytes() -> dict:
     def differing(backend, workload):
         from ptgq import scales
 
-        known = scales.scale_format(*workload.scale_options)
         x = workload.make_input("cpu")
         expected = workload.call(x, backend="reference")
         on_device = x if backend in ("cpu", "reference") else x.cuda()
         actual = workload.call(on_device, backend=backend)
         count = common.measuring("agreement").differing_bytes
+        known = workload.scale_format
         memory = [scales.memory_of(s, known).cpu() for s in (expected[1], actual[1])]
         return count(expected[0], actual[0].cpu()) + count(*memory)
 
     results = {}
     for backend, group, scales in itertools.product(
-        common.BACKENDS, common.GROUP_SIZES, common.CONSUMED
+        common.BACKENDS, common.GROUP_SIZES, common.READ
     ):
         # An odd number of tokens, and of groups a token: all kinds of padding.
         workload = _workload(33, 7 * group, group, scales)
@@ -47,7 +47,7 @@ class ScaleBytes:
 
     version = "1"
     unit = "bytes"
-    params = (common.BACKENDS, common.GROUP_SIZES, common.CONSUMED)
+    params = (common.BACKENDS, common.GROUP_SIZES, common.READ)
     param_names = ("backend", "group", "scales")
     setup_cache = staticmethod(differing_bytes)
 

@@ -60,7 +60,7 @@ def compile_kernel(architecture: int, workload):
     Triton keeps this target: for a process that launches nothing.
     """
     x, (q, s) = workload.empty_input("cpu"), workload.make_output("cpu")
-    scales = import_module("ptgq.scales").scale_format(*workload.scale_options)
+    scales = workload.scale_format
     prologue = "silu_and_mul_" if workload.silu_and_mul else ""
     backend = import_module("ptgq.backends.triton")
     quantize = getattr(backend, prologue + "per_token_group_quant")

@@ -108,10 +108,10 @@ ptgq.interval = function (measured, unit) {
 // SiLU is fused, q and s, with its padding, are written once.
 ptgq.bytes = function (tokens, hidden, group, formatName, silu) {
   const [rows, groups] = [Number(tokens), hidden / group];
-  const padded = (number) => Math.ceil(number / 4) * 4;
+  const padded = (number, unit) => Math.ceil(number / unit) * unit;
   const { dtype, layout } = ptgq.front.configurations.formats[formatName];
-  const row = dtype === "int32" ? padded(groups) : groups * (dtype === "float32" ? 4 : 1);
-  return rows * hidden * (silu ? 5 : 3) + (layout === "tma_aligned" ? padded(rows) : rows) * row;
+  const row = dtype === "int32" || layout === "tiled" ? padded(groups, 4) : groups * (dtype === "float32" ? 4 : 1);
+  return rows * hidden * (silu ? 5 : 3) + padded(rows, { tma_aligned: 4, tiled: 128 }[layout] || 1) * row;
 };
 
 // A bar as wide as a share of its cell without the padding.
