@@ -37,7 +37,12 @@ ptgq.peerTimes = function (machine, one, state) {
 };
 
 ptgq.isExact = ({ codes, scales }) => codes.value === 0 && scales.value === 0;
-ptgq.fastestExact = (times) => times.find(ptgq.isExact);
+// All that can't be told from the fastest: their intervals reach into its own, or are open.
+ptgq.fastestExact = function (times) {
+  const exact = times.filter(ptgq.isExact);
+  const until = exact.length && exact[0].time.high !== null ? exact[0].time.high : Infinity;
+  return exact.filter(({ time }, place) => place === 0 || time.low === null || time.low <= until);
+};
 
 // Its version and day, or why it has no number; ptgq's is the commit.
 ptgq.peerVersion = function (machine, implementation) {
@@ -103,8 +108,9 @@ ptgq.peers = function (machine) {
       const strip = el("i", { "aria-hidden": "true", class: ptgq.isOwn(implementation) ? null : "other" });
       strip.style.width = ptgq.barWidth(time.value / longest);
       const ends = time.low !== null && time.high !== null;
-      return el("tr", { class: entry === best ? "fastest" : null },
-        el("th", { scope: "row" }, implementation, entry === best ? el("strong", { class: "better" }, " fastest exact") : null),
+      const mark = best.length > 1 ? " fastest exact, undecided" : " fastest exact";
+      return el("tr", { class: best.includes(entry) ? "fastest" : null },
+        el("th", { scope: "row" }, implementation, best.includes(entry) ? el("strong", { class: "better" }, mark) : null),
         el("td", { class: "text quiet" }, ptgq.peerVersion(machine, implementation)),
         el("td", { class: "bar" }, strip, el("span", {}, ptgq.show(time, format.micro))),
         el("td", {}, ends ? `${format.micro(time.low)} to ${format.micro(time.high)}` : "–"),
@@ -130,14 +136,14 @@ ptgq.peers = function (machine) {
       const one = left.find(({ shape }) => shape === `${tokens}x${hidden}`);
       const times = one ? ptgq.peerTimes(machine, one, choice.state) : [];
       const best = ptgq.fastestExact(times);
-      if (!best) return el("td", { class: "na text" }, "–");
+      if (!best.length) return el("td", { class: "na text" }, "–");
       const own = times.find(({ implementation }) => ptgq.isOwn(implementation));
-      const behind = own ? own.time.value / best.time.value : null;
+      const behind = own ? (best.includes(own) ? 1 : own.time.value / best[0].time.value) : null;
       // 0 to 4: how far ptgq is behind, in steps of 5 %.
       const step = behind === null ? 0 : Math.min(4, Math.ceil((behind - 1) * 20));
       return el("td", { class: `text heat heat-${step}` },
         el("button", { type: "button", "aria-pressed": String(one.shape === choice.shape), onclick: () => pick("shape", one.shape) },
-          best.implementation, behind > 1 ? ` (ptgq ×${behind.toFixed(2)})` : ""));
+          best.map(({ implementation }) => implementation).join(" or "), behind > 1 ? ` (ptgq ×${behind.toFixed(2)})` : ""));
     })));
     return el("div", {}, el("h3", {}, "The fastest exact one, by shape"),
       el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "The fastest exact implementation by shape" },
@@ -153,6 +159,7 @@ ptgq.peers = function (machine) {
   draw();
   return ptgq.section("peers", "Which implementation",
     el("p", { class: "note" }, "ptgq beside other implementations, each called by its own public function, all alternating in one process. " +
+      "Fastest exact: undecided among those whose 99 % intervals reach into the fastest one's. " +
       "Codes and scales that differ from the numerics contract are of 1024 × 7168, in the same format: another rounding may be legitimate, " +
       "which the signal-to-noise ratio shows. A version with +kernels or +casts is a part of the release, by its own loader."),
     controls, body);

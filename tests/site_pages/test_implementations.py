@@ -77,6 +77,40 @@ def test_a_map_of_shapes_says_who_is_fastest_and_chooses(page, address):
     assert place.locator("[aria-pressed=true]").count() == 1
 
 
+def test_all_that_can_not_be_told_from_the_fastest_are_marked(page, address):
+    open_front(page, address)
+    choose(page, "Format", "int8")
+    found = {line[0]: line for line in lines(page)}
+    marked = {name for name in found if "fastest exact" in name}
+    assert marked == {f"{name} fastest exact, undecided" for name in ("ptgq", "ptgq-triton")}
+    ends = [[float(end) for end in found[name][3].split(" to ")] for name in marked]
+    assert max(low for low, _ in ends) <= min(high for _, high in ends)
+    tied = page.locator("#peers table.map [aria-pressed=true]").inner_text()
+    assert sorted(tied.split(" or ")) == ["ptgq", "ptgq-triton"]
+    # Apart; one reaches into the fastest's interval; an open end; one that is not exact.
+    exact = {"codes": {"value": 0}, "scales": {"value": 0}}
+    cases = [
+        ([(10, 9, 11), (12, 11.5, 13)], [0]),
+        ([(10, 9, 11), (12, 10.5, 13), (12.5, 11.5, 13)], [0, 1]),
+        ([(10, None, None), (99, 98, 100)], [0, 1]),
+        ([(10, 9, 11), (99, None, None)], [0, 1]),
+        ([], []),
+    ]
+    for times, expected in cases:
+        given = [
+            {**exact, "number": number, "time": {"value": value, "low": low, "high": high}}
+            for number, (value, low, high) in enumerate(times)
+        ]
+        numbers = page.evaluate("all => ptgq.fastestExact(all).map(one => one.number)", given)
+        assert numbers == expected
+        wrong = {**(given or [{}])[0], "codes": {"value": 1}, "scales": {"value": 0}, "number": 9}
+        wrong["time"] = {"value": 1, "low": 1, "high": 1}
+        numbers = page.evaluate(
+            "all => ptgq.fastestExact(all).map(one => one.number)", [wrong, *given]
+        )
+        assert numbers == expected
+
+
 def test_choices_are_in_the_address(page, address):
     open_front(page, address)
     choose(page, "Time", "cold")
