@@ -50,20 +50,27 @@ ptgq.nearest = function (configurations, tokens, hidden) {
   return configurations.filter((one) => far(one) === least);
 };
 
+// What stands beside each other: kernels of a GPU, calls of a CPU's backends.
+ptgq.KINDS = { kernel: "GPU kernels", call: "CPU calls" };
+ptgq.kindOf = ({ time }) => time.startsWith("kernel_time.") ? "kernel" : "call";
+
 ptgq.shape = function (machine) {
   const all = ptgq.configurations();
   const everywhere = ptgq.front.machines.map((_, number) => number);
-  // Only what some machine has a number of.
-  const has = (number, one) => {
+  const statesOf = (one) => ptgq.values(one.time, "state").length ? ptgq.values(one.time, "state") : [null];
+  const has = (number, one, state) => {
     const cells = ptgq.front.machines[number].cells[one.time] || [];
-    const backends = ptgq.values(one.time, "backend"), states = ptgq.values(one.time, "state");
-    return backends.some((backend) => (states.length ? states : [null]).some((state) =>
-      Array.isArray(cells[ptgq.index(one.time, { ...one.row, backend, state })])));
+    return ptgq.values(one.time, "backend").some((backend) =>
+      Array.isArray(cells[ptgq.index(one.time, { ...one.row, backend, state })]));
   };
-  const measured = all.filter((one) => everywhere.some((number) => has(number, one)));
-  if (!measured.length) return null;
+  const measured = (number, kind) => all.some((one) => ptgq.kindOf(one) === kind && statesOf(one).some((state) => has(number, one, state)));
+  // Of a GPU that was not measured, too, that is said.
+  const kinds = everywhere.map((number) => Object.keys(ptgq.KINDS)
+    .filter((kind) => measured(number, kind) || (kind === "kernel" && ptgq.hasGpu(number))));
+  if (!everywhere.some((number) => kinds[number].some((kind) => measured(number, kind)))) return null;
   const choice = { machines: "this", function: "quant", format: "fp8_row_float32", group: "128", state: ptgq.states()[0], shape: "1024x7168" };
-  for (const key of Object.keys(choice)) choice[key] = ptgq.chosen(`shape.${key}`, choice[key]);
+  const allowed = { machines: ["this", "all"], state: ptgq.states() };
+  for (const key of Object.keys(choice)) choice[key] = ptgq.chosen(`shape.${key}`, choice[key], allowed[key]);
   const controls = el("div", { class: "controls" });
   const body = el("div", {});
   const typed = el("input", { type: "text", size: "12", value: choice.shape.replace("x", " × "), spellcheck: "false" });
@@ -76,12 +83,15 @@ ptgq.shape = function (machine) {
   }
 
   function draw() {
-    // Each choice leaves those of the next that were measured.
-    let left = measured;
-    const options = {};
+    // Each choice leaves those that the next one has.
+    let left = all;
+    const options = {}, replaced = [];
     for (const key of ["function", "format", "group"]) {
       options[key] = [...new Set(left.map((one) => one[key]))];
-      if (!options[key].includes(choice[key])) choice[key] = options[key][0];
+      if (!options[key].includes(choice[key])) {
+        if (ptgq.address().has(`shape.${key}`)) replaced.push(`No ${key} ${choice[key]} here: ${options[key][0]} is shown.`);
+        choice[key] = options[key][0];
+      }
       left = left.filter((one) => one[key] === choice[key]);
     }
     const { consumers } = ptgq.front.configurations;
@@ -95,23 +105,50 @@ ptgq.shape = function (machine) {
       body.replaceChildren(el("p", { class: "failed", role: "alert" }, `Not tokens × hidden: ${choice.shape}; write 1024 x 7168, say.`));
       return;
     }
-    const lines = [], used = [], shapes = new Set();
+    const [tokens, hidden] = [Number(match[1]), Number(match[2])];
+    const lines = [], used = [], said = [];
     for (const number of choice.machines === "all" ? everywhere : [machine]) {
-      const near = ptgq.nearest(left.filter((one) => has(number, one)), Number(match[1]), Number(match[2]));
-      const own = near.flatMap((one) => rows(number, one));
-      if (own.length) used.push(number);
-      for (const one of near) shapes.add(`${one.tokens} × ${one.hidden}`);
-      lines.push(...own);
+      const { machine: name } = ptgq.front.machines[number].params;
+      for (const kind of kinds[number]) {
+        const state = kind === "kernel" ? choice.state : null;
+        const those = left.filter((one) => ptgq.kindOf(one) === kind);
+        const near = ptgq.nearest(those.filter((one) => has(number, one, state)), tokens, hidden);
+        const own = near.flatMap((one) => rows(number, one));
+        if (own.length) used.push(number);
+        lines.push(...own);
+        said.push([name, ptgq.KINDS[kind], found(number, those, near, state)]);
+      }
+      if (!kinds[number].length) said.push([name, "Times", "none was measured."]);
     }
-    const asked = `${match[1]} × ${match[2]}`;
-    const said = [...shapes].join(", ");
+    // Machines of which the same is said stand together.
+    const machinesOf = new Map();
+    for (const [name, kind, text] of said) {
+      const key = said.length > 1 ? `${kind}: ${text}` : text;
+      machinesOf.set(key, [...(machinesOf.get(key) || []), name]);
+    }
+    const told = [...machinesOf].map(([text, those]) => choice.machines === "all" ? `${those.join(", ")}: ${text}` : text);
     const head = ptgq.heads(["Machine", "Backend", "Tokens × hidden", "µs", "99 % interval", "% of copy", "% of peak", "Commit"]);
     head.append(el("th", { scope: "col" }, el("span", { class: "hidden-text" }, "Details")));
+    const asks = told.every((text) => text.endsWith("was measured.")) || hidden % choice.group ? null : ptgq.tableCommand({
+      tokens, hidden, group: choice.group, formatName: choice.format, silu: choice.function === "silu",
+      ...(ptgq.hasGpu(machine) ? { device: "cuda", method: "graph", state: choice.state } : { device: "cpu" }),
+    });
     body.replaceChildren(
-      el("p", { class: "nearest", role: "status" }, !lines.length ? "Not measured on this machine: choose all." :
-        said === asked ? `${asked} was measured.` : `${asked} was not measured: the nearest is ${said}.`),
+      el("div", { class: "nearest", role: "status" }, ...[...replaced, ...told].map((text) => el("p", {}, text))),
       lines.length ? ptgq.table("shape", "My shape", [head], lines) : "",
+      asks ? el("p", { class: "note" }, "What was not measured, where you are: ", el("code", {}, asks)) : "",
       el("p", { class: "note" }, ptgq.peakNote(used)));
+
+    // What a machine has of the choice: it, another shape, or why nothing is shown.
+    function found(number, those, near, state) {
+      const asked = `${tokens} × ${hidden}`;
+      const shapes = [...new Set(near.map((one) => `${one.tokens} × ${one.hidden}`))].join(", ");
+      if (shapes) return shapes === asked ? `${asked} was measured.` : `${asked} was not measured: the nearest is ${shapes}.`;
+      const known = statesOf(those[0] || all[0]).filter((other) => those.some((one) => has(number, one, other)));
+      const what = `${choice.function === "silu" ? `${ptgq.FUNCTIONS.silu} in ` : ""}${choice.format}, group ${choice.group}`;
+      if (known.length) return `${what} was not measured with x ${state}, so that nothing is shown: x ${known.join(" and ")} was.`;
+      return `${what} was not measured by the benchmarks as they are now, so that nothing is shown.`;
+    }
   }
 
   function rows(number, one) {

@@ -7,7 +7,7 @@ import shlex
 
 import browser as browsers
 import pytest
-from pages import H200, TWO_CORE, cells, open_front, stored
+from pages import H200, HOSTILE, TWO_CORE, cells, open_front, stored
 
 KERNEL_TIME = "kernel_time.KernelTime"
 COPY = "copy_distance.DistanceToCopy"
@@ -37,7 +37,15 @@ def test_my_shape_is_the_nearest_measured_one_with_all_that_is_known(
     type_shape(page, "1000 x 7000")
     choose(page, "x", "cold")
     said = page.locator("#shape .nearest")
-    assert said.inner_text() == "1000 × 7000 was not measured: the nearest is 1023 × 7168."
+    nearest = "1000 × 7000 was not measured: the nearest is "
+    # A GPU's machine measured calls of its CPU, too, of other shapes: none hides the other.
+    assert said.inner_text().splitlines()[::2] == [
+        f"GPU kernels: {nearest}1023 × 7168.",
+        f"CPU calls: {nearest}1024 × 7168.",
+    ]
+    assert page.locator("#shape tbody td:nth-child(2)").all_inner_texts() == [
+        "CUDA", "Triton", "CPU", "Reference",
+    ]  # fmt: skip
     line = page.locator("#shape tbody tr").first
     values = 1023, 7168
     time = stored(published, H200, f"{KERNEL_TIME}.track_serving_shapes", "cuda", "cold", *values)
@@ -74,6 +82,75 @@ def test_my_shape_is_the_nearest_measured_one_with_all_that_is_known(
     page.keyboard.press("Escape")
     type_shape(page, "many")
     assert page.locator("#shape [role=alert]").inner_text().startswith("Not tokens × hidden: many")
+
+
+def said_of(page):
+    return [line for line in page.locator("#shape .nearest").inner_text().splitlines() if line]
+
+
+# What a machine measured, made less: KEEP says of which cells a value stays.
+LESS = """() => {
+    const { cells } = ptgq.front.machines[0];
+    const keep = (name, values) => KEEP;
+    for (const name of Object.keys(cells)) {
+        const kept = (index) => keep(name, ptgq.combination(name, index));
+        cells[name] = cells[name].map((stored, index) => kept(index) ? stored : null);
+    }
+    document.getElementById("sections").replaceChildren(ptgq.shape(0));
+}"""
+NONE = "fp8_row_float32, group 128 was not measured"
+OTHER = f"{NONE} with x produced, so that nothing is shown: x hot and cold was."
+NOTHING = f"{NONE} by the benchmarks as they are now, so that nothing is shown."
+NEAREST = "1024 × 7168 was not measured: the nearest is 1024 × 4096."
+
+
+@pytest.mark.parametrize("how", ["served", "file"])
+@pytest.mark.parametrize(
+    ("keep", "said", "shown"),
+    [
+        ("!name.startsWith('kernel_time')", NOTHING, 0),
+        ("values.state !== 'produced'", OTHER, 0),
+        ("values.hidden !== '7168'", NEAREST, 2),
+        ("values.backend !== 'cuda'", "1024 × 7168 was measured.", 1),
+    ],
+    ids=["no kernels", "no such state", "no such shape", "no such backend"],
+)  # fmt: skip
+def test_what_was_not_measured_is_said(page, address, published, how, keep, said, shown):
+    open_front(page, place_of(published, address, how))
+    page.evaluate(LESS.replace("KEEP", keep))
+    assert said_of(page) == [f"GPU kernels: {said}", "CPU calls: 1024 × 7168 was measured."]
+    backends = page.locator("#shape tbody td:nth-child(2)").all_inner_texts()
+    assert len({"CUDA", "Triton"} & set(backends)) == shown
+    # And how it is measured.
+    command = page.locator("#shape .note code")
+    assert command.count() == ("not measured" in said)
+    if command.count():
+        assert command.inner_text() == (
+            "nox -s bench -- --shape 1024x7168 --group-size 128 --dtype fp8 --scales row_float32 "
+            "--method graph --produced --bandwidth"
+        )
+    # The page is not what others expect.
+    page.goto("about:blank")
+
+
+def test_formats_that_nobody_measured_can_be_asked_for(page, address):
+    open_front(page, address, TWO_CORE)
+    choose(page, "Format", "fp8_tma_float32")
+    assert said_of(page) == [NOTHING.replace("row", "tma")]
+    assert page.locator("#shape table").count() == 0
+    choose(page, "Machines", "all")
+    found = said_of(page)
+    # One line for machines of which the same is said.
+    assert f"{H200}, {HOSTILE}: GPU kernels: 1024 × 7168 was measured." in found
+    nothing = NOTHING.replace("row", "tma")
+    assert f"{H200}, {HOSTILE}, {TWO_CORE}: CPU calls: {nothing}" in found
+    assert len(found) == 2
+    # An address may ask for what is not there.
+    page.goto(f"{address}#machine={H200}&shape.format=fp8_new&shape.state=warm")
+    page.reload()
+    browsers.wait_until(page, browsers.READY)
+    assert said_of(page)[0] == "No format fp8_new here: fp8_row_float32 is shown."
+    assert page.locator("#shape select").nth(1).input_value() == "produced"
 
 
 def test_a_cpu_has_its_own_shapes_and_no_peak(page, address, published):
