@@ -106,7 +106,10 @@ ptgq.bandwidth = function (machine, spec) {
         el("th", { scope: "col", class: place % columns.length ? null : "first" }, name)),
       el("th", { scope: "col", class: "first" }, "speed-up"),
       el("th", { scope: "col" }, el("span", { class: "hidden-text" }, "Details")));
-    table.replaceChildren(ptgq.table(spec.id, spec.title, [above, head], lines));
+    const any = rows.some((row) => spec.backends.some((backend) => ["value", "failed"].includes(cells(row, backend).time.state)));
+    table.replaceChildren(
+      any ? "" : el("p", { class: "unmeasured", role: "status" }, `${choice.variant || choice.format}${options.state.length ? ` with x ${choice.state}` : ""} was not measured on this machine yet.`),
+      ptgq.table(spec.id, spec.title, [above, head], lines));
     if (hiddens.length) drawPlot(rows);
   }
 

@@ -4,7 +4,7 @@ ptgq.functions = function (machine) {
   const name = "call_latency.CallLatency.track_functions";
   if (!ptgq.measured(machine, name)) return null;
   const backends = ptgq.values(name, "backend").filter((backend) => ptgq.values(name, "call").some((call) =>
-    ptgq.cell(machine, name, { backend, call, out: "False" }).state !== "n/a"));
+    ["value", "failed"].includes(ptgq.cell(machine, name, { backend, call, out: "False" }).state)));
   const outs = ptgq.values(name, "out");
   const rows = ptgq.values(name, "call").map(function (call) {
     const reads = backends.flatMap((backend) => outs.map((out) => ({
@@ -20,6 +20,6 @@ ptgq.functions = function (machine) {
   head.append(el("th", { scope: "col" }, el("span", { class: "hidden-text" }, "Details")));
   return ptgq.section("functions", "Calls: every function and format",
     el("p", { class: "note" }, "Call latency of 16 × 512, host included: per_token_group_quant in each format (fp8_, int8), " +
-      "silu_and_mul_per_token_group_quant_fp8 (silu_), scales.convert and dequantize. No verdicts: processes differ by half."),
+      "silu_and_mul_per_token_group_quant (silu_, silu-int8) and dequantize; – was not measured yet. No verdicts: processes differ by half."),
     ptgq.measuredNote(machine, [name]), ptgq.table("functions", "Calls", [above, head], rows, { long: true }));
 };

@@ -108,7 +108,7 @@ ptgq.peers = function (machine) {
       const strip = el("i", { "aria-hidden": "true", class: ptgq.isOwn(implementation) ? null : "other" });
       strip.style.width = ptgq.barWidth(time.value / longest);
       const ends = time.low !== null && time.high !== null;
-      const mark = best.length > 1 ? " fastest exact, undecided" : " fastest exact";
+      const mark = best.length > 1 ? " fastest exact?" : " fastest exact";
       return el("tr", { class: best.includes(entry) ? "fastest" : null },
         el("th", { scope: "row" }, implementation, best.includes(entry) ? el("strong", { class: "better" }, mark) : null),
         el("td", { class: "text quiet" }, ptgq.peerVersion(machine, implementation)),
@@ -159,7 +159,7 @@ ptgq.peers = function (machine) {
   draw();
   return ptgq.section("peers", "Which implementation",
     el("p", { class: "note" }, "ptgq beside other implementations, each called by its own public function, all alternating in one process. " +
-      "Fastest exact: undecided among those whose 99 % intervals reach into the fastest one's. " +
+      "Fastest exact?: undecided, as their 99 % intervals reach into the fastest one's. " +
       "Codes and scales that differ from the numerics contract are of 1024 × 7168, in the same format: another rounding may be legitimate, " +
       "which the signal-to-noise ratio shows. A version with +kernels or +casts is a part of the release, by its own loader."),
     controls, body);

@@ -128,6 +128,7 @@ ptgq.shape = function (machine) {
     }
     const told = [...machinesOf].map(([text, those]) => choice.machines === "all" ? `${those.join(", ")}: ${text}` : text);
     const head = ptgq.heads(["Machine", "Backend", "Tokens × hidden", "µs", "99 % interval", "% of copy", "% of peak", "Commit"]);
+    head.children[1].className = "text";
     head.append(el("th", { scope: "col" }, el("span", { class: "hidden-text" }, "Details")));
     const asks = told.every((text) => text.endsWith("was measured.")) || hidden % choice.group ? null : ptgq.tableCommand({
       tokens, hidden, group: choice.group, formatName: choice.format, silu: choice.function === "silu",

@@ -37,6 +37,11 @@ ptgq.table = function (id, label, head, rows, { long, limit } = {}) {
     column.append(button);
     return button;
   });
+  // Where a column is narrow, names break behind their parts.
+  for (const row of rows)
+    for (const cell of row.querySelectorAll("th, td.text"))
+      for (const node of [...cell.childNodes].filter((child) => child.nodeType === Node.TEXT_NODE && child.data.includes("_")))
+        node.replaceWith(...node.data.split(/(?<=_)/).flatMap((part, place) => place ? [el("wbr"), part] : [part]));
   let shown = limit || rows.length;
 
   function order() {

@@ -199,3 +199,55 @@ def test_bytes_and_variants_are_those_of_the_workloads(page, address):
             assert its["silu"] == workload.silu_and_mul
             given = [tokens, workload.hidden, its["group"], its["format"], its["silu"]]
             assert page.evaluate("a => ptgq.bytes(...a)", given) == workload.bytes_moved
+
+
+def test_a_variant_that_was_not_measured_says_so(page, address):
+    open_front(page, address)
+    said = page.locator("#variants .unmeasured")
+    assert said.count() == 0
+    page.evaluate(
+        LESS.replace("KEEP", "values.variant !== 'silu_and_mul'").replace(
+            "shape(0)", "bandwidth(0, ptgq.bandwidths[1])"
+        )
+    )
+    page.locator("#variants select").first.select_option("silu_and_mul")
+    assert said.inner_text() == "silu_and_mul with x produced was not measured on this machine yet."
+    page.locator("#variants select").first.select_option("deep_gemm_hopper")
+    assert said.count() == 0
+    page.goto("about:blank")
+
+
+def test_calls_have_columns_of_the_backends_that_were_measured(page, address):
+    open_front(page, address)
+    # As after a call was added: n/a, and where it is new, nothing.
+    page.evaluate("""() => {
+        const name = "call_latency.CallLatency.track_functions", { cells } = ptgq.front.machines[0];
+        cells[name] = cells[name].map(function (stored, index) {
+            const { backend, call } = ptgq.combination(name, index);
+            return call === "dequantize" ? null : backend === "cpu" ? "n/a" : stored;
+        });
+        document.getElementById("sections").replaceChildren(ptgq.functions(0));
+    }""")
+    assert page.locator("#functions .group").all_inner_texts() == ["CUDA", "Triton"]
+    new = [cells(line) for line in page.locator("#functions tbody tr").all()][-1]
+    assert new[0] == "dequantize"
+    assert {text.split("\n")[0] for text in new[1:5]} == {"–"}
+    page.goto("about:blank")
+
+
+def test_names_break_behind_their_parts_on_a_phone(page, address):
+    page.set_viewport_size({"width": 390, "height": 844})
+    open_front(page, address)
+    name = page.locator("#speedup tbody td.text").first
+    assert name.inner_text() == "fp8_row_float32"
+    assert name.locator("wbr").count() == 2
+    # No part is cut: each is as wide as it is alone, and the cell holds it.
+    assert name.evaluate("cell => cell.scrollWidth <= cell.clientWidth")
+    lines = name.evaluate("""cell => {
+        const range = document.createRange();
+        return [...cell.childNodes].filter((part) => part.data).map(function (part) {
+            range.selectNodeContents(part);
+            return range.getClientRects().length;
+        });
+    }""")
+    assert lines == [1, 1, 1]
