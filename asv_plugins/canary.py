@@ -79,7 +79,7 @@ def differing(before: Run, now: Run) -> list[str]:
     def shown(name: str, value: str | None) -> str:
         # asv's machine has bytes.
         is_size = name == "ram" and value and value.isdigit()
-        return f"{int(value) / 2**30:.0f} GiB" if is_size else str(value)
+        return f"{int(value) / 2**30:.0f} GiB" if is_size else value or "none"
 
     return [f"{n} was {shown(n, old.get(n))}, is {shown(n, new.get(n))}" for n in names]
 

@@ -205,6 +205,19 @@ def test_asvs_regressions_are_looked_for_where_the_site_judges():
     assert judged == {True, False}
 
 
+def test_the_last_bit_of_a_sum_is_no_change():
+    thresholds = util.load_json(str(ROOT / "asv.conf.json"), js_comments=True)
+    threshold = threshold_for(
+        "accuracy.Accuracy.track_relative_rms_error('normal', 64, 'int8')",
+        thresholds["regressions_thresholds"],
+    )
+    before = Measurement(0.021, 0.021, 0.021)
+    for factor, expected in ((1 + 2.3e-16, "same"), (1 - 2.3e-16, "same"), (1 + 1e-9, "worse")):
+        after = Measurement(*[0.021 * factor] * 3)
+        assert after != before
+        assert verdict(before, after, threshold, 0.0) == expected
+
+
 def test_drift_is_what_most_equal_code_differs_by():
     def pairs(*factors):
         return [(Measurement(2, 2, 2), Measurement(2 * f, 2 * f, 2 * f)) for f in factors]

@@ -80,7 +80,11 @@ const format = {
   micro: (seconds) => digits(seconds * 1e6),
   times: (ratio) => `×${ratio.toFixed(2)}`,
   percent: (share) => `${(100 * share).toFixed(share < 0.0995 ? 1 : 0)} %`,
-  change: (ratio) => `${ratio >= 1 ? "+" : "−"}${Math.abs(100 * (ratio - 1)).toFixed(1)} %`,
+  // No change that was called reads as none.
+  change(ratio) {
+    const percent = Math.abs(100 * (ratio - 1));
+    return `${ratio >= 1 ? "+" : "−"}${percent && percent < 0.05 ? percent.toPrecision(1) : percent.toFixed(1)} %`;
+  },
   // dB of signal over noise from the relative RMS error.
   decibel: (error) => `${(-20 * Math.log10(error)).toFixed(1)} dB`,
   unit(number, unit) {

@@ -210,3 +210,9 @@ def test_a_tile_calls_nothing_slower_that_was_timed_once(page, address):
     # What no verdict is, or none yet, is folded away.
     shown = set(page.locator("#changes tbody td.text").all_inner_texts())
     assert shown <= {"failed", "slower", "faster", "worse", "better"}
+
+
+def test_a_change_that_is_called_does_not_read_as_none(page, address):
+    open_front(page, address)
+    texts = page.evaluate("[1.5, 0.5, 1.0004, 1 - 2e-7, 1].map(format.change)")
+    assert texts == ["+50.0 %", "−50.0 %", "+0.04 %", "−0.00002 %", "+0.0 %"]
