@@ -6,12 +6,12 @@ import contextlib
 import functools
 import http.server
 import shutil
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
+from typing import NoReturn
 
 ARGUMENTS = [
     "--no-sandbox",
@@ -44,16 +44,27 @@ def serve(folder: Path) -> Iterator[str]:
         thread.join()
 
 
+def lacking(what: str) -> NoReturn:
+    """Skip the test; a tool, which needs no pytest, ends with one line and status 2."""
+    if "pytest" in sys.modules:
+        sys.modules["pytest"].skip(what)
+    print(f"error: {what}", file=sys.stderr)
+    raise SystemExit(2)
+
+
 @contextlib.contextmanager
 def launch() -> Iterator[object]:
-    """Start Chromium, or skip the test and say what is missing."""
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    """Start Chromium, or skip the test, or end the tool, and say what is missing."""
+    try:
+        from playwright import sync_api as api
+    except ImportError:
+        lacking("playwright is not installed")
     with api.sync_playwright() as playwright:
         names = ("chromium", "chromium-browser", "google-chrome")
         own = playwright.chromium.executable_path
         program = next(filter(None, map(shutil.which, names)), own)
         if not Path(program).is_file():
-            pytest.skip(f"no Chromium: none of {', '.join(names)} on PATH, nor playwright's own")
+            lacking(f"no Chromium: none of {', '.join(names)} on PATH, nor playwright's own")
         browser = playwright.chromium.launch(executable_path=program, args=ARGUMENTS)
         yield browser
         browser.close()
