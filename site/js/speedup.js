@@ -40,7 +40,7 @@ ptgq.speedup = function (machine) {
   const names = ptgq.pair(machine).map((backend) => ptgq.backendNames[backend]);
   if (![ptgq.CALL, ptgq.KERNEL].some((name) => ptgq.measured(machine, name))) {
     return ptgq.section("speedup", `${names[0]} against ${names[1]}`,
-      el("p", { class: "na" }, "Call latency and kernel time: not measured."));
+      el("p", { class: "na" }, "Call latency and kernel time: not measured by the benchmarks as they are now."));
   }
   let state = ptgq.chosen("speedup.state", ptgq.states()[0], ptgq.states());
   const body = el("div", {});

@@ -40,8 +40,10 @@ ptgq.table = function (id, label, head, rows, { long, limit } = {}) {
   // Where a column is narrow, names break behind their parts.
   for (const row of rows)
     for (const cell of row.querySelectorAll("th, td.text"))
-      for (const node of [...cell.childNodes].filter((child) => child.nodeType === Node.TEXT_NODE && child.data.includes("_")))
-        node.replaceWith(...node.data.split(/(?<=_)/).flatMap((part, place) => place ? [el("wbr"), part] : [part]));
+      for (const node of [...cell.childNodes].filter((child) => child.nodeType === Node.TEXT_NODE)) {
+        const parts = node.data.split(/(?<=_)|(?<=[a-z]\.)(?=[a-z])|(?=\+[a-z])/i);
+        if (parts.length > 1) node.replaceWith(...parts.flatMap((part, place) => place ? [el("wbr"), part] : [part]));
+      }
   let shown = limit || rows.length;
 
   function order() {
