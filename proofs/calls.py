@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import torch
 
 import ptgq
 from proofs import dequantize
 from proofs.formats import FORMATS, FUSED_FORMATS, Format, one_a_rule
+from proofs.oracle import E4M3
 from proofs.report import Line, Report
 from ptgq.scales.known import INPUT_DTYPES
 
@@ -102,6 +104,8 @@ def _compare(
     ):
         line.compare(name, result.cpu(), expected.repeat(repeats, 1), describe)
     line.checked += 1
+    if fmt.codes is E4M3 and not fmt.fused and repeats == 1:
+        _compare_columns(line, on_device, x, group_size, fmt, backend)
     form = next(form for form in dequantize.FORMS if form.dtype is x.dtype)
 
     def products(q: torch.Tensor, s: torch.Tensor, backend: str) -> torch.Tensor:
@@ -117,6 +121,25 @@ def _compare(
         result = products(q[:, columns[0]], s[:, columns[1]], backend)
         line.compare("y", result, expected.repeat(repeats, 1), describe)
         line.checked += 1
+
+
+def _compare_columns(
+    line: Line, on_device: torch.Tensor, x: torch.Tensor, group_size: int, fmt: Format, backend: str
+) -> None:
+    """Compare what quantizes columns with the rows from the same read."""
+    options: dict[str, Any] = {"nonfinite": "saturate" if fmt.saturate else "mark"}
+    options |= {"scale_format": fmt.scale_format}
+    both = (
+        ptgq.per_token_group_quant_fp8_transposed(x, group_size, backend=name, **options)
+        for x, name in ((on_device, backend), (x, "reference"))
+    )
+    for part, (result, expected) in enumerate(zip(*both, strict=True)):
+        bytes_of = fmt.stored if part % 2 else lambda t: t.view(torch.uint8)
+        line.compare(
+            ("q", "s", "q_t", "s_t")[part], bytes_of(result).cpu(), bytes_of(expected),
+            lambda at: f"x {tuple(x.shape)} {x.dtype}, transposed, groups of {group_size}, at {at}",
+        )  # fmt: skip
+    line.checked += 1
 
 
 def read_out_of_bounds(device: str) -> None:

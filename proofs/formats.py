@@ -34,6 +34,12 @@ class Format:
         """Whether scales are rounded up to powers of two."""
         return self.scales.kind == "power_of_two"
 
+    @property
+    def scale_format(self) -> ptgq.ScaleFormat:
+        """The format as the public functions take it."""
+        kind, dtype, layout = self.scales
+        return ptgq.ScaleFormat(kind, getattr(torch, dtype), layout)
+
     def quantize(
         self, x: torch.Tensor, group_size: int, eps: float, backend: str
     ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -45,9 +51,7 @@ class Format:
         elif self.fused:
             name = f"silu_and_mul_{name}"
             options["swiglu_limit"] = self.swiglu_limit
-        kind, dtype, layout = self.scales
-        scale_format = ptgq.ScaleFormat(kind, getattr(torch, dtype), layout)
-        options |= {"scale_format": scale_format, "eps": eps, "backend": backend}
+        options |= {"scale_format": self.scale_format, "eps": eps, "backend": backend}
         results: tuple[torch.Tensor, torch.Tensor] = getattr(ptgq, name)(x, group_size, **options)
         return results
 

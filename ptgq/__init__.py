@@ -17,6 +17,7 @@ from ptgq.backends import (
 )
 from ptgq.dequantization import dequantize
 from ptgq.scales import ScaleFormat
+from ptgq.transposed import per_token_group_quant_fp8_transposed
 
 __version__ = "0.1.0"
 
@@ -29,6 +30,7 @@ __all__ = [
     "backends",
     "dequantize",
     "per_token_group_quant_fp8",
+    "per_token_group_quant_fp8_transposed",
     "per_token_group_quant_int8",
     "scales",
     "silu_and_mul_per_token_group_quant_fp8",

@@ -95,15 +95,20 @@ def check_out(
     q_dtype: torch.dtype,
     shape: tuple[int, ...],
     scale_format: ScaleFormat,
+    first: int = 0,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return (q, s) of `out`, or raise unless the results of x can be written there."""
+    """Return (q, s) of `out`, or raise unless the results of x can be written there.
+
+    They are ``out[first]`` and the next in messages.
+    """
     if not isinstance(out, (tuple, list)) or len(out) != 2:
         raise TypeError(f"out must be a tuple (q, s), got {shown(out)}")
     q, s = out
+    of_q, of_s = f"out[{first}]", f"out[{first + 1}]"
     compiling = torch.compiler.is_compiling()
     expected = (
-        ("out[0]", q, q_dtype, q_shape, strides_of(q_shape, _CONTIGUOUS)),
-        ("out[1]", s, scale_format.dtype, shape, strides_of(shape, scale_format)),
+        (of_q, q, q_dtype, q_shape, strides_of(q_shape, _CONTIGUOUS)),
+        (of_s, s, scale_format.dtype, shape, strides_of(shape, scale_format)),
     )
     for name, tensor, dtype, size, strides in expected:
         check_tensor(name, tensor, (dtype,))
@@ -128,17 +133,21 @@ def check_out(
         check_aligned(name, tensor)
     memory = s
     if scale_format.tma_aligned and not compiling:
-        scales.check_memory(s, scale_format, "out[1]")
+        scales.check_memory(s, scale_format, of_s)
         memory = scales.memory_of(s, scale_format)
-    x_span, q_span, s_span = _span(x), _span(q), _span(memory)
-    for name, span, other_name, other in (
-        ("out[0]", q_span, "x", x_span),
-        ("out[1]", s_span, "x", x_span),
-        ("out[1]", s_span, "out[0]", q_span),
-    ):
-        if span and other and span[0] < other[1] and other[0] < span[1]:
-            raise ValueError(f"{name} must not overlap {other_name} in memory, got the same memory")
+    check_apart({"x": x, of_q: q, of_s: memory})
     return q, s
+
+
+def check_apart(tensors: dict[str, torch.Tensor]) -> None:
+    """Raise if two of the named tensors share memory; the later one is to be written."""
+    spans = [(name, span) for name, tensor in tensors.items() if (span := _span(tensor))]
+    for i, (name, span) in enumerate(spans):
+        for other_name, other in spans[:i]:
+            if span[0] < other[1] and other[0] < span[1]:
+                raise ValueError(
+                    f"{name} must not overlap {other_name} in memory, got the same memory"
+                )
 
 
 def _address(tensor: torch.Tensor) -> int | None:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch.autograd import forward_ad
 
+from ptgq.op_results import named
 from ptgq.scales.conversion import to_float32
 
 # q is float8_e4m3fn (or its bytes) or int8; s float32, int32 or float8_e8m0fnu (or its bytes).
@@ -24,7 +25,7 @@ def register() -> None:
         q: torch.Tensor, s: torch.Tensor, group_size: int, dtype: torch.dtype
     ) -> torch.Tensor:
         module = import_module("ptgq.backends.triton_dequantize")
-        return module.dequantize(*_named(q, s), group_size, dtype)
+        return module.dequantize(*named(q, s), group_size, dtype)
 
     for name in ("ptgq::dequantize", "ptgq::dequantize_triton"):
         torch.library.define(name, _SCHEMA, tags=torch.Tag.pt2_compliant_tag)
@@ -34,12 +35,6 @@ def register() -> None:
     torch.library.impl("ptgq::dequantize_triton", "CompositeExplicitAutograd", by_triton)
 
 
-def _named(q: torch.Tensor, s: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return what the ops take as bytes, too, in its own dtypes."""
-    q = q.view(torch.float8_e4m3fn) if q.dtype is torch.uint8 else q
-    return q, s.view(torch.float8_e8m0fnu) if s.dtype is torch.uint8 else s
-
-
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
     q, s, ctx.group_size, _ = inputs
     ctx.save_for_backward(q, s)
@@ -47,7 +42,7 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
 
 def _backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
     """Return the gradients of `q` and `s`, as those of the product in float32."""
-    q, s = _named(*ctx.saved_tensors)
+    q, s = named(*ctx.saved_tensors)
     shape = q.shape[-1] // ctx.group_size, ctx.group_size
     groups = grad.float().unflatten(-1, shape)
     of_q = of_s = None

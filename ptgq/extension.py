@@ -30,11 +30,10 @@ from typing import Any
 
 import torch
 
-from ptgq import dequantize_op
+from ptgq import dequantize_op, transposed_op
 from ptgq.arguments import INPUT_DTYPES
-from ptgq.scales import check_memory, has_strides, scale_shape, scale_strides
-from ptgq.scales.formats import DTYPES, check_in_format, decode_format
-from ptgq.values import check_group_size
+from ptgq.op_results import check_results, named
+from ptgq.scales.formats import DTYPES, decode_format
 
 # q is float8_e4m3fn, its bytes as uint8, or int8. s is in the format with the code `scale_format`,
 # float8_e8m0fnu also as bytes; padding behind s, in the same memory, is written, too. Programs that
@@ -79,25 +78,10 @@ def _register_python_backend(op: str, backend: str) -> None:
         *options: float | None,
     ) -> None:
         module = import_module(f"ptgq.backends.{backend}")
-        q = q.view(torch.float8_e4m3fn) if q.dtype is torch.uint8 else q
-        s = s.view(torch.float8_e8m0fnu) if s.dtype is torch.uint8 else s
+        q, s = named(q, s)
         scales = decode_format(scale_format)
-        check_in_format("s", s, scales)
         hidden_dim = x.shape[-1] // (2 if op.startswith("silu") else 1)
-        q_shape = *x.shape[:-1], hidden_dim
-        check_group_size(group_size, q_shape, "q")
-        s_shape = scale_shape(q_shape, group_size, scales)
-        if (q.shape, s.shape) != (q_shape, s_shape):
-            raise ValueError(
-                f"q and s must have shapes {q_shape} and {s_shape}, "
-                f"got {tuple(q.shape)} and {tuple(s.shape)}"
-            )
-        if not (q.is_contiguous() and has_strides(s, scale_strides(s_shape, scales))):
-            raise ValueError(
-                f"q must be contiguous and s {scales.layout}, got strides {q.stride()} and "
-                f"{s.stride()}"
-            )
-        check_memory(s, scales)
+        check_results(q, s, (*x.shape[:-1], hidden_dim), group_size, scales)
         announce_writes(q, s)
         if x.numel() > 0:
             getattr(module, op)(rows_of(x), q, s, group_size, eps, scales, *options)
@@ -197,6 +181,7 @@ for _op in OPS:
     for _backend in ("triton", "reference"):
         _register_python_backend(_op, _backend)
 dequantize_op.register()
+transposed_op.register()
 try:
     # Loading it registers its ops.
     import ptgq._C as _C

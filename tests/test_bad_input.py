@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 
 import bad_scales
+import bad_transposed
 import bad_values
 import numeric
 import numpy
@@ -18,7 +19,7 @@ from bad_values import FP8, GROUP, HIDDEN, ROWS, X, normal, q_of, quietly, s_of
 import ptgq
 from ptgq import ScaleFormat, scales
 
-TABLE = {**bad_values.TABLE, **bad_scales.TABLE}
+TABLE = bad_values.TABLE | bad_scales.TABLE | bad_transposed.TABLE
 ARGUMENTS = [
     pytest.param(function, good, argument, cases, id=f"{function.__name__}-{argument}")
     for function, (good, bad) in TABLE.items()

@@ -15,6 +15,7 @@
 #include "contract/check.h"
 #include "contract/dequantize.h"
 #include "contract/scales.h"
+#include "contract/transposed.h"
 
 namespace ptgq {
 namespace {
@@ -120,6 +121,37 @@ void quantize_silu_and_mul(const Tensor& x, const Tensor& q, const Tensor& s, in
   run(x, q, s, {group_size, eps, code, format, Prologue::kSiluAndMul, swiglu_limit, saturate});
 }
 
+void quantize_transposed(const Tensor& x, const Tensor& q, const Tensor& s, const Tensor& q_t,
+                         const Tensor& s_t, int64_t group_size, double eps, int64_t scale_format,
+                         bool saturate) {
+  const ScaleFormat format = decode_format(scale_format);
+  const Options options{group_size,      eps,          Code::kE4m3, format,
+                        Prologue::kNone, std::nullopt, saturate};
+  require(q.scalar_type() != ScalarType::Char && q_t.scalar_type() != ScalarType::Char,
+          "q and q_t must be float8_e4m3fn or its bytes (uint8)");
+  const Tensor rows = rows_of(x);
+  const TensorView written[] = {view(q, q.mutable_data_ptr()), view(s, s.mutable_data_ptr()),
+                                view(q_t, q_t.mutable_data_ptr()),
+                                view(s_t, s_t.mutable_data_ptr())};
+  const Transposition t = check_transposed(view_input(x), view_input(rows), options, written);
+  if (format.layout == Layout::kTmaAligned && t.rows.num_tokens > 0) {
+    check_padding(s, t.rows);
+    check_padding(s_t, t.columns);
+  }
+  announce_write("s", s);
+  announce_write("s_t", s_t);
+  announce_write("q", q);
+  announce_write("q_t", q_t);
+#ifdef PTGQ_WITH_CUDA
+  if (x.is_cuda()) {
+    const int device = x.get_device_index();
+    const torch::stable::accelerator::DeviceGuard guard(device);
+    return quantize_transposed_cuda(t, device, current_stream(device));
+  }
+#endif
+  quantize_transposed_cpu(t);
+}
+
 Tensor dequantize(const Tensor& q, const Tensor& s, int64_t group_size, ScalarType dtype) {
   // What lies as no kernel reads it is copied.
   const Tensor rows =
@@ -149,6 +181,7 @@ STABLE_TORCH_LIBRARY_IMPL(ptgq, CPU, m) {
   m.impl("per_token_group_quant", TORCH_BOX(&quantize));
   m.impl("silu_and_mul_per_token_group_quant", TORCH_BOX(&quantize_silu_and_mul));
   m.impl("dequantize", TORCH_BOX(&dequantize));
+  m.impl("per_token_group_quant_transposed", TORCH_BOX(&quantize_transposed));
 }
 
 #ifdef PTGQ_WITH_CUDA
@@ -156,6 +189,7 @@ STABLE_TORCH_LIBRARY_IMPL(ptgq, CUDA, m) {
   m.impl("per_token_group_quant", TORCH_BOX(&quantize));
   m.impl("silu_and_mul_per_token_group_quant", TORCH_BOX(&quantize_silu_and_mul));
   m.impl("dequantize", TORCH_BOX(&dequantize));
+  m.impl("per_token_group_quant_transposed", TORCH_BOX(&quantize_transposed));
 }
 #endif
 

@@ -29,6 +29,10 @@ using namespace baseline;  // its stores past the caches
 constexpr int64_t kThreadElements = 32768;
 // Results of silu_and_mul that are kept at a time: they stay in the cache.
 constexpr int64_t kActivatedElements = 4096;
+// Bands of tokens that are enough for all threads, and the columns of one where there are fewer.
+constexpr int64_t kManyBands = 64;
+constexpr int64_t kBandTokens = 128;
+constexpr int64_t kBandColumns = 1024;
 
 struct InstructionSet {
   const char* name;
@@ -36,6 +40,7 @@ struct InstructionSet {
   decltype(&baseline::quantize) quantize;
   decltype(&baseline::activate) activate;
   decltype(&baseline::dequantize) dequantize;
+  decltype(&baseline::quantize_columns) quantize_columns;
 };
 
 #ifdef __x86_64__
@@ -53,11 +58,12 @@ InstructionSet choose_instruction_set() {
       {"avx512",
        __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"),
-       avx512::quantize, avx512::activate, avx512::dequantize},
+       avx512::quantize, avx512::activate, avx512::dequantize, avx512::quantize_columns},
       {"avx2", __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c(),
-       avx2::quantize, avx2::activate, avx2::dequantize},
+       avx2::quantize, avx2::activate, avx2::dequantize, avx2::quantize_columns},
 #endif
-      {"baseline", true, baseline::quantize, baseline::activate, baseline::dequantize},
+      {"baseline", true, baseline::quantize, baseline::activate, baseline::dequantize,
+       baseline::quantize_columns},
   };
   const char* wanted = std::getenv("PTGQ_CPU_ISA");
   for (const InstructionSet& set : sets) {
@@ -151,6 +157,39 @@ void quantize_cpu(const Problem& p) {
         if (in_columns) return quantize_columns<float>(set, p, begin, end);
         set.quantize(p, begin, end);
       });
+}
+
+void quantize_transposed_cpu(const Transposition& t) {
+  if (t.rows.num_tokens == 0) return;
+  const InstructionSet& set = instruction_set();
+  const Problem& p = t.rows;
+  // Scales of columns lie side by side, group after group: a line takes several.
+  const int64_t high = std::max<int64_t>(1, kBandTokens / p.group_size);
+  const int64_t down = (t.columns.num_groups + high - 1) / high;
+  const int64_t matrices = p.num_tokens / t.tokens;
+  // Whole rows are read fastest, but a few bands would leave threads idle.
+  const int64_t wide = matrices * down >= kManyBands
+                           ? p.num_groups
+                           : std::max<int64_t>(1, kBandColumns / p.group_size);
+  const int64_t across = (p.num_groups + wide - 1) / wide;
+  const int64_t elements = high * p.group_size * wide * p.group_size;
+  const int64_t grain = std::max<int64_t>(1, kThreadElements / elements);
+  torch::stable::parallel_for(0, matrices * down * across, grain, [&](int64_t begin, int64_t end) {
+    for (int64_t unit = begin; unit < end; ++unit) {
+      const int64_t matrix = unit / across / down;
+      const int64_t group = unit / across % down * high;
+      const int64_t last_group = std::min(t.columns.num_groups, group + high);
+      const int64_t first = unit % across * wide;
+      const int64_t last = std::min(p.num_groups, first + wide);
+      const int64_t end_token = std::min(t.tokens, last_group * p.group_size);
+      for (int64_t token = group * p.group_size; token < end_token; ++token) {
+        const int64_t row = (matrix * t.tokens + token) * p.num_groups;
+        set.quantize(p, row + first, row + last);
+      }
+      set.quantize_columns(t,
+                           {matrix, group, last_group, first * p.group_size, last * p.group_size});
+    }
+  });
 }
 
 void dequantize_cpu(const Dequantization& d) {

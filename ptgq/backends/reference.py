@@ -46,6 +46,28 @@ def silu_and_mul_per_token_group_quant(
     _quantize(x, q, s, group_size, eps, scale_format, saturate, activation)
 
 
+@torch.no_grad()
+def per_token_group_quant_transposed(
+    x: torch.Tensor,
+    q: torch.Tensor,
+    s: torch.Tensor,
+    q_t: torch.Tensor,
+    s_t: torch.Tensor,
+    group_size: int,
+    eps: float,
+    scale_format: ScaleFormat,
+    saturate: bool = False,
+) -> None:
+    """Quantize `x` ``[..., num_tokens, hidden_dim]`` and, filled up with 0, its transpose."""
+    tokens = x.shape[-2]
+    x_t = x.new_zeros(q_t.shape)
+    x_t[..., :tokens] = x.mT
+    options = group_size, eps, scale_format, saturate
+    per_token_group_quant(x.reshape(-1, x.shape[-1]), q, s, *options)
+    per_token_group_quant(x_t, q_t, s_t, *options)
+    q_t.view(torch.uint8)[..., tokens:] = 0
+
+
 def _quantize(
     x: torch.Tensor,
     q: torch.Tensor,

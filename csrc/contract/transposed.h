@@ -1,0 +1,26 @@
+// One checked call of per_token_group_quant_transposed: the rows of matrices, and their columns.
+#pragma once
+
+#include "contract/check.h"
+
+namespace ptgq {
+
+struct Transposition {
+  Problem rows;     // of x, in which the matrices follow each other
+  Problem columns;  // of the transposes: its tokens are columns of x, which it does not have
+  int64_t tokens;   // of a matrix
+};
+
+inline int64_t hidden_dim_of(const Transposition& t) {
+  return t.rows.num_groups * t.rows.group_size;
+}
+
+// The call that writes (q, s, q_t, s_t); `rows` is x with one stride between its rows.
+Transposition check_transposed(const TensorView& x, const TensorView& rows, const Options& options,
+                               const TensorView (&results)[4]);
+
+// As quantize_cpu and quantize_cuda.
+void quantize_transposed_cpu(const Transposition& t);
+void quantize_transposed_cuda(const Transposition& t, int device, void* stream);
+
+}  // namespace ptgq
