@@ -4,4 +4,4 @@
 in integer arithmetic alone.
 """
 
-PARTS = ("pairs", "scales", "decisions", "quotients", "conversion", "dequantize", "calls")
+PARTS = ("pairs", "scales", "decisions", "quotients", "conversion", "dequantize", "blocks", "calls")

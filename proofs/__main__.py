@@ -99,7 +99,7 @@ def prove(device: str, backends: Sequence[str], options: argparse.Namespace) -> 
     """Run the parts on one device in this process."""
     import torch
 
-    from proofs import calls, dequantize, float32, pairs, record
+    from proofs import blocks, calls, dequantize, float32, pairs, record
     from proofs.formats import FORMATS, one_a_rule
     from proofs.report import Report
 
@@ -142,7 +142,11 @@ def prove(device: str, backends: Sequence[str], options: argparse.Namespace) -> 
         conversion.prove(report, device, chunk=chunk, stride=stride)
     if "dequantize" in parts:
         dequantize.prove(report, device, backends, rows=1 << (16 if gpu else 8), stride=stride)
+    if "blocks" in parts:
+        # A device has memory and threads for all at once; a CPU takes one case of eight.
+        blocks.prove(report, device, backends, stride=stride if gpu else 8 * stride)
     if "calls" in parts:
+        blocks.run_calls(report, device, backends, min(stride, len(blocks.FORMATS)))
         calls.run(report, device, backends, stride=stride)
     status = report.close()
     if options.record:

@@ -15,6 +15,7 @@ from ptgq.backends import (
     backends,
     use_backend,
 )
+from ptgq.blocks import dequantize_blocks, per_block_quant_fp8
 from ptgq.dequantization import dequantize
 from ptgq.scales import ScaleFormat
 from ptgq.transposed import per_token_group_quant_fp8_transposed
@@ -29,6 +30,8 @@ __all__ = [
     "ScaleFormat",
     "backends",
     "dequantize",
+    "dequantize_blocks",
+    "per_block_quant_fp8",
     "per_token_group_quant_fp8",
     "per_token_group_quant_fp8_transposed",
     "per_token_group_quant_int8",

@@ -96,6 +96,7 @@ def check_out(
     shape: tuple[int, ...],
     scale_format: ScaleFormat,
     first: int = 0,
+    x_name: str = "x",
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return (q, s) of `out`, or raise unless the results of x can be written there.
 
@@ -118,7 +119,7 @@ def check_out(
         if not compiling and not strides_match(tensor, strides):
             raise ValueError(f"{name} must have strides {strides}, got {tensor.stride()}")
         if tensor.device != x.device:
-            raise ValueError(f"{name} must be on x's device {x.device}, got {tensor.device}")
+            raise ValueError(f"{name} must be on {x_name}'s device {x.device}, got {tensor.device}")
         if tensor.requires_grad:
             raise ValueError(f"{name} must not require gradients, got requires_grad=True")
         if _address(tensor) is None:
@@ -132,19 +133,19 @@ def check_out(
             )
         check_aligned(name, tensor)
     memory = s
-    if scale_format.tma_aligned and not compiling:
+    if scale_format.aligned and not compiling:
         scales.check_memory(s, scale_format, of_s)
         memory = scales.memory_of(s, scale_format)
-    check_apart({"x": x, of_q: q, of_s: memory})
+    check_apart({x_name: x, of_q: q, of_s: memory})
     return q, s
 
 
 def check_apart(tensors: dict[str, torch.Tensor]) -> None:
     """Raise if two of the named tensors share memory; the later one is to be written."""
-    spans = [(name, span) for name, tensor in tensors.items() if (span := _span(tensor))]
+    spans = [(name, _span(tensor)) for name, tensor in tensors.items()]
     for i, (name, span) in enumerate(spans):
         for other_name, other in spans[:i]:
-            if span[0] < other[1] and other[0] < span[1]:
+            if span and other and span[0] < other[1] and other[0] < span[1]:
                 raise ValueError(
                     f"{name} must not overlap {other_name} in memory, got the same memory"
                 )

@@ -122,7 +122,7 @@ def _dequantize(
     check_backend(backend)
     other = backend is None and q.device.type not in _PREFERENCE
     chosen = "reference" if other or q.is_meta else choose_backend(backend, q.device)
-    if chosen == "reference" or _is_differentiated(q, s):
+    if chosen == "reference" or is_differentiated(q, s):
         return reference.dequantize(q, s, group_size, dtype)
     if chosen == "triton" and is_eager(q):
         return load("triton_dequantize").dequantize(q, s, group_size, dtype)
@@ -130,7 +130,7 @@ def _dequantize(
     return getattr(torch.ops.ptgq, op)(q, s, group_size, dtype)
 
 
-def _is_differentiated(q: torch.Tensor, s: torch.Tensor) -> bool:
+def is_differentiated(q: torch.Tensor, s: torch.Tensor) -> bool:
     """Whether autograd or a transform of torch.func wants to see what the product consists of."""
     if torch.is_grad_enabled() and (q.requires_grad or s.requires_grad):
         return True

@@ -30,7 +30,7 @@ from typing import Any
 
 import torch
 
-from ptgq import dequantize_op, transposed_op
+from ptgq import block_ops, dequantize_op, transposed_op
 from ptgq.arguments import INPUT_DTYPES
 from ptgq.op_results import check_results, named
 from ptgq.scales.formats import DTYPES, decode_format
@@ -182,6 +182,7 @@ for _op in OPS:
         _register_python_backend(_op, _backend)
 dequantize_op.register()
 transposed_op.register()
+block_ops.register(announce_writes)
 try:
     # Loading it registers its ops.
     import ptgq._C as _C

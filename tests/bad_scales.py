@@ -205,10 +205,13 @@ TABLE = {
                 *((v, TypeError, "must be a tuple of ints, got ") for v in (None, 128, "128", X)),
                 *(((128, v), error, text) for v, error, text in NO_INT),
                 ((0,), ValueError, "must be at least 1 each, got 0"),
+                (((128, 0),), ValueError, r"must be at least 1 each, got a tuple of 2"),
+                (((),), ValueError, r"must be at least 1 each, got a tuple of 0"),
             ],
             "preset": NO_STR,
         },
     ),
+    **{getattr(ScaleFormat, name): ({}, {}) for name in known.BLOCK_PRESETS},
     **{
         getattr(ScaleFormat, name): ({}, {"per_batch": NO_BOOL} if preset.per_batch else {})
         for name, preset in (known.PRESETS | known.TILED_PRESETS).items()

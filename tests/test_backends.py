@@ -167,7 +167,18 @@ def said():
     return re.search("^  instruction set +(.*)$", output.getvalue(), re.MULTILINE)[1]
 
 
-PARTS = (small_groups, past_the_caches, seconds_of_a_call, said)
+def blocks_at_their_edges():
+    sys.path.append(str(Path(__file__).parents[1]))
+    from proofs import blocks
+    from proofs.report import Report
+
+    report = Report()
+    with contextlib.redirect_stdout(io.StringIO()):
+        blocks.run_calls(report, "cpu", ["cpu"], 5)
+    return report.wrong if report.checked > 100_000 else "nothing checked"
+
+
+PARTS = (small_groups, blocks_at_their_edges, past_the_caches, seconds_of_a_call, said)
 # In forks, as the instruction set is chosen at the first call of a process.
 RUN_PARTS = """
 import json, os, sys, traceback, test_backends
@@ -210,6 +221,7 @@ def run_with(isa):
 @pytest.mark.parametrize("isa", ISAS)
 def test_instruction_sets_of_the_cpu_backend(isa):
     assert run_with(isa)["small_groups"] == 0
+    assert run_with(isa)["blocks_at_their_edges"] == 0
 
 
 @pytest.mark.parametrize("isa", ISAS)

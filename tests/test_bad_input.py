@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 
+import bad_blocks
 import bad_scales
 import bad_transposed
 import bad_values
@@ -19,7 +20,7 @@ from bad_values import FP8, GROUP, HIDDEN, ROWS, X, normal, q_of, quietly, s_of
 import ptgq
 from ptgq import ScaleFormat, scales
 
-TABLE = bad_values.TABLE | bad_scales.TABLE | bad_transposed.TABLE
+TABLE = bad_values.TABLE | bad_scales.TABLE | bad_blocks.TABLE | bad_transposed.TABLE
 ARGUMENTS = [
     pytest.param(function, good, argument, cases, id=f"{function.__name__}-{argument}")
     for function, (good, bad) in TABLE.items()
@@ -71,7 +72,7 @@ def test_refused(function, good, argument, cases):
 SECRET = torch.full((3,), 1234567.0)
 HIDING = [SECRET, SECRET.to("meta"), [SECRET], (SECRET, SECRET, SECRET), {"a": SECRET}]
 HIDING += [SECRET.max(0), numpy.full(3, 1234567.0)]
-TENSORS = ("x", "q", "s", "tensor", "scales")
+TENSORS = ("x", "w", "q", "s", "tensor", "scales")
 
 
 @pytest.mark.parametrize(("function", "good", "argument", "cases"), ARGUMENTS)

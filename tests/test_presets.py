@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import inspect
 import itertools
 import pickle
 import re
@@ -64,11 +65,12 @@ def test_the_list_has_every_format_and_preset():
     for key in itertools.product(get_args(known.Kind), DTYPES, get_args(known.Layout)):
         with contextlib.suppress(ValueError):
             accepted.add(ScaleFormat(*key))
-    stored = known.TILED_FORMATS["tiled_ue8m0"]
-    tiled = ScaleFormat(stored.kind, getattr(torch, stored.dtype), stored.layout)
-    assert {*NAMED.values(), tiled} == accepted
-    methods = [name for name, kind in vars(ScaleFormat).items() if isinstance(kind, classmethod)]
-    assert {name for name in methods if not name.startswith("_")} == set(ALL)
+    others = (known.TILED_FORMATS | known.BLOCK_FORMATS).values()
+    others = [ScaleFormat(kind, getattr(torch, dtype), layout) for kind, dtype, layout in others]
+    assert {*NAMED.values(), *others} == accepted
+    methods = [name for name, _ in inspect.getmembers(ScaleFormat, inspect.ismethod)]
+    named = {name for name in methods if not name.startswith("_")}
+    assert named == {*ALL, *known.BLOCK_PRESETS}
 
 
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda preset: preset.__name__)

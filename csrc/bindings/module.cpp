@@ -1,17 +1,12 @@
 // The Python module ptgq._C: the fast path, without torch's dispatcher. Calls that are unusual or
 // wrong are refused (None), not raised: ptgq.api then raises, or calls the op (op.cpp).
-#include <atomic>
-
+#include "bindings/fast_path.h"
 #include "bindings/stream.h"
-#include "bindings/tensors.h"
 #include "contract/dequantize.h"
 #include "contract/scales.h"
 
 namespace ptgq {
 namespace {
-
-// The devices that ptgq.backends lets this library serve: bit 0 is the CPU, bit 1 + i CUDA's i.
-std::atomic<uint64_t> served{0};
 
 struct Arguments {
   PyObject *x, *group_size, *q_dtype, *format, *silu_and_mul, *swiglu_limit, *saturate, *eps, *out;
@@ -101,24 +96,6 @@ Owned read_outputs(const Arguments& a, Input& in) {
   return a.out == Py_None ? allocate(a, in) : take_given(a, in);
 }
 
-bool is_served(int device) { return device <= 62 && served >> (1 + device) & 1; }
-
-// Whether the backend of this name, if one is given, serves the device.
-bool fits(PyObject* backend, int device) {
-  if (backend == Py_None) return true;
-  const char* name = device == kCpu ? "cpu" : "cuda";
-  return PyUnicode_Check(backend) && PyUnicode_CompareWithASCIIString(backend, name) == 0;
-}
-
-template <typename Function>
-void without_gil(Function function) {
-  struct WithoutGil {
-    PyThreadState* state = PyEval_SaveThread();
-    ~WithoutGil() { PyEval_RestoreThread(state); }
-  } released;
-  function();
-}
-
 void run(const Problem& problem, int device) {
   without_gil([&] {
 #ifdef PTGQ_WITH_CUDA
@@ -126,22 +103,6 @@ void run(const Problem& problem, int device) {
 #endif
     quantize_cpu(problem);
   });
-}
-
-// A refusal is None; any other exception becomes Python's.
-template <typename Function>
-PyObject* in_python(Function function) {
-  try {
-    return function();
-  } catch (const Refusal&) {
-    PyErr_Clear();  // a number that doesn't fit is -1, which is refused
-    Py_IncRef(Py_None);
-    return Py_None;
-  } catch (const PythonError&) {
-  } catch (const std::exception& error) {
-    PyErr_SetString(PyExc_RuntimeError, error.what());
-  }
-  return nullptr;
 }
 
 PyObject* quantize(PyObject*, PyObject* const* args, Py_ssize_t count) {
@@ -262,6 +223,8 @@ PyMethodDef methods[] = {
     {"prepare", function(prepare), METH_FASTCALL, nullptr},
     {"dequantize", function(dequantize), METH_FASTCALL, nullptr},
     {"prepare_dequantize", function(prepare_dequantize), METH_FASTCALL, nullptr},
+    {"quantize_blocks", function(quantize_blocks), METH_FASTCALL, nullptr},
+    {"prepare_blocks", function(prepare_blocks), METH_FASTCALL, nullptr},
     {nullptr, nullptr, 0, nullptr},
 };
 

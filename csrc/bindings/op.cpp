@@ -1,16 +1,12 @@
 // The ops for CPU and CUDA tensors, from the dispatcher's tensors to a Problem or a Dequantization.
 // Their schemas are in ptgq/extension.py and ptgq/dequantize_op.py.
-#include <torch/csrc/inductor/aoti_torch/c/shim.h>
 #include <torch/csrc/stable/accelerator.h>
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
-#include <torch/csrc/stable/tensor.h>
-#include <torch/headeronly/core/ScalarType.h>
-#include <torch/headeronly/util/Exception.h>
 
 #include <optional>
-#include <string>
 
+#include "bindings/stable_tensors.h"
 #include "bindings/stream.h"
 #include "contract/check.h"
 #include "contract/dequantize.h"
@@ -19,66 +15,6 @@
 
 namespace ptgq {
 namespace {
-
-using torch::headeronly::ScalarType;
-using torch::stable::Tensor;
-
-ElementType element_type(ScalarType type) {
-  switch (type) {
-    case ScalarType::BFloat16:
-      return ElementType::kBfloat16;
-    case ScalarType::Half:
-      return ElementType::kFloat16;
-    case ScalarType::Float:
-      return ElementType::kFloat32;
-    case ScalarType::Float8_e4m3fn:
-      return ElementType::kE4m3;
-    case ScalarType::Float8_e8m0fnu:
-      return ElementType::kE8m0;
-    case ScalarType::Char:
-      return ElementType::kInt8;
-    case ScalarType::Int:
-      return ElementType::kInt32;
-    case ScalarType::Byte:
-      return ElementType::kByte;
-    default:
-      return ElementType::kOther;
-  }
-}
-
-TensorView view(const Tensor& t, void* data) {
-  return {data,
-          t.sizes().data(),
-          t.strides().data(),
-          t.dim(),
-          t.is_cpu()    ? 0
-          : t.is_cuda() ? 1
-                        : 2,
-          t.get_device_index(),
-          element_type(t.scalar_type())};
-}
-
-// TMA-aligned scales must own the padding of their last column, as it is written.
-void check_padding(const Tensor& s, const Problem& p) {
-  int64_t bytes = 0;
-  int64_t offset = 0;
-  STD_TORCH_CHECK(aoti_torch_get_storage_size(s.get(), &bytes) == AOTI_TORCH_SUCCESS &&
-                      aoti_torch_get_storage_offset(s.get(), &offset) == AOTI_TORCH_SUCCESS,
-                  "s has no memory");
-  const int64_t end = offset + scale_elements(p);
-  STD_TORCH_CHECK(end * 4 <= bytes, "s must own the padding of its last column");
-}
-
-// A tensor copied to itself is not touched, but autograd counts the write, and torch refuses what
-// may not be written in place.
-void announce_write(const char* name, const Tensor& t) {
-  if (aoti_torch_copy_(t.get(), t.get(), 0) == AOTI_TORCH_SUCCESS) return;
-  throw Refusal(std::string("Inplace update to inference tensor outside InferenceMode is not "
-                            "allowed, nor to a leaf that requires gradients: ") +
-                name + " is one of them");
-}
-
-TensorView view_input(const Tensor& x) { return view(x, const_cast<void*>(x.const_data_ptr())); }
 
 // Rows of more than two dimensions are viewed if they have one stride, else copied.
 Tensor rows_of(const Tensor& x) {
@@ -92,7 +28,9 @@ void run(const Tensor& x, const Tensor& q, const Tensor& s, const Options& optio
   const Tensor rows = rows_of(x);
   const Problem p = check_outputs(check_input(view_input(rows), options), options, view_input(x),
                                   view(q, q.mutable_data_ptr()), view(s, s.mutable_data_ptr()));
-  if (options.format.layout == Layout::kTmaAligned && p.num_tokens > 0) check_padding(s, p);
+  if (options.format.layout == Layout::kTmaAligned && p.num_tokens > 0) {
+    check_padding(s, scale_elements(p), "column");
+  }
   // s goes first: it may be refused, as it can require gradients, and q is then not counted.
   announce_write("s", s);
   announce_write("q", q);
@@ -135,8 +73,8 @@ void quantize_transposed(const Tensor& x, const Tensor& q, const Tensor& s, cons
                                 view(s_t, s_t.mutable_data_ptr())};
   const Transposition t = check_transposed(view_input(x), view_input(rows), options, written);
   if (format.layout == Layout::kTmaAligned && t.rows.num_tokens > 0) {
-    check_padding(s, t.rows);
-    check_padding(s_t, t.columns);
+    check_padding(s, scale_elements(t.rows), "column");
+    check_padding(s_t, scale_elements(t.columns), "column");
   }
   announce_write("s", s);
   announce_write("s_t", s_t);

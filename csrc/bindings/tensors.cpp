@@ -158,6 +158,8 @@ ElementType float_type_of(PyObject* dtype) {
   return static_cast<ElementType>(found - std::begin(torch.float_dtypes));
 }
 
+PyObject* code_dtype(Code code) { return code == Code::kInt8 ? torch.int8 : torch.e4m3; }
+
 PyObject* scale_dtype(Storage storage) { return torch.scale_dtypes[static_cast<int>(storage)]; }
 
 Owned empty(const TensorView& x, int64_t last, const Strides& strides, PyObject* dtype,

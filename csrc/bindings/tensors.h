@@ -51,6 +51,7 @@ int device_of(const TensorView& x);
 
 Code code_of(PyObject* q_dtype);
 ElementType float_type_of(PyObject* dtype);
+PyObject* code_dtype(Code code);
 PyObject* scale_dtype(Storage storage);
 
 // Allocates [..., last] with the leading dimensions of x, on its device. `elements`: how many its

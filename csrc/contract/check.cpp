@@ -3,6 +3,7 @@
 #include <limits>
 
 #include "contract/scales.h"
+#include "contract/views.h"
 
 namespace ptgq {
 namespace {
@@ -15,17 +16,6 @@ bool same_shape_but_last(const TensorView& a, const TensorView& b) {
   return true;
 }
 
-// Whether the dimensions [0, end) follow each other in memory, the last of them with this stride.
-bool are_packed(const TensorView& t, int64_t end, int64_t stride) {
-  for (int64_t i = end - 1; i >= 0; --i) {
-    if (t.sizes[i] > 1 && t.strides[i] != stride) return false;
-    stride *= t.sizes[i];
-  }
-  return true;
-}
-
-bool is_contiguous(const TensorView& t) { return are_packed(t, t.dim, 1); }
-
 // The stride between the last two rows, which is the one between all if there is one.
 int64_t row_stride(const TensorView& t) {
   for (int64_t i = t.dim - 2; i >= 0; --i) {
@@ -33,19 +23,6 @@ int64_t row_stride(const TensorView& t) {
   }
   return t.sizes[t.dim - 1];
 }
-
-bool is_aligned(const TensorView& t, size_t element_size) {
-  return reinterpret_cast<uintptr_t>(t.data) % element_size == 0;
-}
-
-bool same_device(const TensorView& a, const TensorView& b) {
-  return a.device_type == b.device_type && a.device_index == b.device_index;
-}
-
-// The range of eps and of a limit: within it, eps / 448 and its residuals are normal. NaN fails.
-bool is_accepted(double value) { return value >= 1e-24 && value <= 3.4028234663852886e38; }
-
-int64_t round_up(int64_t value, int64_t unit) { return (value + unit - 1) / unit * unit; }
 
 bool holds(ElementType type, Storage storage) {
   switch (storage) {
@@ -165,13 +142,6 @@ ScaleFormat decode_format(int64_t code) {
 }
 
 bool overlap(const Problem& p) {
-  struct Span {
-    const char* begin;
-    int64_t bytes;
-    bool meets(const Span& other) const {
-      return begin < other.begin + other.bytes && other.begin < begin + bytes;
-    }
-  };
   const int64_t width = p.num_groups * p.group_size;
   const int64_t row = p.prologue == Prologue::kSiluAndMul ? 2 * width : width;
   const int64_t x_elements = (p.num_tokens - 1) * p.x_token_stride + row;

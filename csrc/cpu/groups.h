@@ -1,21 +1,39 @@
 // The CPU code: the same functions for each instruction set, in a namespace of its name.
 #pragma once
 
-#include "contract/dequantize.h"
+#include "contract/blocks.h"
 #include "contract/transposed.h"
 
 namespace ptgq {
+
 // Some columns of some groups of tokens of a matrix.
 struct Band {
   int64_t matrix;
   int64_t first_group, last_group;
   int64_t first_column, last_column;
 };
+
+// Neighbouring blocks are handled together, as a panel, so that memory is read in longer pieces; so
+// many of them that their elements, which are read twice, stay in a cache.
+constexpr int kPanelBlocks = 8;
+constexpr int64_t kPanelElements = 65536;
+
+inline int64_t blocks_of_panel(const BlockProblem& p) {
+  const int64_t fitting = kPanelElements / (p.block_rows * p.block_columns);
+  return fitting < 1 ? 1 : fitting > kPanelBlocks ? kPanelBlocks : fitting;
+}
+inline int64_t row_panels(const BlockProblem& p) {
+  const int64_t wide = blocks_of_panel(p);
+  return (p.column_blocks + wide - 1) / wide;
+}
+
 }  // namespace ptgq
 
 // quantize: the groups [begin, end), counted row by row.
 // dequantize: the same groups.
 // quantize_columns: the columns of a band.
+// quantize_blocks: panels of blocks, counted row by row, of which row_panels() says how many a row
+// has; dequantize_blocks: rows of all matrices.
 // activate: `count` elements of silu_and_mul of a token to y, in the type of x, from `begin` on.
 #define PTGQ_DECLARE(isa)                                                                \
   namespace ptgq::isa {                                                                  \
@@ -23,6 +41,8 @@ struct Band {
   void activate(const Problem& p, int64_t token, int64_t begin, int64_t count, void* y); \
   void dequantize(const Dequantization& d, int64_t begin, int64_t end);                  \
   void quantize_columns(const Transposition& t, const Band& band);                       \
+  void quantize_blocks(const BlockProblem& p, int64_t begin, int64_t end);               \
+  void dequantize_blocks(const BlockDequantization& d, int64_t begin, int64_t end);      \
   }
 
 PTGQ_DECLARE(baseline)

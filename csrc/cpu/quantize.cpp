@@ -41,6 +41,8 @@ struct InstructionSet {
   decltype(&baseline::activate) activate;
   decltype(&baseline::dequantize) dequantize;
   decltype(&baseline::quantize_columns) quantize_columns;
+  decltype(&baseline::quantize_blocks) quantize_blocks;
+  decltype(&baseline::dequantize_blocks) dequantize_blocks;
 };
 
 #ifdef __x86_64__
@@ -58,12 +60,14 @@ InstructionSet choose_instruction_set() {
       {"avx512",
        __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"),
-       avx512::quantize, avx512::activate, avx512::dequantize, avx512::quantize_columns},
+       avx512::quantize, avx512::activate, avx512::dequantize, avx512::quantize_columns,
+       avx512::quantize_blocks, avx512::dequantize_blocks},
       {"avx2", __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c(),
-       avx2::quantize, avx2::activate, avx2::dequantize, avx2::quantize_columns},
+       avx2::quantize, avx2::activate, avx2::dequantize, avx2::quantize_columns,
+       avx2::quantize_blocks, avx2::dequantize_blocks},
 #endif
       {"baseline", true, baseline::quantize, baseline::activate, baseline::dequantize,
-       baseline::quantize_columns},
+       baseline::quantize_columns, baseline::quantize_blocks, baseline::dequantize_blocks},
   };
   const char* wanted = std::getenv("PTGQ_CPU_ISA");
   for (const InstructionSet& set : sets) {
@@ -189,6 +193,25 @@ void quantize_transposed_cpu(const Transposition& t) {
       set.quantize_columns(t,
                            {matrix, group, last_group, first * p.group_size, last * p.group_size});
     }
+  });
+}
+
+void quantize_blocks_cpu(const BlockProblem& p) {
+  if (p.batches * p.rows * p.columns == 0) return;
+  const InstructionSet& set = instruction_set();
+  const int64_t elements = blocks_of_panel(p) * p.block_rows * p.block_columns;
+  const int64_t grain = std::max<int64_t>(1, kThreadElements / elements);
+  torch::stable::parallel_for(
+      0, p.batches * p.row_blocks * row_panels(p), grain,
+      [&](int64_t begin, int64_t end) { set.quantize_blocks(p, begin, end); });
+}
+
+void dequantize_blocks_cpu(const BlockDequantization& d) {
+  if (d.batches * d.rows * d.columns == 0) return;
+  const InstructionSet& set = instruction_set();
+  const int64_t grain = std::max<int64_t>(1, kThreadElements / d.columns);
+  torch::stable::parallel_for(0, d.batches * d.rows, grain, [&](int64_t begin, int64_t end) {
+    set.dequantize_blocks(d, begin, end);
   });
 }
 

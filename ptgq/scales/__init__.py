@@ -4,6 +4,7 @@ The only Python package that knows where a scale lies in memory. The same layout
 are in ``csrc/contract/scales.h``.
 """
 
+from ptgq.scales.blocks import block_scale_shape
 from ptgq.scales.conversion import check_scales, convert, to_float32
 from ptgq.scales.flags import scale_format
 from ptgq.scales.formats import ScaleFormat
@@ -24,6 +25,7 @@ __all__ = [
     "Kind",
     "Layout",
     "ScaleFormat",
+    "block_scale_shape",
     "check_memory",
     "check_scales",
     "column_lengths",

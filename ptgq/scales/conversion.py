@@ -13,6 +13,7 @@ from ptgq.scales.layouts import (
     check_memory,
     column_lengths,
     empty_scales,
+    line_lengths,
     memory_of,
     rows_of_tiles,
     scale_strides,
@@ -129,8 +130,10 @@ def convert(
                     f"s must hold powers of two to become {target.dtype} without a loss: "
                     f"{wrong}; inexact=True rounds up"
                 )
-    any_size = replace(target, group_sizes=())
-    out = empty_scales(shape_of(tuple(scales.shape), 1, any_size), target, s.device)
+    out_shape = tuple(scales.shape)
+    if target.layout != "aligned_rows":
+        out_shape = shape_of(out_shape, 1, replace(target, group_sizes=()))
+    out = empty_scales(out_shape, target, s.device)
     store_scales(scales, out, target)
     return out
 
@@ -209,12 +212,13 @@ def check_scales(
     if tiled:
         _check_tiles(s, num_groups)
         num_groups = None
-    if scale_format.tma_aligned and s.numel():
+    if scale_format.aligned and s.numel():
         check_memory(s, scale_format)
-        tokens, length = column_lengths(s.shape, scale_format)
-        columns = memory_of(s, scale_format).unflatten(0, (-1, length))
-        if (columns[:, tokens:] != 0).any():
-            raise ValueError("s must have 0 as padding behind the tokens of a column, got others")
+        used, length = line_lengths(s.shape, scale_format)
+        lines = memory_of(s, scale_format).unflatten(0, (-1, length))
+        if (lines[:, used:] != 0).any():
+            of_line = "blocks of a row" if not scale_format.tma_aligned else "tokens of a column"
+            raise ValueError(f"s must have 0 as padding behind the {of_line}, got others")
     if num_groups is not None:
         _num_groups(s, num_groups)
     values = s

@@ -8,6 +8,8 @@ from typing import get_args
 
 import torch
 
+from ptgq.scales.block_presets import BlockPresets
+from ptgq.scales.combinations import why_refused
 from ptgq.scales.known import FORMATS, PRESETS, TILED_FORMATS, TILED_PRESETS, Kind, Layout
 from ptgq.values import as_int, check_bool, check_dtype, check_tensor, shown
 
@@ -22,7 +24,7 @@ TILE = (128, 4)
 
 
 @dataclass(frozen=True)
-class ScaleFormat:
+class ScaleFormat(BlockPresets):
     """How scales are stored. The presets below name what known consumers read.
 
     A marked group (its scale and its codes are NaN) makes its token's row of a product NaN, and no
@@ -37,7 +39,7 @@ class ScaleFormat:
         NaN (OCP Microscaling Formats v1.0, section 5.4.1); or ``torch.int32``, four such bytes of
         neighbouring groups, the first group in the lowest byte. Then the last dimension counts
         words, ``ceil(num_groups / 4)``, and the bytes of the last word past the last group are 0.
-    layout : {"row_major", "column_major", "tma_aligned", "tiled"}
+    layout : {"row_major", "column_major", "tma_aligned", "tiled", "aligned_rows"}
         ``row_major``: contiguous, the groups of a token side by side.
         ``column_major``: same shape, the storage is ``[num_groups, num_tokens]``, the tokens of a
         group side by side.
@@ -45,12 +47,15 @@ class ScaleFormat:
         that all start at one. The memory past the last token of a column, of the last one too, is
         0.
         ``tiled``: bytes in tiles of 128 tokens and 4 groups, see :meth:`torch_scaled_mm_mx`.
+        ``aligned_rows``: of blocks alone: row-major, each row as long as the next multiple of 16
+        bytes; the memory behind the last block of a row is 0.
     per_batch : bool
         Whether each batch of a ``[batch, tokens, hidden_dim]`` input has columns of its own, one
         after the other: storage ``[batch, num_groups, num_tokens]``. Else a column runs over all
         leading dimensions of the input.
-    group_sizes : tuple of int
-        The group sizes that the consumer reads; others are refused. Empty: any.
+    group_sizes : tuple of int, or of pairs of int
+        The group sizes that the consumer reads, or, as pairs, the block sizes; others are refused.
+        Empty: any.
     preset : str or None
         What :attr:`group_sizes` come from, for messages. Formats are equal, and hash alike,
         whatever these two are; :func:`dataclasses.replace` keeps them.
@@ -67,7 +72,7 @@ class ScaleFormat:
     dtype: torch.dtype
     layout: Layout = "row_major"
     per_batch: bool = False
-    group_sizes: tuple[int, ...] = field(default=(), compare=False, kw_only=True)
+    group_sizes: tuple[int | tuple[int, int], ...] = field(default=(), compare=False, kw_only=True)
     preset: str | None = field(default=None, compare=False, kw_only=True)
 
     def __post_init__(self) -> None:
@@ -84,11 +89,12 @@ class ScaleFormat:
         if not isinstance(self.group_sizes, tuple):
             raise TypeError(f"group_sizes must be a tuple of ints, got {shown(self.group_sizes)}")
         for size in self.group_sizes:
-            if as_int("group_sizes", size) < 1:
+            sides = size if isinstance(size, tuple) else (size,)
+            if min(as_int("group_sizes", side) for side in sides or (0,)) < 1:
                 raise ValueError(f"group_sizes must be at least 1 each, got {shown(size)}")
         if not isinstance(self.preset, (str, type(None))):
             raise TypeError(f"preset must be a str or None, got {shown(self.preset)}")
-        reason = _why_refused(self)
+        reason = why_refused(self)
         if reason:
             raise ValueError(f"no such scales: {reason}")
 
@@ -110,6 +116,11 @@ class ScaleFormat:
     def tma_aligned(self) -> bool:
         """Whether columns are padded to 16 bytes."""
         return self.layout == "tma_aligned"
+
+    @property
+    def aligned(self) -> bool:
+        """Whether columns or rows are padded to 16 bytes."""
+        return self.layout in ("tma_aligned", "aligned_rows")
 
     @property
     def power_of_two(self) -> bool:
@@ -245,43 +256,22 @@ class ScaleFormat:
         return cls(kind, dtype, layout, per_batch, group_sizes=group_sizes, preset=name)
 
 
-def _why_refused(f: ScaleFormat) -> str | None:
-    if f.kind == "float32" and f.dtype is not torch.float32:
-        return f"{f.dtype} holds powers of two only, so kind must be 'power_of_two'"
-    if f.layout == "tiled":
-        bytes_alone = "tiles are read by the tensor cores of Blackwell, as float8_e8m0fnu alone"
-        return None if f.dtype is torch.float8_e8m0fnu else bytes_alone
-    if f.dtype is torch.float8_e8m0fnu and f.tma_aligned:
-        return (
-            "TMA-aligned columns are read by DeepGEMM, as float32 or as packed int32, never as "
-            "float8_e8m0fnu"
-        )
-    if f.packed and f.layout == "column_major":
-        return (
-            "packed int32 scales are read by DeepGEMM, from rows or from TMA-aligned columns, "
-            "never from unpadded columns"
-        )
-    if f.per_batch and not f.column_major:
-        return "rows do not cross batches: per_batch is for columns"
-    if f.per_batch and f.dtype is torch.float8_e8m0fnu:
-        return "columns of a batch are read as float32 or as packed int32, never as float8_e8m0fnu"
-    return None
-
-
 def encode_format(f: ScaleFormat) -> int:
     """Return the format as a number, which ``decode_format`` reads, here and in ``csrc``."""
     # Properties are used, as a subclass may override them. torch does not compile cached ones.
     layout = 3 if f.layout == "tiled" else f.column_major + f.tma_aligned
-    return f.power_of_two | DTYPES.index(f.dtype) << 1 | layout << 3 | f.per_batch << 5
+    code = f.power_of_two | DTYPES.index(f.dtype) << 1 | layout << 3 | f.per_batch << 5
+    return code | (f.layout == "aligned_rows") << 6
 
 
 def decode_format(code: int) -> ScaleFormat:
     """Return the format that has a :attr:`ScaleFormat.code`; raise ValueError for other numbers."""
-    storage, layout = code >> 1 & 3, code >> 3 & 3
-    if not 0 <= code < 64 or storage == 3:
+    storage, layout, rest = code >> 1 & 3, code >> 3 & 3, code >> 5
+    if storage == 3 or rest not in (0, 1, 2) or (rest == 2 and layout):
         hint = ": this program was exported by an older ptgq, export it again" if code == -1 else ""
         raise ValueError(f"scale_format must be the code of a ptgq.ScaleFormat, got {code}{hint}")
-    return ScaleFormat(_KINDS[code & 1], DTYPES[storage], _LAYOUTS[layout], code >= 32)
+    layout = layout if rest < 2 else 4
+    return ScaleFormat(_KINDS[code & 1], DTYPES[storage], _LAYOUTS[layout], rest == 1)
 
 
 def check_format(name: str, value: ScaleFormat) -> None:

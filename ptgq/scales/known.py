@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 Kind = Literal["float32", "power_of_two"]
-Layout = Literal["row_major", "column_major", "tma_aligned", "tiled"]
+Layout = Literal["row_major", "column_major", "tma_aligned", "tiled", "aligned_rows"]
 
 
 class Stored(NamedTuple):
@@ -46,6 +46,17 @@ FORMATS = {
 # Those that a preset alone names, not the functions' other arguments; also of each batch.
 TILED_FORMATS = {"tiled_ue8m0": Stored("power_of_two", "float8_e8m0fnu", "tiled")}
 TILED_PRESETS = {"torch_scaled_mm_mx": Preset("tiled_ue8m0", (32,), per_batch=True)}
+# Of blocks of a weight alone.
+BLOCK_FORMATS = {
+    "aligned_row_float32": Stored("float32", "float32", "aligned_rows"),
+    "aligned_row_ue8m0_float32": Stored("power_of_two", "float32", "aligned_rows"),
+}
+BLOCK_SIZE = (128, 128)
+BLOCK_PRESETS = {
+    "torch_scaled_mm_blocks": "aligned_row_float32",
+    "deep_gemm_hopper_blocks": "row_float32",
+    "deep_gemm_blackwell_blocks": "row_ue8m0_float32",
+}
 # By the methods of ptgq.ScaleFormat, which name their sources.
 PRESETS = {
     "deep_gemm_hopper": Preset("tma_float32", (128,), per_batch=True),

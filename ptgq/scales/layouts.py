@@ -43,6 +43,10 @@ def shape_of(
     """The same of sizes that are checked, or tensors, as torch.jit.trace has them."""
     num_groups = shape[-1] // group_size
     if scale_format is not None:
+        if scale_format.layout == "aligned_rows":
+            raise ValueError(
+                "scale_format must be of groups, got aligned_rows, which hold the scales of blocks"
+            )
         accepted = scale_format.group_sizes
         if accepted and group_size not in accepted:
             reader = scale_format.preset or "the consumer of this scale_format"
@@ -70,6 +74,21 @@ def _column_lengths(shape: tuple[int, ...], scale_format: ScaleFormat) -> tuple[
     return tokens, -(-tokens // scale_format.token_unit) * scale_format.token_unit
 
 
+def _row_length(shape: tuple[int, ...], scale_format: ScaleFormat) -> int:
+    """Return the elements from one row of scales to the next, where they are not columns."""
+    if scale_format.layout != "aligned_rows":
+        return shape[-1]
+    unit = TMA_BYTES // scale_format.dtype.itemsize
+    return -(-shape[-1] // unit) * unit
+
+
+def line_lengths(shape: tuple[int, ...], scale_format: ScaleFormat) -> tuple[int, int]:
+    """Return the scales of what is padded, a column or a row, without and with its padding."""
+    if scale_format.layout == "aligned_rows":
+        return shape[-1], _row_length(shape, scale_format)
+    return _column_lengths(shape, scale_format)
+
+
 def scale_strides(shape: Sequence[SupportsIndex], scale_format: ScaleFormat) -> tuple[int, ...]:
     """Return the strides, in elements, of scales of `shape`, see :func:`scale_shape`."""
     check_format("scale_format", scale_format)
@@ -80,7 +99,7 @@ def strides_of(shape: tuple[int, ...], scale_format: ScaleFormat) -> tuple[int, 
     """The same of arguments that are checked."""
     _, length = _column_lengths(shape, scale_format)
     strides = [length if scale_format.column_major else 1]
-    stride = 1 if scale_format.column_major else shape[-1]
+    stride = 1 if scale_format.column_major else _row_length(shape, scale_format)
     for dim in range(len(shape) - 2, -1, -1):
         strides.append(stride)
         stride *= shape[dim]
@@ -98,7 +117,7 @@ def num_elements(shape: Sequence[SupportsIndex], scale_format: ScaleFormat) -> i
 def _num_elements(shape: tuple[int, ...], scale_format: ScaleFormat) -> int:
     _, length = _column_lengths(shape, scale_format)
     batches = math.prod(shape[:-2]) if scale_format.per_batch else 1
-    return batches * shape[-1] * length
+    return batches * _row_length(shape, scale_format) * length
 
 
 def empty_scales(
@@ -113,12 +132,12 @@ def allocate(
     shape: tuple[int, ...], scale_format: ScaleFormat, device: torch.device
 ) -> torch.Tensor:
     """The same of arguments that are checked."""
-    if not scale_format.column_major:
+    if not scale_format.column_major and not scale_format.aligned:
         return torch.empty(shape, dtype=scale_format.dtype, device=device)
     strides = strides_of(shape, scale_format)
-    if not scale_format.tma_aligned:
+    if not scale_format.aligned:
         return torch.empty_strided(shape, strides, dtype=scale_format.dtype, device=device)
-    # empty_strided's memory would end with the last token of the last column.
+    # empty_strided's memory would end with the last scale.
     size = _num_elements(shape, scale_format)
     memory = torch.empty(size, dtype=scale_format.dtype, device=device)
     return memory.as_strided(shape, strides)
@@ -153,7 +172,7 @@ def strides_match(tensor: torch.Tensor, strides: tuple[int, ...]) -> bool:
 
 
 def check_memory(s: torch.Tensor, scale_format: ScaleFormat, name: str = "s") -> None:
-    """Raise unless TMA-aligned scales start at 16 bytes and own all their padding.
+    """Raise unless aligned scales start at 16 bytes and own all their padding.
 
     `name` is what messages call `s`.
 
@@ -167,7 +186,7 @@ def check_memory(s: torch.Tensor, scale_format: ScaleFormat, name: str = "s") ->
     if not isinstance(name, str):
         raise TypeError(f"name must be a str, got {shown(name)}")
     check_in_format(name, s, scale_format)
-    if s.is_meta or s.numel() == 0 or not scale_format.tma_aligned:
+    if s.is_meta or s.numel() == 0 or not scale_format.aligned:
         return
     if s.data_ptr() % TMA_BYTES:
         raise ValueError(
@@ -184,9 +203,10 @@ def memory_of(s: torch.Tensor, scale_format: ScaleFormat) -> torch.Tensor:
 
 def _memory_of(s: torch.Tensor, scale_format: ScaleFormat, name: str) -> torch.Tensor:
     size = _num_elements(s.shape, scale_format)
+    line = "row" if scale_format.layout == "aligned_rows" else "column"
     if (s.storage_offset() + size) * s.element_size() > s.untyped_storage().nbytes():
         raise ValueError(
-            f"{name} must own the padding of its last column, got memory that ends before it: "
+            f"{name} must own the padding of its last {line}, got memory that ends before it: "
             "allocate with ptgq.scales.empty_scales"
         )
     return s.as_strided((size,), (1,))
@@ -224,7 +244,7 @@ def store_scales(scales: torch.Tensor, s: torch.Tensor, scale_format: ScaleForma
     if scale_format.layout == "tiled":
         _store_tiles(scales, s, scale_format)
         return
-    if scale_format.tma_aligned:
+    if scale_format.aligned:
         memory_of(s, scale_format).zero_()
     scales = scales.reshape(*s.shape[:-1], num_groups)
     if scale_format.dtype is torch.float32:

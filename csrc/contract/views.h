@@ -1,0 +1,41 @@
+// What checks ask of a tensor and of a number.
+#pragma once
+
+#include "contract/check.h"
+
+namespace ptgq {
+
+// Whether the dimensions [0, end) follow each other in memory, the last of them with this stride.
+inline bool are_packed(const TensorView& t, int64_t end, int64_t stride) {
+  for (int64_t i = end - 1; i >= 0; --i) {
+    if (t.sizes[i] > 1 && t.strides[i] != stride) return false;
+    stride *= t.sizes[i];
+  }
+  return true;
+}
+
+inline bool is_contiguous(const TensorView& t) { return are_packed(t, t.dim, 1); }
+
+inline bool is_aligned(const TensorView& t, size_t element_size) {
+  return reinterpret_cast<uintptr_t>(t.data) % element_size == 0;
+}
+
+inline bool same_device(const TensorView& a, const TensorView& b) {
+  return a.device_type == b.device_type && a.device_index == b.device_index;
+}
+
+// The range of eps and of a limit: within it, eps / 448 and its residuals are normal. NaN fails.
+inline bool is_accepted(double value) { return value >= 1e-24 && value <= 3.4028234663852886e38; }
+
+inline int64_t round_up(int64_t value, int64_t unit) { return (value + unit - 1) / unit * unit; }
+
+// The memory of a tensor.
+struct Span {
+  const char* begin;
+  int64_t bytes;
+  bool meets(const Span& other) const {
+    return begin < other.begin + other.bytes && other.begin < begin + bytes;
+  }
+};
+
+}  // namespace ptgq
