@@ -44,6 +44,8 @@ from ptgq.values import check_dtype, check_tensor
 _FP8 = torch.float8_e4m3fn
 _MARK: Nonfinite = "mark"
 _ROW_FLOAT32 = scales.scale_format()
+# Of a block, unless others are given.
+_SIDES = (128, 128)
 _Results = tuple[torch.Tensor, torch.Tensor]
 
 # As those of ptgq.extension, of ``(backend, w, block_rows, block_columns, ScaleFormat.code,
@@ -58,7 +60,7 @@ prepare: Callable[..., tuple[Any, ...] | None] = getattr(_C, "prepare_blocks", e
 
 def per_block_quant_fp8(
     w: torch.Tensor,
-    block_size: Sequence[SupportsIndex] = (128, 128),
+    block_size: Sequence[SupportsIndex] = _SIDES,
     *,
     use_ue8m0: bool = False,
     eps: float = 1e-10,
@@ -143,7 +145,9 @@ def _quantize(
         check_alone(scale_format, False, use_ue8m0, scale_dtype, False)
     saturate = False if nonfinite is _MARK else check_nonfinite(nonfinite)
     # Only ints are compared: comparing a tensor would read it.
-    plain = type(block_size) in (tuple, list) and [type(n) for n in block_size] == [int, int]
+    plain = block_size is _SIDES or (
+        type(block_size) in (tuple, list) and [type(n) for n in block_size] == [int, int]
+    )
     accepted = scale_format.group_sizes
     if not is_dynamo_compiling() and plain and (not accepted or tuple(block_size) in accepted):
         name = forced.get() if backend is None else backend
@@ -207,7 +211,7 @@ def _run(
 def dequantize_blocks(
     q: torch.Tensor,
     s: torch.Tensor,
-    block_size: Sequence[SupportsIndex] = (128, 128),
+    block_size: Sequence[SupportsIndex] = _SIDES,
     *,
     dtype: torch.dtype = torch.float32,
     backend: Backend | None = None,
