@@ -136,18 +136,26 @@ def dequantize_blocks_kernel(
     BLOCK_COLUMNS: tl.constexpr,
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
+    CHUNK: tl.constexpr,
     E8M0: tl.constexpr,
     HARDWARE: tl.constexpr,
     INTERPRETED: tl.constexpr,
 ):
-    """Dequantize a tile of ROWS x COLUMNS of a matrix, wherever blocks begin in it."""
+    """Dequantize a tile of ROWS x COLUMNS of a matrix, wherever blocks begin in it.
+
+    CHUNK: elements that 16 bytes of `y` hold.
+    """
     across = tl.cdiv(columns, COLUMNS)
     down = tl.cdiv(rows, ROWS)
     index = tl.program_id(0)
     tile_row = index // across
     batch = (tile_row // down).to(tl.int64)
     row = (tile_row % down).to(tl.int64) * ROWS + tl.arange(0, ROWS)
-    column = (index % across).to(tl.int64) * COLUMNS + tl.arange(0, COLUMNS)
+    column = tl.arange(0, COLUMNS)
+    if COLUMNS >= CHUNK:
+        # As many codes are loaded together as results are stored, or they would change threads.
+        column = tl.max_contiguous(column, CHUNK)
+    column += (index % across).to(tl.int64) * COLUMNS
     mask = tile_mask(row, column, rows, columns)
     at = (batch * s_batch_stride + row // BLOCK_ROWS * s_row_stride)[:, None]
     if BLOCK_COLUMNS % COLUMNS == 0:

@@ -109,7 +109,7 @@ def per_block_quant(
         "INTERPRETED": _INTERPRETED,
     }
     with torch.cuda.device_of(w):
-        compiled = per_block_quant_kernel[(grid[0] * grid[1] * grid[2],)](
+        compiled = per_block_quant_kernel[(grid[0] * grid[1] * grid[2], 1, 1)](
             w,
             q.view(torch.uint8),
             memory.view(torch.uint8) if e8m0 else memory,
@@ -179,6 +179,7 @@ def dequantize(
             BLOCK_COLUMNS=block[1],
             ROWS=tile[0],
             COLUMNS=tile[1],
+            CHUNK=16 // dtype.itemsize,
             E8M0=e8m0,
             HARDWARE=_capability(q) >= 89,
             INTERPRETED=_INTERPRETED,
