@@ -9,7 +9,6 @@ import torch
 from every import every
 from numeric import assert_same_bytes, assert_same_results
 from numeric import memory as memory_of_tensor
-from torch.fx.experimental.proxy_tensor import make_fx
 from values import DTYPES, random_input
 
 import ptgq
@@ -19,15 +18,17 @@ from ptgq.scales import known
 
 QUANT = ptgq.per_block_quant_fp8
 NAMED = {fmt.name: fmt for fmt in FORMATS}
+# Each way to store scales, and both of what is not finite.
+FEW = {fmt.name: fmt for fmt in (*FORMATS[:5:2], *FORMATS[6::2])}
 # Whole blocks, one that a matrix does not fill, edges, experts, odd sizes, a block of all.
 SHAPES = {
     "whole": ((256, 128), (128, 128)),
     "small": ((5, 24), (128, 128)),
     "edges": ((130, 200), (128, 128)),
-    "experts": ((2, 136, 264), (128, 128)),
+    "experts": ((2, 136, 72), (128, 64)),
     "odd": ((2, 2, 7, 13), (3, 5)),
     "oblong": ((70, 90), (64, 32)),
-    "all": ((150, 170), (2**40, 2**40)),
+    "all": ((50, 70), (2**40, 2**40)),
 }
 
 
@@ -41,7 +42,7 @@ def weight(shape, dtype, seed=0):
     return w.to(dtype)
 
 
-@every(shape=SHAPES, dtype=DTYPES, fmt=NAMED)
+@every(shape=SHAPES, dtype=DTYPES, fmt=FEW)
 def test_bytes_are_those_of_integer_arithmetic(backend_on, shape, dtype, fmt):
     backend, device = backend_on
     (sizes, block_size), f = shape, fmt.scales
@@ -69,9 +70,9 @@ def test_blocks_of_16_bit_absmaxima():
     assert (report.wrong, report.checked > 10**6) == (0, True)
 
 
-W = weight((2, 3, 40, 72), torch.bfloat16)
+W = weight((2, 3, 20, 40), torch.bfloat16)
 STRIDED = {
-    "rows": W[..., :64],
+    "rows": W[..., :32],
     "misaligned": W[..., 1:],
     "experts": W[:, ::2],
     "not one stride": W.transpose(0, 1),
@@ -203,9 +204,6 @@ def test_formats_of_groups_and_of_blocks_are_told_apart():
     for call in (
         lambda: ptgq.per_token_group_quant_fp8(x, 128, scale_format=aligned),
         lambda: scales.scale_shape((4, 128), 128, aligned),
-        lambda: torch.compile(ptgq.per_token_group_quant_fp8, backend="eager")(
-            x, 128, scale_format=aligned
-        ),
     ):
         with pytest.raises(Exception, match="scale_format must be of groups, got aligned_rows"):
             call()
@@ -241,8 +239,3 @@ def test_the_oracle_by_float64():
     q, bits = expected(w, (2, 2), False, 1e-10, False)
     assert bits.int().view(torch.float32).tolist() == [[1.0, torch.tensor(8.0 / 448).item()]]
     assert q.view(torch.float8_e4m3fn).float().tolist() == [[448.0, 1.0, 448.0], [0.0, -2.0, 28.0]]
-
-
-def test_make_fx_sees_the_op():
-    graph = make_fx(lambda w: QUANT(w, (16, 16)))(W).graph
-    assert any(node.target is torch.ops.ptgq.per_block_quant.default for node in graph.nodes)

@@ -7,11 +7,11 @@ from itertools import product
 
 import pytest
 import torch
-from building import ROOT
 from emulated_calls import TYPES
 from products import assert_same, codes_of, strided
 from test_blocks import NAMED, SHAPES, weight
-from test_cuda_on_cpu import HERE, compile_sources, pytestmark  # noqa: F401
+from test_cuda_on_cpu import library as library
+from test_cuda_on_cpu import pytestmark as pytestmark
 from values import DTYPES
 
 import ptgq
@@ -19,19 +19,6 @@ from ptgq import scales
 
 # Tiles of a wide matrix, edges of some elements alone.
 WEIGHTS = SHAPES | {"tiles": ((3, 130, 272), (128, 128)), "rows": ((9, 300), (1, 128))}
-
-
-@pytest.fixture(scope="session")
-def library(made_once):
-    """Build the kernels of blocks."""
-
-    def build(folder):
-        names = ("check.cpp", "blocks.cpp", "dequantize.cpp")
-        contract = (ROOT / "csrc" / "contract" / name for name in names)
-        options = ("-shared", "-Xcompiler=-fPIC", "-o", folder / "library.so")
-        compile_sources(*options, HERE / "blocks.cpp", *contract)
-
-    return ctypes.CDLL(str(made_once("blocks_on_cpu", build) / "library.so"))
 
 
 def call(function, tensors, block_size, *options, dtype=None):

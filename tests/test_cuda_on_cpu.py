@@ -110,16 +110,21 @@ def test_every_bfloat16_gate(program):
 
 
 @pytest.fixture(scope="session")
-def dequantize(made_once):
-    """Build the kernels of dequantize, and return what runs them."""
+def library(made_once):
+    """Build the kernels of dequantize, and of blocks."""
 
     def build(folder):
-        contract = (ROOT / "csrc" / "contract" / name for name in ("check.cpp", "dequantize.cpp"))
+        names = ("check.cpp", "dequantize.cpp", "blocks.cpp")
+        sources = [ROOT / "csrc" / "contract" / name for name in names]
         options = ("-shared", "-Xcompiler=-fPIC", "-o", folder / "library.so")
-        compile_sources(*options, HERE / "dequantize.cpp", *contract)
+        compile_sources(*options, HERE / "dequantize.cpp", HERE / "blocks.cpp", *sources)
 
-    path = made_once("dequantize_on_cpu", build) / "library.so"
-    library = ctypes.CDLL(str(path))
+    return ctypes.CDLL(str(made_once("dequantize_on_cpu", build) / "library.so"))
+
+
+@pytest.fixture(scope="session")
+def dequantize(library):
+    """Return what runs the kernels of dequantize."""
     library.run.restype = ctypes.c_bool
 
     def run(q, s, group_size, dtype):

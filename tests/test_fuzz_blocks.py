@@ -74,10 +74,6 @@ def run_op(arguments):
     return "aligned rows" if options[3] >= 64 else "rows"
 
 
-def test_the_op_itself():
-    for_seconds(run_op, op_arguments(), {"refused", "empty", "rows", "aligned rows"})
-
-
 @st.composite
 def function_arguments(draw):
     w, q, s, rows, columns, _ = draw(of_blocks(DTYPES[:3]))
@@ -122,5 +118,12 @@ def run_function(arguments):
     return "quantized"
 
 
-def test_the_functions():
-    for_seconds(run_function, function_arguments(), {"TypeError", "ValueError", "quantized"})
+@st.composite
+def cases(draw):
+    run, arguments = draw(any_of(((run_op, op_arguments), (run_function, function_arguments))))
+    return run, draw(arguments())
+
+
+def test_the_op_and_the_functions():
+    endings = {"refused", "empty", "rows", "aligned rows", "TypeError", "ValueError", "quantized"}
+    for_seconds(lambda case: case[0](case[1]), cases(), endings)

@@ -2,7 +2,6 @@
 #include "emulator.h"
 //
 #include "cuda/blocks.cu"
-#include "cuda/dequantize.cu"
 
 using namespace ptgq;
 
