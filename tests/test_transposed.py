@@ -132,7 +132,10 @@ def test_compiled(backend_on):
     for tokens in (5, 130):
         x = input_of((tokens, 256), 128, torch.bfloat16)
         results = compiled(x.to(device), 128, scale_format=f, backend=backend)
-        assert_equal(results, expected_of(x, 128, scale_format=f), f)
+        expected = expected_of(x, 128, scale_format=f)
+        assert_equal(results, expected, f)
+        compiled(x.to(device), 128, scale_format=f, out=overwritten(results, f), backend=backend)
+        assert_equal(results, expected, f)
 
 
 @pytest.fixture(scope="session")
