@@ -11,6 +11,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import limits_blocks
 import limits_measure
 import torch
 from measure import machine
@@ -69,12 +70,15 @@ ROWS = {
     "formats_triton": Row("packed and TMA-aligned scales, Triton", 1.02, "× copy", ("triton",)),
     "silu": Row("fused SiLU, 8192 × 7168", 1.03, "× copy", ("cuda",)),
     "silu_triton": Row("fused SiLU, Triton", 1.03, "× copy", ("triton",)),
+    "blocks": Row("weights in blocks, 7168 × 7168, 256 experts", 1.05, "× copy", ("cuda",)),
+    "blocks_triton": Row("weights in blocks, Triton", 1.15, "× copy", ("triton",)),
     "call": Row("call, CUDA, allocation included", 1.50, "× torch.abs(x)", ("cuda",)),
     "call_out": Row("call, CUDA, out= given", 0.90, "× torch.abs(x)", ("cuda",)),
     "call_triton": Row("call, Triton, allocation included", 2.50, "× torch.abs(x)", ("triton",)),
     "call_formats": Row("call, CUDA, every format and function", 1.25, "× torch.abs(x)", ("cuda",)),
     "call_formats_out": Row("the same, out= given", 0.85, "× torch.abs(x)", ("cuda",)),
     "call_formats_triton": Row("the same of Triton, both", 2.20, "× torch.abs(x)", ("triton",)),
+    "call_blocks": Row("call of weights in blocks", 1.50, "× torch.abs(w)", ("cuda",)),
     "python": Row("call, CUDA, Python's part", 1.00, "µs", ("cuda",)),
     "first": Row("first CUDA call in a process", 50.0, "ms", ("cuda",)),
     "cpu": Row(
@@ -90,8 +94,10 @@ MEASURES = (
     (("other",), limits_measure.other),
     (("formats", "formats_triton"), limits_measure.formats),
     (("silu", "silu_triton"), limits_measure.silu),
+    (("blocks", "blocks_triton"), limits_blocks.blocks),
     (("call", "call_out", "call_triton"), limits_measure.calls),
     (("call_formats", "call_formats_out", "call_formats_triton"), limits_measure.format_calls),
+    (("call_blocks",), limits_blocks.block_calls),
     (("python",), limits_measure.python),
     (("first",), limits_measure.first),
     (("cpu",), limits_measure.cpu),

@@ -16,6 +16,7 @@ def measure(load_script):
 
 @pytest.fixture
 def limits(measure, load_script):
+    load_script("limits_blocks", "limits_blocks.py")
     return load_script("limits", "limits.py")
 
 
