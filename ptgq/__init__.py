@@ -17,6 +17,10 @@ from ptgq.backends import (
 )
 from ptgq.blocks import dequantize_blocks, per_block_quant_fp8
 from ptgq.dequantization import dequantize
+from ptgq.rms_norm import (
+    rms_norm_per_token_group_quant_fp8,
+    rms_norm_per_token_group_quant_int8,
+)
 from ptgq.scales import ScaleFormat
 from ptgq.transposed import per_token_group_quant_fp8_transposed
 
@@ -35,6 +39,8 @@ __all__ = [
     "per_token_group_quant_fp8",
     "per_token_group_quant_fp8_transposed",
     "per_token_group_quant_int8",
+    "rms_norm_per_token_group_quant_fp8",
+    "rms_norm_per_token_group_quant_int8",
     "scales",
     "silu_and_mul_per_token_group_quant_fp8",
     "silu_and_mul_per_token_group_quant_int8",

@@ -118,37 +118,45 @@ def check_out(
         # Sizes may be data in compiled code, where the ops check strides.
         if not compiling and not strides_match(tensor, strides):
             raise ValueError(f"{name} must have strides {strides}, got {tensor.stride()}")
-        if tensor.device != x.device:
-            raise ValueError(f"{name} must be on {x_name}'s device {x.device}, got {tensor.device}")
-        if tensor.requires_grad:
-            raise ValueError(f"{name} must not require gradients, got requires_grad=True")
-        if _address(tensor) is None:
-            continue
-        if tensor.is_neg():
-            raise ValueError(f"{name} must not be a negated view, got is_neg()=True")
-        if tensor.is_inference() and not torch.is_inference_mode_enabled():
-            raise RuntimeError(
-                "Inplace update to inference tensor outside InferenceMode is not allowed: "
-                f"{name} is one"
-            )
-        check_aligned(name, tensor)
+        check_written(name, tensor, x, x_name)
     memory = s
     if scale_format.aligned and not compiling:
         scales.check_memory(s, scale_format, of_s)
         memory = scales.memory_of(s, scale_format)
-    check_apart({x_name: x, of_q: q, of_s: memory})
+    check_apart(of_q, q, x_name, x)
+    check_apart(of_s, memory, x_name, x)
+    check_apart(of_s, memory, of_q, q)
     return q, s
 
 
-def check_apart(tensors: dict[str, torch.Tensor]) -> None:
-    """Raise if two of the named tensors share memory; the later one is to be written."""
-    spans = [(name, _span(tensor)) for name, tensor in tensors.items()]
-    for i, (name, span) in enumerate(spans):
-        for other_name, other in spans[:i]:
-            if span and other and span[0] < other[1] and other[0] < span[1]:
-                raise ValueError(
-                    f"{name} must not overlap {other_name} in memory, got the same memory"
-                )
+def check_apart(name: str, tensor: torch.Tensor, other_name: str, other: torch.Tensor) -> None:
+    """Raise if tensors overlap, from their first to their last elements."""
+    span, others = _span(tensor), _span(other)
+    if span and others and span[0] < others[1] and others[0] < span[1]:
+        raise ValueError(f"{name} must not overlap {other_name} in memory, got the same memory")
+
+
+def check_written(name: str, tensor: torch.Tensor, x: torch.Tensor, x_name: str = "x") -> None:
+    """Raise unless a tensor may be written, on the device of x, as the backends write it."""
+    check_device(name, tensor, x, x_name)
+    if tensor.requires_grad:
+        raise ValueError(f"{name} must not require gradients, got requires_grad=True")
+    if _address(tensor) is None:
+        return
+    if tensor.is_neg():
+        raise ValueError(f"{name} must not be a negated view, got is_neg()=True")
+    if tensor.is_inference() and not torch.is_inference_mode_enabled():
+        raise RuntimeError(
+            "Inplace update to inference tensor outside InferenceMode is not allowed: "
+            f"{name} is one"
+        )
+    check_aligned(name, tensor)
+
+
+def check_device(name: str, tensor: torch.Tensor, x: torch.Tensor, x_name: str = "x") -> None:
+    """Raise unless a tensor is where x is."""
+    if tensor.device != x.device:
+        raise ValueError(f"{name} must be on {x_name}'s device {x.device}, got {tensor.device}")
 
 
 def _address(tensor: torch.Tensor) -> int | None:

@@ -38,13 +38,17 @@ from ptgq.scales.formats import DTYPES, decode_format
 # q is float8_e4m3fn, its bytes as uint8, or int8. s is in the format with the code `scale_format`,
 # float8_e8m0fnu also as bytes; padding behind s, in the same memory, is written, too. Programs that
 # were exported with flags have the default, which the ops refuse. The second op quantizes
-# silu_and_mul of an x that is twice as wide as q.
+# silu_and_mul of an x that is twice as wide as q, the third the RMSNorm of x.
 _ARGUMENTS = "Tensor x, Tensor(a!) q, Tensor(b!) s, int group_size, float eps, int scale_format=-1"
 # Programs that were exported without an argument have its default, which changes nothing.
 OPS = {
     "per_token_group_quant": f"({_ARGUMENTS}, bool saturate=False) -> ()",
     "silu_and_mul_per_token_group_quant": (
         f"({_ARGUMENTS}, float? swiglu_limit=None, bool saturate=False) -> ()"
+    ),
+    "rms_norm_per_token_group_quant": (
+        f"({_ARGUMENTS.removesuffix('=-1')}, Tensor weight, float norm_eps, "
+        "Tensor(c!)? residual=None, Tensor(d!)? norm_out=None, bool saturate=False) -> ()"
     ),
 }
 
@@ -75,7 +79,7 @@ def _register_python_backend(op: str, backend: str) -> None:
         group_size: int,
         eps: float,
         scale_format: int = -1,
-        *options: float | None,
+        *options: Any,
     ) -> None:
         module = import_module(f"ptgq.backends.{backend}")
         q, s = named(q, s)
@@ -143,7 +147,7 @@ def _connect() -> None:
     # Tables of another name or version are refused.
     with suppress(ValueError):
         _C.connect(
-            torch.Tensor,
+            (torch.Tensor, torch.nn.Parameter),
             api,
             (_allocator("cpu"), _allocator("cuda"), _reinterpret()),
             (torch.float8_e4m3fn, torch.int8),

@@ -112,7 +112,9 @@ def per_token_group_quant_fp8_transposed(
         results = (out[0], out[1], out[2], out[3])
         if not torch.compiler.is_compiling():
             s, s_t = (memory_of(part, scale_format) for part in results[1::2])
-            check_apart({"out[0]": out[0], "out[1]": s, "out[2]": out[2], "out[3]": s_t})
+            for name, part in (("out[2]", out[2]), ("out[3]", s_t)):
+                check_apart(name, part, "out[0]", out[0])
+                check_apart(name, part, "out[1]", s)
     if x.is_meta or x.shape[-1] == 0 or (is_eager(x) and x.numel() == 0):
         return results
     run(chosen, x, results, group_size, eps, scale_format, saturate)

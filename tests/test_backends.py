@@ -178,7 +178,18 @@ def blocks_at_their_edges():
     return report.wrong if report.checked > 100_000 else "nothing checked"
 
 
-PARTS = (small_groups, blocks_at_their_edges, past_the_caches, seconds_of_a_call, said)
+def norms():
+    from test_rms_norm import DTYPE_SETS, FUSED, Case, hard_rows
+
+    for dtype, *others in DTYPE_SETS.values():
+        for hidden_dim, group_size in ((2176, 128), (1541, 23)):
+            case = Case((10, hidden_dim), dtype, *others, hard_rows(hidden_dim, dtype))
+            case.check(("cpu", "cpu"), FUSED, group_size)
+
+
+PARTS = (
+    small_groups, blocks_at_their_edges, past_the_caches, norms, seconds_of_a_call, said,
+)  # fmt: skip
 # In forks, as the instruction set is chosen at the first call of a process.
 RUN_PARTS = """
 import json, os, sys, traceback, test_backends
@@ -222,6 +233,11 @@ def run_with(isa):
 def test_instruction_sets_of_the_cpu_backend(isa):
     assert run_with(isa)["small_groups"] == 0
     assert run_with(isa)["blocks_at_their_edges"] == 0
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_norms(isa):
+    assert run_with(isa)["norms"] == 0
 
 
 @pytest.mark.parametrize("isa", ISAS)

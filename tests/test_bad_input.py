@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 
 import bad_blocks
+import bad_norms
 import bad_scales
 import bad_transposed
 import bad_values
@@ -20,7 +21,8 @@ from bad_values import FP8, GROUP, HIDDEN, ROWS, X, normal, q_of, quietly, s_of
 import ptgq
 from ptgq import ScaleFormat, scales
 
-TABLE = bad_values.TABLE | bad_scales.TABLE | bad_blocks.TABLE | bad_transposed.TABLE
+TABLE = bad_values.TABLE | bad_scales.TABLE
+TABLE |= bad_blocks.TABLE | bad_norms.TABLE | bad_transposed.TABLE
 ARGUMENTS = [
     pytest.param(function, good, argument, cases, id=f"{function.__name__}-{argument}")
     for function, (good, bad) in TABLE.items()
@@ -72,7 +74,7 @@ def test_refused(function, good, argument, cases):
 SECRET = torch.full((3,), 1234567.0)
 HIDING = [SECRET, SECRET.to("meta"), [SECRET], (SECRET, SECRET, SECRET), {"a": SECRET}]
 HIDING += [SECRET.max(0), numpy.full(3, 1234567.0)]
-TENSORS = ("x", "w", "q", "s", "tensor", "scales")
+TENSORS = ("x", "w", "q", "s", "tensor", "scales", "weight", "residual", "norm_out")
 
 
 @pytest.mark.parametrize(("function", "good", "argument", "cases"), ARGUMENTS)

@@ -19,6 +19,8 @@ FUNCTIONS = {
     "silu": "silu_and_mul_per_token_group_quant_fp8",
     "int8": "per_token_group_quant_int8",
     "silu-int8": "silu_and_mul_per_token_group_quant_int8",
+    "norm": "rms_norm_per_token_group_quant_fp8",
+    "norm-int8": "rms_norm_per_token_group_quant_int8",
     "dequantize": "dequantize",
 }
 
@@ -58,17 +60,22 @@ def _without_out(name: str, device: str, backend: str) -> tuple[Callable[..., An
     x = _input(device, 2 * HIDDEN if kind.startswith("silu") else HIDDEN)
     if which == "strided_rows":
         x, which = _input(device, 2 * HIDDEN)[:, :HIDDEN], "row_float32"
+    given: tuple[torch.Tensor, ...] = (x,)
+    options: dict[str, Any] = {"backend": backend}
+    if kind.startswith("norm"):
+        # Without a residual, which each call would change.
+        given = x, torch.ones_like(x[0])
+        options["norm_eps"] = 1e-6
     preset = which.removesuffix(PER_BATCH)
     if preset in ALL_PRESETS:
         function = _function(kind, "scale_format")
         if not hasattr(ptgq.ScaleFormat, preset):
             raise NotImplementedError(f"ScaleFormat of this commit has no {preset}")
-        options = {"per_batch": True} if preset != which else {}
-        x = x.unflatten(0, (2, -1)) if options else x
-        scale_format = getattr(ptgq.ScaleFormat, preset)(**options)
-        size = group_size(preset)
-        return partial(function, x, size, scale_format=scale_format, backend=backend), x
-    return partial(_function(kind), x, 128, *_flags(which), backend=backend), x
+        per_batch = {"per_batch": True} if preset != which else {}
+        x = x.unflatten(0, (2, -1)) if per_batch else x
+        options["scale_format"] = getattr(ptgq.ScaleFormat, preset)(**per_batch)
+        return partial(function, x, *given[1:], group_size(preset), **options), x
+    return partial(_function(kind), *given, 128, *_flags(which), **options), x
 
 
 def _flags(scales: str) -> tuple[bool, ...]:

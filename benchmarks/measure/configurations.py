@@ -114,6 +114,9 @@ CALLS = (
     "fp8_strided_rows",
     "int8",
     "silu-int8",
+    "norm_row_float32",
+    "norm_deep_gemm_blackwell",
+    "norm-int8",
     *(f"dequantize_{name}" for name in DEQUANTIZED),
 )
 

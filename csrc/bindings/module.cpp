@@ -3,6 +3,7 @@
 #include "bindings/fast_path.h"
 #include "bindings/stream.h"
 #include "contract/dequantize.h"
+#include "contract/rms_norm.h"
 #include "contract/scales.h"
 
 namespace ptgq {
@@ -189,6 +190,8 @@ PyObject* prepare_dequantize(PyObject*, PyObject* const* args, Py_ssize_t count)
   });
 }
 
+#include "bindings/rms_norm.inc"
+
 PyObject* instruction_set(PyObject*, PyObject*) {
   return in_python([] { return PyUnicode_FromString(cpu_instruction_set()); });
 }
@@ -222,6 +225,8 @@ PyMethodDef methods[] = {
     {"quantize", function(quantize), METH_FASTCALL, nullptr},
     {"prepare", function(prepare), METH_FASTCALL, nullptr},
     {"dequantize", function(dequantize), METH_FASTCALL, nullptr},
+    {"rms_norm", function(rms_norm), METH_FASTCALL, nullptr},
+    {"prepare_rms_norm", function(prepare_rms_norm), METH_FASTCALL, nullptr},
     {"prepare_dequantize", function(prepare_dequantize), METH_FASTCALL, nullptr},
     {"quantize_blocks", function(quantize_blocks), METH_FASTCALL, nullptr},
     {"prepare_blocks", function(prepare_blocks), METH_FASTCALL, nullptr},

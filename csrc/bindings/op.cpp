@@ -10,6 +10,7 @@
 #include "bindings/stream.h"
 #include "contract/check.h"
 #include "contract/dequantize.h"
+#include "contract/rms_norm.h"
 #include "contract/scales.h"
 #include "contract/transposed.h"
 
@@ -24,13 +25,20 @@ Tensor rows_of(const Tensor& x) {
   return torch::stable::reshape(x, {shape, 2});
 }
 
-void run(const Tensor& x, const Tensor& q, const Tensor& s, const Options& options) {
-  const Tensor rows = rows_of(x);
+// The checked call; `rows` are those of x.
+Problem problem_of(const Tensor& x, const Tensor& rows, const Tensor& q, const Tensor& s,
+                   const Options& options) {
   const Problem p = check_outputs(check_input(view_input(rows), options), options, view_input(x),
                                   view(q, q.mutable_data_ptr()), view(s, s.mutable_data_ptr()));
   if (options.format.layout == Layout::kTmaAligned && p.num_tokens > 0) {
     check_padding(s, scale_elements(p), "column");
   }
+  return p;
+}
+
+void run(const Tensor& x, const Tensor& q, const Tensor& s, const Options& options) {
+  const Tensor rows = rows_of(x);
+  const Problem p = problem_of(x, rows, q, s, options);
   // s goes first: it may be refused, as it can require gradients, and q is then not counted.
   announce_write("s", s);
   announce_write("q", q);
@@ -90,6 +98,37 @@ void quantize_transposed(const Tensor& x, const Tensor& q, const Tensor& s, cons
   quantize_transposed_cpu(t);
 }
 
+void quantize_rms_norm(const Tensor& x, const Tensor& q, const Tensor& s, int64_t group_size,
+                       double eps, int64_t scale_format, const Tensor& weight, double norm_eps,
+                       std::optional<Tensor> residual, std::optional<Tensor> norm_out,
+                       bool saturate) {
+  const Code code = code_of(element_type(q.scalar_type()));
+  const ScaleFormat format = decode_format(scale_format);
+  const Options options{group_size, eps, code, format, Prologue::kNone, std::nullopt, saturate};
+  const Tensor rows = rows_of(x);
+  const Problem p = problem_of(x, rows, q, s, options);
+  const auto written = [](std::optional<Tensor>& t) {
+    return t ? view(*t, t->mutable_data_ptr()) : TensorView{};
+  };
+  const TensorView of_residual = written(residual), of_norm_out = written(norm_out);
+  const RmsNorm n =
+      check_rms_norm(p, view_input(x), norm_eps, view_input(weight),
+                     residual ? &of_residual : nullptr, norm_out ? &of_norm_out : nullptr);
+  if (residual) announce_write("residual", *residual);
+  if (norm_out) announce_write("norm_out", *norm_out);
+  announce_write("s", s);
+  announce_write("q", q);
+  if (p.num_tokens == 0) return;
+#ifdef PTGQ_WITH_CUDA
+  if (x.is_cuda()) {
+    const int device = x.get_device_index();
+    const torch::stable::accelerator::DeviceGuard guard(device);
+    return rms_norm_quantize_cuda(p, n, device, current_stream(device));
+  }
+#endif
+  rms_norm_quantize_cpu(p, n);
+}
+
 Tensor dequantize(const Tensor& q, const Tensor& s, int64_t group_size, ScalarType dtype) {
   // What lies as no kernel reads it is copied.
   const Tensor rows =
@@ -118,6 +157,7 @@ Tensor dequantize(const Tensor& q, const Tensor& s, int64_t group_size, ScalarTy
 STABLE_TORCH_LIBRARY_IMPL(ptgq, CPU, m) {
   m.impl("per_token_group_quant", TORCH_BOX(&quantize));
   m.impl("silu_and_mul_per_token_group_quant", TORCH_BOX(&quantize_silu_and_mul));
+  m.impl("rms_norm_per_token_group_quant", TORCH_BOX(&quantize_rms_norm));
   m.impl("dequantize", TORCH_BOX(&dequantize));
   m.impl("per_token_group_quant_transposed", TORCH_BOX(&quantize_transposed));
 }
@@ -126,6 +166,7 @@ STABLE_TORCH_LIBRARY_IMPL(ptgq, CPU, m) {
 STABLE_TORCH_LIBRARY_IMPL(ptgq, CUDA, m) {
   m.impl("per_token_group_quant", TORCH_BOX(&quantize));
   m.impl("silu_and_mul_per_token_group_quant", TORCH_BOX(&quantize_silu_and_mul));
+  m.impl("rms_norm_per_token_group_quant", TORCH_BOX(&quantize_rms_norm));
   m.impl("dequantize", TORCH_BOX(&dequantize));
   m.impl("per_token_group_quant_transposed", TORCH_BOX(&quantize_transposed));
 }

@@ -12,7 +12,7 @@ namespace ptgq {
 namespace {
 
 struct Torch {
-  PyObject* tensor_type;
+  PyObject *tensor_type, *parameter_type;
   const DLPackExchangeAPI* dlpack;
   PyObject *empty_cpu, *empty_cuda;  // (size, stride, dtype)
   PyObject* reinterpret;             // (tensor, size, stride, offset)
@@ -75,12 +75,12 @@ Owned call(PyObject* function, Arguments*... arguments) {
 PyObject* connect(PyObject*, PyObject* arguments) {
   Torch t{};
   PyObject* api;
-  if (!PyArg_ParseTuple(arguments, "OO(OOO)(OO)(OOO)(OOO)O!OOO(OO)OO", &t.tensor_type, &api,
-                        &t.empty_cpu, &t.empty_cuda, &t.reinterpret, &t.e4m3, &t.int8,
-                        &t.float_dtypes[0], &t.float_dtypes[1], &t.float_dtypes[2],
-                        &t.scale_dtypes[0], &t.scale_dtypes[1], &t.scale_dtypes[2], &PyTuple_Type,
-                        &t.signs, &t.is_followed, &t.is_neg, &t.requires_grad, &t.is_inference,
-                        &t.is_inference_mode, &t.bytes_from, &t.increment_version)) {
+  if (!PyArg_ParseTuple(
+          arguments, "(OO)O(OOO)(OO)(OOO)(OOO)O!OOO(OO)OO", &t.tensor_type, &t.parameter_type, &api,
+          &t.empty_cpu, &t.empty_cuda, &t.reinterpret, &t.e4m3, &t.int8, &t.float_dtypes[0],
+          &t.float_dtypes[1], &t.float_dtypes[2], &t.scale_dtypes[0], &t.scale_dtypes[1],
+          &t.scale_dtypes[2], &PyTuple_Type, &t.signs, &t.is_followed, &t.is_neg, &t.requires_grad,
+          &t.is_inference, &t.is_inference_mode, &t.bytes_from, &t.increment_version)) {
     return nullptr;
   }
   t.dlpack =
@@ -107,8 +107,9 @@ bool is_intercepted() {
   return false;
 }
 
-TensorView view(PyObject* tensor) {
-  refuse_unless(reinterpret_cast<PyObject*>(Py_TYPE(tensor)) == torch.tensor_type);
+TensorView view(PyObject* tensor, bool or_parameter) {
+  auto* const type = reinterpret_cast<PyObject*>(Py_TYPE(tensor));
+  refuse_unless(type == torch.tensor_type || (or_parameter && type == torch.parameter_type));
   DLTensor t;
   refuse_unless(torch.dlpack->dltensor_from_py_object_no_sync(tensor, &t) == 0);
   refuse_unless(t.data != nullptr);

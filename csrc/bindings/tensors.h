@@ -33,8 +33,8 @@ PyObject* connect(PyObject* module, PyObject* arguments);
 bool is_intercepted();
 
 // Subclasses are refused, as a call may mean something else to them, and tensors without memory,
-// as torch.func's transforms have them.
-TensorView view(PyObject* tensor);
+// as torch.func's transforms have them. A torch.nn.Parameter is none to a call that reads it.
+TensorView view(PyObject* tensor, bool or_parameter = false);
 bool is_negated(PyObject* tensor);
 bool requires_grad(PyObject* tensor);
 // Whether torch allows writing them in place: inference tensors in inference mode only.

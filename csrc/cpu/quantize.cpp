@@ -9,6 +9,7 @@
 #endif
 
 #include <algorithm>
+#include <bit>
 #include <cstdlib>
 #include <cstring>
 #include <stdexcept>
@@ -43,6 +44,7 @@ struct InstructionSet {
   decltype(&baseline::quantize_columns) quantize_columns;
   decltype(&baseline::quantize_blocks) quantize_blocks;
   decltype(&baseline::dequantize_blocks) dequantize_blocks;
+  decltype(&baseline::normalize) normalize;
 };
 
 #ifdef __x86_64__
@@ -61,13 +63,14 @@ InstructionSet choose_instruction_set() {
        __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"),
        avx512::quantize, avx512::activate, avx512::dequantize, avx512::quantize_columns,
-       avx512::quantize_blocks, avx512::dequantize_blocks},
+       avx512::quantize_blocks, avx512::dequantize_blocks, avx512::normalize},
       {"avx2", __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c(),
        avx2::quantize, avx2::activate, avx2::dequantize, avx2::quantize_columns,
-       avx2::quantize_blocks, avx2::dequantize_blocks},
+       avx2::quantize_blocks, avx2::dequantize_blocks, avx2::normalize},
 #endif
       {"baseline", true, baseline::quantize, baseline::activate, baseline::dequantize,
-       baseline::quantize_columns, baseline::quantize_blocks, baseline::dequantize_blocks},
+       baseline::quantize_columns, baseline::quantize_blocks, baseline::dequantize_blocks,
+       baseline::normalize},
   };
   const char* wanted = std::getenv("PTGQ_CPU_ISA");
   for (const InstructionSet& set : sets) {
@@ -101,6 +104,26 @@ void quantize_activated(const InstructionSet& set, const Problem& p, int64_t beg
     activated.x_token_stride = 0;
     set.quantize(activated, begin, begin + count);
     begin += count;
+  }
+}
+
+// Quantizes the RMSNorm of tokens, one after the other.
+void quantize_normalized(const InstructionSet& set, const Problem& p, const RmsNorm& n,
+                         int64_t begin, int64_t end) {
+  const int64_t hidden_dim = p.num_groups * p.group_size;
+  const int64_t element_size = x_element_size(p.x_type);
+  const int64_t size = std::bit_ceil(static_cast<uint64_t>((hidden_dim + kSummed - 1) / kSummed));
+  std::vector<float> memory(hidden_dim + size);
+  std::vector<uint8_t> y(n.norm_out == nullptr ? hidden_dim * element_size : 0);
+  Problem normalized = p;
+  normalized.x_token_stride = 0;
+  for (int64_t token = begin; token < end; ++token) {
+    uint8_t* const to = n.norm_out == nullptr ? y.data()
+                                              : static_cast<uint8_t*>(n.norm_out) +
+                                                    token * n.norm_out_token_stride * element_size;
+    set.normalize(p, n, token, memory.data(), memory.data() + hidden_dim, size, to);
+    normalized.x = to;
+    set.quantize(normalized, token * p.num_groups, (token + 1) * p.num_groups);
   }
 }
 
@@ -161,6 +184,14 @@ void quantize_cpu(const Problem& p) {
         if (in_columns) return quantize_columns<float>(set, p, begin, end);
         set.quantize(p, begin, end);
       });
+}
+
+void rms_norm_quantize_cpu(const Problem& p, const RmsNorm& n) {
+  const InstructionSet& set = instruction_set();
+  const int64_t grain = std::max<int64_t>(1, kThreadElements / (p.num_groups * p.group_size));
+  torch::stable::parallel_for(0, p.num_tokens, grain, [&](int64_t begin, int64_t end) {
+    quantize_normalized(set, p, n, begin, end);
+  });
 }
 
 void quantize_transposed_cpu(const Transposition& t) {

@@ -1,9 +1,10 @@
 """The backends: which are available, which one serves a call, and how it is run.
 
-A backend is a module with two functions, ``per_token_group_quant`` and
-``silu_and_mul_per_token_group_quant``, of ``(x, q, s, group_size, eps, scale_format)``: they write
-every element of `q` and `s`, and the padding of `s`, and trust what :mod:`ptgq.api` checked. The
-second takes ``swiglu_limit``, too, and both ``saturate``: whether what is not finite does.
+A backend is a module with three functions, ``per_token_group_quant``,
+``silu_and_mul_per_token_group_quant`` and ``rms_norm_per_token_group_quant``, of ``(x, q, s,
+group_size, eps, scale_format)``: they write every element of `q` and `s`, and the padding of `s`,
+and trust what :mod:`ptgq.api` and :mod:`ptgq.rms_norm` checked. The second takes ``swiglu_limit``,
+too, the third what it normalizes with, and all ``saturate``: whether what is not finite does.
 Modules are imported at first use. ``dequantize`` is ``(q, s, group_size, dtype) -> y``: Triton's
 has a module of its own, ``triton_dequantize``.
 """
@@ -183,7 +184,7 @@ def quantize(
     eps: float,
     scale_format: ScaleFormat,
     op: str = "per_token_group_quant",
-    *options: float | None,
+    *options: Any,
 ) -> None:
     """Run `op` of `backend`: eagerly, or as registered in a graph and on fake tensors.
 

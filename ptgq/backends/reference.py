@@ -8,6 +8,7 @@ from functools import partial
 import torch
 
 from ptgq.backends.activation import silu_and_mul
+from ptgq.backends.normalization import announce_writes, rms_norm
 from ptgq.scales import ScaleFormat, store_scales, to_float32
 
 QMAX = {torch.float8_e4m3fn: 448.0, torch.int8: 127.0}
@@ -66,6 +67,26 @@ def per_token_group_quant_transposed(
     per_token_group_quant(x.reshape(-1, x.shape[-1]), q, s, *options)
     per_token_group_quant(x_t, q_t, s_t, *options)
     q_t.view(torch.uint8)[..., tokens:] = 0
+
+
+def rms_norm_per_token_group_quant(
+    x: torch.Tensor,
+    q: torch.Tensor,
+    s: torch.Tensor,
+    group_size: int,
+    eps: float,
+    scale_format: ScaleFormat,
+    weight: torch.Tensor,
+    norm_eps: float,
+    residual: torch.Tensor | None = None,
+    norm_out: torch.Tensor | None = None,
+    saturate: bool = False,
+) -> None:
+    """The same of :func:`rms_norm` of `x`."""
+    announce_writes(x, weight, residual, norm_out)
+    with torch.no_grad():
+        y = rms_norm(x, weight, norm_eps, residual, norm_out)
+    per_token_group_quant(y, q, s, group_size, eps, scale_format, saturate)
 
 
 def _quantize(

@@ -18,6 +18,10 @@ import triton
 
 from ptgq.backends.reference import QMAX
 from ptgq.backends.triton_kernel import per_token_group_quant_kernel
+from ptgq.backends.triton_rms_norm import rms_norm_directly as rms_norm_directly
+from ptgq.backends.triton_rms_norm import (
+    rms_norm_per_token_group_quant as rms_norm_per_token_group_quant,
+)
 from ptgq.extension import increment_version, prepare
 from ptgq.scales import ScaleFormat, column_lengths, memory_of
 from ptgq.scales.formats import encode_format
