@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 import ptgq
-from proofs import dequantize
+from proofs import dequantize, norm
 from proofs.formats import FORMATS, FUSED_FORMATS, Format, one_a_rule
 from proofs.oracle import E4M3
 from proofs.report import Line, Report
@@ -75,6 +75,7 @@ def run(
         for fmt in formats if backend in ("cuda", "cpu") else ():
             _compare(lines[backend, fmt.name], large_rows(), 128, fmt, backend, device, REPEATS)
     report.show(lines)
+    norm.run(report, device, backends, formats, stride)
 
 
 def _compare(

@@ -1,0 +1,47 @@
+"""What Triton emits of the fused RMSNorm for GPUs that are not here."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+# Of the installed package, and in a process of its own: here kernels are interpreted.
+COMPILE = """
+import json, os, sys
+os.environ.pop("TRITON_INTERPRET", None)
+from importlib import import_module
+import torch
+sys.path.append(sys.argv[1])
+from benchmarks.suite import triton_offline
+from ptgq.scales import scale_format
+backend = import_module("ptgq.backends.triton")
+x = torch.empty(4, 2048, dtype=torch.bfloat16)
+q, s = torch.empty(4, 2048, dtype=torch.float8_e4m3fn), torch.empty(4, 16)
+call = x, q, s, 128, 1e-10, scale_format(False, True, torch.float32), x[0], 1e-6, x + x, x
+kernel = triton_offline.kernel_of(90, lambda: backend.rms_norm_per_token_group_quant(*call))
+print(json.dumps(triton_offline.float_instructions(kernel.asm["ptx"])))
+"""
+# A thread's.
+ELEMENTS = 32
+
+
+@pytest.mark.skipif(find_spec("triton") is None, reason="there is no Triton here")
+def test_nothing_is_contracted(tmp_path):
+    command = [sys.executable, "-c", COMPILE, str(ROOT)]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=500, cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
+    counts = json.loads(run.stdout)
+    # By a power of two a product is the quotient: each fused multiply-add is of a scale, or of its
+    # reciprocal.
+    scales = counts["rcp.approx.ftz.f32"]
+    assert counts["fma.rn.f32"] == 4 * scales
+    # Squares, two products of y, that with the reciprocal; absmax / qmax.
+    assert counts["mul.rn.f32"] == 4 * ELEMENTS + scales
+    assert (counts["div.rn.f32"], counts["sqrt.rn.f32"]) == (2, 1)
+    assert not [name for name in counts if name.startswith(("rsqrt", "sqrt.approx", "div.full"))]
