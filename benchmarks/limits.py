@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import limits_blocks
 import limits_measure
+import limits_norm
 import torch
 from measure import machine
 
@@ -72,6 +73,10 @@ ROWS = {
     "silu_triton": Row("fused SiLU, Triton", 1.03, "× copy", ("triton",)),
     "blocks": Row("weights in blocks, 7168 × 7168, 256 experts", 1.05, "× copy", ("cuda",)),
     "blocks_triton": Row("weights in blocks, Triton", 1.15, "× copy", ("triton",)),
+    "norm": Row("fused RMSNorm, residual, 1024, 8192 × 7168", 1.05, "× copy", ("cuda",)),
+    "norm_triton": Row("the same, Triton", 1.16, "× copy", ("triton",)),
+    "norm_small": Row("the same, 1, 128 × 7168, produced", 0.70, "× unfused", ("cuda",)),
+    "norm_call": Row("call, CUDA, fused RMSNorm", 1.50, "× torch.abs(x)", ("cuda",)),
     "call": Row("call, CUDA, allocation included", 1.50, "× torch.abs(x)", ("cuda",)),
     "call_out": Row("call, CUDA, out= given", 0.90, "× torch.abs(x)", ("cuda",)),
     "call_triton": Row("call, Triton, allocation included", 2.50, "× torch.abs(x)", ("triton",)),
@@ -95,6 +100,7 @@ MEASURES = (
     (("formats", "formats_triton"), limits_measure.formats),
     (("silu", "silu_triton"), limits_measure.silu),
     (("blocks", "blocks_triton"), limits_blocks.blocks),
+    (("norm", "norm_triton", "norm_small", "norm_call"), limits_norm.norm),
     (("call", "call_out", "call_triton"), limits_measure.calls),
     (("call_formats", "call_formats_out", "call_formats_triton"), limits_measure.format_calls),
     (("call_blocks",), limits_blocks.block_calls),
