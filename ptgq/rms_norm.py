@@ -80,8 +80,8 @@ def rms_norm_per_token_group_quant_fp8(
        groups of the row.
     4. ``y = (r * rstd) * weight``, rounded once to the dtype of `x`.
 
-    y is within 2^-20 of its size of a norm in float64 of the same r, rounding to the dtype of `x`
-    apart, for rows of up to 16384 elements.
+    Before it is rounded, y was within 2^-21 of its size of a norm in float64 of the same r, in rows
+    of up to 16384 random elements.
 
     Parameters
     ----------

@@ -54,6 +54,8 @@ ptgq.per_token_group_quant_fp8(x, 64, swiglu_limit=10.0)  #: Unexpected keyword 
 q, s = ptgq.per_token_group_quant_fp8(x, 64, nonfinite="saturate")
 ptgq.per_token_group_quant_int8(x, 64, nonfinite="clamp")  #: "Literal['clamp']"
 ptgq.per_token_group_quant_int8(x, 128, scales="row")  #: Unexpected keyword argument
+q, s = ptgq.rms_norm_per_token_group_quant_fp8(x, x[0], 128, norm_eps=1e-6, residual=x, norm_out=x)
+ptgq.rms_norm_per_token_group_quant_int8(x, x[0], 128)  #: Missing named argument "norm_eps"
 one: torch.Tensor = ptgq.per_token_group_quant_fp8(x, 128)  #: Incompatible types in assignment
 y: torch.Tensor = ptgq.dequantize(q, s, 128, dtype=torch.bfloat16)
 ptgq.dequantize(q, s, 128, dtype="bfloat16")  #: "str"; expected "dtype"
