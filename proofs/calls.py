@@ -72,6 +72,8 @@ def run(
                 if fmt.fused and x.shape[1] // group_size % 2:
                     continue
                 _compare(lines[backend, fmt.name], x, group_size, fmt, backend, device)
+                if len(x) == SHAPES[2][0] and x.is_contiguous():
+                    _compare_masked(lines[backend, fmt.name], x, group_size, fmt, backend, device)
         for fmt in formats if backend in ("cuda", "cpu") else ():
             _compare(lines[backend, fmt.name], large_rows(), 128, fmt, backend, device, REPEATS)
     report.show(lines)
@@ -140,6 +142,35 @@ def _compare_columns(
             ("q", "s", "q_t", "s_t")[part], bytes_of(result).cpu(), bytes_of(expected),
             lambda at: f"x {tuple(x.shape)} {x.dtype}, transposed, groups of {group_size}, at {at}",
         )  # fmt: skip
+    line.checked += 1
+
+
+def _compare_masked(
+    line: Line, x: torch.Tensor, group_size: int, fmt: Format, backend: str, device: str
+) -> None:
+    tokens, width = x.shape
+    batches = torch.full((3, tokens + 1, width), torch.nan, dtype=x.dtype)[:, :tokens]
+    batches[0], batches[1], batches[2] = x, x.flip(0), -x
+    counts = torch.tensor([tokens // 2, -1, tokens + 9], dtype=torch.int32)
+    exist = (torch.arange(tokens) < counts.unsqueeze(-1)).unsqueeze(-1)
+    expected_q, expected_s = fmt.quantize(batches.contiguous(), group_size, 1e-10, "reference")
+    before = ~expected_q.view(torch.uint8)
+    on_device = torch.zeros(3, tokens + 1, width, dtype=x.dtype, device=device)[:, :tokens]
+    on_device.copy_(batches)
+    q, s = fmt.quantize(on_device, group_size, 1e-10, backend)
+    q.view(torch.uint8).copy_(before)
+    masked_m = torch.stack([counts, counts], 1).to(device)[:, 1]
+    fmt.quantize(on_device, group_size, 1e-10, backend, masked_m=masked_m, out=(q, s))
+
+    def describe(at: Sequence[int]) -> str:
+        return f"masked x {tuple(batches.shape)} {x.dtype}, groups of {group_size}, at {at}"
+
+    codes = expected_q.view(torch.uint8).where(exist, before)
+    for name, result, expected in (
+        ("q", q.view(torch.uint8), codes),
+        ("s", fmt.stored(s), fmt.stored(expected_s).masked_fill(~exist, 0)),
+    ):
+        line.compare(name, result.cpu(), expected, describe)
     line.checked += 1
 
 

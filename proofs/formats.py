@@ -41,9 +41,9 @@ class Format:
         return ptgq.ScaleFormat(kind, getattr(torch, dtype), layout)
 
     def quantize(
-        self, x: torch.Tensor, group_size: int, eps: float, backend: str
+        self, x: torch.Tensor, group_size: int, eps: float, backend: str, **more: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Call the public function on one backend."""
+        """Call the public function on one backend, with `more` of its options."""
         name = "per_token_group_quant_" + ("int8" if self.codes is INT8 else "fp8")
         options: dict[str, Any] = {"nonfinite": "saturate" if self.saturate else "mark"}
         if self.fused and backend == "reference":
@@ -51,7 +51,7 @@ class Format:
         elif self.fused:
             name = f"silu_and_mul_{name}"
             options["swiglu_limit"] = self.swiglu_limit
-        options |= {"scale_format": self.scale_format, "eps": eps, "backend": backend}
+        options |= {"scale_format": self.scale_format, "eps": eps, "backend": backend, **more}
         results: tuple[torch.Tensor, torch.Tensor] = getattr(ptgq, name)(x, group_size, **options)
         return results
 

@@ -1,41 +1,17 @@
-"""The public functions: their arguments are checked before anything runs."""
+"""The public functions that quantize."""
 
 from __future__ import annotations
 
 from typing import SupportsIndex
 
 import torch
-from torch.compiler import is_dynamo_compiling
 
-from ptgq import extension, scales
-from ptgq.arguments import (
-    INPUT_DTYPES,
-    Nonfinite,
-    check_aligned,
-    check_alone,
-    check_eps,
-    check_int8_scales,
-    check_nonfinite,
-    check_out,
-    check_swiglu_limit,
-)
-from ptgq.backends import (
-    Backend,
-    check_backend,
-    choose_backend,
-    forced,
-    is_eager,
-    loaded,
-    quantize,
-)
+from ptgq.arguments import Nonfinite
+from ptgq.backends import Backend
+from ptgq.quantization import MARK, quantize
 from ptgq.scales import ScaleFormat
-from ptgq.scales.flags import scale_format as format_of
-from ptgq.scales.layouts import allocate, shape_of
-from ptgq.values import check_group_size, check_tensor
 
 _FP8 = torch.float8_e4m3fn
-_MARK: Nonfinite = "mark"
-_ROW_FLOAT32 = scales.scale_format()
 
 
 def per_token_group_quant_fp8(
@@ -48,7 +24,8 @@ def per_token_group_quant_fp8(
     scale_dtype: torch.dtype | None = None,
     tma_aligned_scales: bool = False,
     scale_format: ScaleFormat | None = None,
-    nonfinite: Nonfinite = _MARK,
+    nonfinite: Nonfinite = MARK,
+    masked_m: torch.Tensor | None = None,
     out: tuple[torch.Tensor, torch.Tensor] | None = None,
     backend: Backend | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -84,6 +61,9 @@ def per_token_group_quant_fp8(
         What a NaN or an infinity does: mark its group, whose scale is NaN and whose codes are 0x7F;
         or saturate, so that all scales are finite: the absolute maximum is that of the finite
         elements, an infinity gets the largest code with its sign, and NaN alone the code 0x7F.
+    masked_m : torch.Tensor, optional
+        ``[E]``, int32 or int64, of any stride, on the device of `x`: how many rows of each batch
+        exist. See the notes.
     out : tuple of torch.Tensor, optional
         ``(q, s)`` to write into, exactly as they would be returned. Autograd sees the writes.
     backend : {"cuda", "triton", "cpu", "reference"}, optional
@@ -106,11 +86,36 @@ def per_token_group_quant_fp8(
     RuntimeError
         If the backend is not available, or if `out` holds an inference tensor outside inference
         mode.
+
+    Notes
+    -----
+    With `masked_m`, `x` is ``[E, T, hidden_dim]``, rows and batches of any strides, or
+    ``[T, hidden_dim]`` of one batch. Of batch e only the first ``masked_m[e]`` rows exist; a count
+    below 0 is 0, one above T is T. Other rows are not read. Their codes are not written (with `out`
+    they stay as they were), and their scales are zero bytes, as all padding is. The counts are read
+    on the device, without waiting for it, so a captured graph takes what they are at each replay.
+    They get no gradient.
+
+    Source: DeepGEMM, ``m_grouped_fp8_gemm_nt_masked`` (``csrc/apis/gemm.hpp``,
+    ``scheduler/gemm.cuh``), fed by vLLM and SGLang from DeepEP's low-latency dispatch: `q`
+    ``[E, T, hidden_dim]``, columns of `s` of each batch (``per_batch=True`` of its presets),
+    contiguous int32 counts, none above T. Its contiguous layout, which has an index for each row
+    (``m_indices``), is quantized without `masked_m`.
+
+    Examples
+    --------
+    A decode step that was captured for 8 rows, of which 3 are requests:
+
+    >>> x = torch.ones(8, 256, dtype=torch.bfloat16)
+    >>> requests = torch.tensor([3])
+    >>> q, s = per_token_group_quant_fp8(x, 128, masked_m=requests)
+    >>> s[2:4].bool().tolist()
+    [[True, True], [False, False]]
     """
-    return _quantize(
+    return quantize(
         x, group_size, _FP8, False, None,
         column_major_scales, use_ue8m0, scale_dtype, tma_aligned_scales, scale_format,
-        eps, nonfinite, out, backend,
+        eps, nonfinite, masked_m, out, backend,
     )  # fmt: skip
 
 
@@ -125,7 +130,8 @@ def silu_and_mul_per_token_group_quant_fp8(
     tma_aligned_scales: bool = False,
     scale_format: ScaleFormat | None = None,
     swiglu_limit: float | None = None,
-    nonfinite: Nonfinite = _MARK,
+    nonfinite: Nonfinite = MARK,
+    masked_m: torch.Tensor | None = None,
     out: tuple[torch.Tensor, torch.Tensor] | None = None,
     backend: Backend | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -153,10 +159,10 @@ def silu_and_mul_per_token_group_quant_fp8(
     Other parameters, results, of ``[..., hidden_dim]``, and errors are those of
     :func:`per_token_group_quant_fp8`.
     """
-    return _quantize(
+    return quantize(
         x, group_size, _FP8, True, swiglu_limit,
         column_major_scales, use_ue8m0, scale_dtype, tma_aligned_scales, scale_format,
-        eps, nonfinite, out, backend,
+        eps, nonfinite, masked_m, out, backend,
     )  # fmt: skip
 
 
@@ -170,7 +176,8 @@ def per_token_group_quant_int8(
     scale_dtype: torch.dtype | None = None,
     tma_aligned_scales: bool = False,
     scale_format: ScaleFormat | None = None,
-    nonfinite: Nonfinite = _MARK,
+    nonfinite: Nonfinite = MARK,
+    masked_m: torch.Tensor | None = None,
     out: tuple[torch.Tensor, torch.Tensor] | None = None,
     backend: Backend | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -181,10 +188,10 @@ def per_token_group_quant_int8(
     ``int8``, and the code of NaN is 0. `s` is float32 in any layout:
     `use_ue8m0`, which rounds the scales up to powers of two, needs ``scale_dtype=torch.float32``.
     """
-    return _quantize(
+    return quantize(
         x, group_size, torch.int8, False, None,
         column_major_scales, use_ue8m0, scale_dtype, tma_aligned_scales, scale_format,
-        eps, nonfinite, out, backend,
+        eps, nonfinite, masked_m, out, backend,
     )  # fmt: skip
 
 
@@ -199,7 +206,8 @@ def silu_and_mul_per_token_group_quant_int8(
     tma_aligned_scales: bool = False,
     scale_format: ScaleFormat | None = None,
     swiglu_limit: float | None = None,
-    nonfinite: Nonfinite = _MARK,
+    nonfinite: Nonfinite = MARK,
+    masked_m: torch.Tensor | None = None,
     out: tuple[torch.Tensor, torch.Tensor] | None = None,
     backend: Backend | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -208,89 +216,8 @@ def silu_and_mul_per_token_group_quant_int8(
     The bytes are those of :func:`per_token_group_quant_int8` of an unfused ``silu_and_mul``, which
     :func:`silu_and_mul_per_token_group_quant_fp8` describes, as it does `x`.
     """
-    return _quantize(
+    return quantize(
         x, group_size, torch.int8, True, swiglu_limit,
         column_major_scales, use_ue8m0, scale_dtype, tma_aligned_scales, scale_format,
-        eps, nonfinite, out, backend,
+        eps, nonfinite, masked_m, out, backend,
     )  # fmt: skip
-
-
-def _quantize(
-    x: torch.Tensor,
-    group_size: SupportsIndex,
-    q_dtype: torch.dtype,
-    silu_and_mul: bool,
-    swiglu_limit: float | None,
-    column_major_scales: bool,
-    use_ue8m0: bool,
-    scale_dtype: torch.dtype | None,
-    tma_aligned_scales: bool,
-    scale_format: ScaleFormat | None,
-    eps: float,
-    nonfinite: Nonfinite,
-    out: tuple[torch.Tensor, torch.Tensor] | None,
-    backend: Backend | None,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    left_out = (
-        column_major_scales is use_ue8m0 is tma_aligned_scales is False and scale_dtype is None
-    )
-    if scale_format is None:
-        scale_format = (
-            _ROW_FLOAT32
-            if left_out
-            else format_of(column_major_scales, use_ue8m0, scale_dtype, tma_aligned_scales)
-        )
-    elif not (left_out and isinstance(scale_format, ScaleFormat)):
-        check_alone(scale_format, column_major_scales, use_ue8m0, scale_dtype, tma_aligned_scales)
-    saturate = False if nonfinite is _MARK else check_nonfinite(nonfinite)
-    accepted = scale_format.group_sizes
-    # Only an int is compared: comparing a tensor would read it.
-    if not is_dynamo_compiling() and (
-        not accepted or (type(group_size) is int and group_size in accepted)
-    ):
-        name = forced.get() if backend is None else backend
-        code = scale_format.code
-        if isinstance(name, str) and name == "triton":
-            # The first call loads it, and finds out whether it can serve.
-            triton = loaded.get(name)
-            results = triton and triton.quantize_directly(
-                x, group_size, q_dtype, code, silu_and_mul, swiglu_limit, saturate, eps, out
-            )
-        else:
-            results = extension.quantize_directly(
-                name, x, group_size, q_dtype, code, silu_and_mul, swiglu_limit, saturate, eps, out
-            )
-        if results is not None:
-            return results
-    check_tensor("x", x, INPUT_DTYPES)
-    hidden_dim = x.shape[-1]
-    if silu_and_mul:
-        if hidden_dim % 2:
-            raise ValueError(f"x must have an even last dimension, got {hidden_dim}")
-        hidden_dim //= 2
-    q_shape = (*x.shape[:-1], hidden_dim)
-    group_size = check_group_size(group_size, q_shape, "half of x" if silu_and_mul else "x")
-    if x.stride(-1) != 1 and x.shape[-1] > 1:
-        raise ValueError(f"x must be contiguous in its last dimension, got strides {x.stride()}")
-    check_aligned("x", x)
-    if q_dtype is torch.int8:
-        check_int8_scales(scale_format, use_ue8m0, scale_dtype)
-    eps = check_eps(eps)
-    swiglu_limit = check_swiglu_limit(swiglu_limit)
-    check_backend(backend)
-    chosen = "reference" if x.is_meta else choose_backend(backend, x.device)
-
-    shape = shape_of(q_shape, group_size, scale_format)
-    if out is None:
-        q = torch.empty(q_shape, dtype=q_dtype, device=x.device)
-        s = allocate(shape, scale_format, x.device)
-    else:
-        q, s = check_out(out, x, q_shape, q_dtype, shape, scale_format)
-    # Nothing depends on the number of rows where it may be data: the ops take no rows, too.
-    if x.is_meta or x.shape[-1] == 0 or (is_eager(x) and x.numel() == 0):
-        return q, s
-
-    op = "silu_and_mul_per_token_group_quant" if silu_and_mul else "per_token_group_quant"
-    options = (swiglu_limit, saturate) if silu_and_mul else (saturate,)
-    quantize(chosen, x, q, s, group_size, eps, scale_format, op, *options)
-    return q, s

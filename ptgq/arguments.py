@@ -12,7 +12,7 @@ from ptgq import scales
 from ptgq.scales import ScaleFormat, known
 from ptgq.scales.formats import check_format
 from ptgq.scales.layouts import strides_match, strides_of
-from ptgq.values import check_tensor, shown
+from ptgq.values import check_counts, check_tensor, shown
 
 Nonfinite = Literal["mark", "saturate"]
 # Of x.
@@ -53,6 +53,19 @@ def check_nonfinite(nonfinite: Nonfinite) -> bool:
 def check_swiglu_limit(limit: float | None) -> float | None:
     """Return it as a float or None; raise unless it is one of these, in the range of eps."""
     return None if limit is None else check_eps(limit, "swiglu_limit", "None or ")
+
+
+def check_masked_m(masked_m: torch.Tensor | None, x: torch.Tensor) -> None:
+    """Raise unless it is None, or counts the rows that exist of each batch of `x`."""
+    if masked_m is None:
+        return
+    if x.dim() not in (2, 3):
+        raise ValueError(
+            "x must have 3 dimensions, or 2 of one batch, where masked_m is given, got shape "
+            f"{tuple(x.shape)}"
+        )
+    check_counts(masked_m, x.shape[0] if x.dim() == 3 else 1, x.device)
+    check_aligned("masked_m", masked_m)
 
 
 _FLAGS = ("column_major_scales", "use_ue8m0", "scale_dtype", "tma_aligned_scales")
@@ -97,6 +110,7 @@ def check_out(
     scale_format: ScaleFormat,
     first: int = 0,
     x_name: str = "x",
+    masked_m: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return (q, s) of `out`, or raise unless the results of x can be written there.
 
@@ -126,6 +140,9 @@ def check_out(
     check_apart(of_q, q, x_name, x)
     check_apart(of_s, memory, x_name, x)
     check_apart(of_s, memory, of_q, q)
+    if masked_m is not None:
+        check_apart(of_q, q, "masked_m", masked_m)
+        check_apart(of_s, memory, "masked_m", masked_m)
     return q, s
 
 

@@ -13,10 +13,10 @@ It refuses, by returning None, whatever is not an ordinary eager call that is ri
 argument: tensor subclasses (fake tensors are), tensors inside ``torch.func`` transforms, any active
 dispatch or function mode but a default device, ``torch.jit.trace``, negated views, tensors on
 another than the current device, empty ones, rows that have to be copied, wrong arguments. Then
-:mod:`ptgq.api` raises what is to be raised or calls the op. The first call on a device is refused
-too: it finds out which backends can serve it. ``torch.compile`` never gets here. ``torch.profiler``
-shows the kernels of the fast path, but no CPU op. :func:`prepare` is the same without the launch,
-for backends written in Python.
+:mod:`ptgq.quantization` raises or calls the op. The first call on a device is refused, too: it
+finds out which backends can serve it. ``torch.compile`` never gets here. ``torch.profiler`` shows
+the kernels of the fast path, but no CPU op. :func:`prepare` is the same without the launch, for
+backends written in Python.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from typing import Any
 import torch
 
 from ptgq import block_ops, dequantize_op, transposed_op
-from ptgq.arguments import INPUT_DTYPES
+from ptgq.arguments import INPUT_DTYPES, check_masked_m
 from ptgq.op_results import check_results, named
 from ptgq.scales.formats import DTYPES, decode_format
 
@@ -41,11 +41,10 @@ from ptgq.scales.formats import DTYPES, decode_format
 # silu_and_mul of an x that is twice as wide as q, the third the RMSNorm of x.
 _ARGUMENTS = "Tensor x, Tensor(a!) q, Tensor(b!) s, int group_size, float eps, int scale_format=-1"
 # Programs that were exported without an argument have its default, which changes nothing.
+_LAST = "bool saturate=False, Tensor? masked_m=None) -> ()"
 OPS = {
-    "per_token_group_quant": f"({_ARGUMENTS}, bool saturate=False) -> ()",
-    "silu_and_mul_per_token_group_quant": (
-        f"({_ARGUMENTS}, float? swiglu_limit=None, bool saturate=False) -> ()"
-    ),
+    "per_token_group_quant": f"({_ARGUMENTS}, {_LAST}",
+    "silu_and_mul_per_token_group_quant": f"({_ARGUMENTS}, float? swiglu_limit=None, {_LAST}",
     "rms_norm_per_token_group_quant": (
         f"({_ARGUMENTS.removesuffix('=-1')}, Tensor weight, float norm_eps, "
         "Tensor(c!)? residual=None, Tensor(d!)? norm_out=None, bool saturate=False) -> ()"
@@ -57,12 +56,15 @@ def _fake(*args: object) -> None:
     """The ops write into tensors that exist: there are no shapes to compute."""
 
 
-def rows_of(x: torch.Tensor) -> torch.Tensor:
+def rows_of(x: torch.Tensor, masked_m: torch.Tensor | None = None) -> torch.Tensor:
     """Return what the backends written in Python take: `x`, or it as ``[num_tokens, hidden_dim]``.
 
-    Rows with one stride between them are viewed, others copied, negated views, too.
+    Rows with one stride between them are viewed, others copied, negated views, too. Masked, it is
+    ``[batch, tokens, hidden_dim]``.
     """
     x = x.resolve_neg()
+    if masked_m is not None:
+        return x.view(-1, *x.shape[-2:]) if x.dim() == 2 else x
     return x if x.is_contiguous() else x.reshape(-1, x.shape[-1])
 
 
@@ -86,9 +88,12 @@ def _register_python_backend(op: str, backend: str) -> None:
         scales = decode_format(scale_format)
         hidden_dim = x.shape[-1] // (2 if op.startswith("silu") else 1)
         check_results(q, s, (*x.shape[:-1], hidden_dim), group_size, scales)
+        counted = () if op.startswith("rms") else options
+        masked_m = next((o for o in counted if isinstance(o, torch.Tensor)), None)
+        check_masked_m(masked_m, x)
         announce_writes(q, s)
         if x.numel() > 0:
-            getattr(module, op)(rows_of(x), q, s, group_size, eps, scales, *options)
+            getattr(module, op)(rows_of(x, masked_m), q, s, group_size, eps, scales, *options)
 
     _register(f"ptgq::{op}_{backend}", OPS[op])
     torch.library.impl(f"ptgq::{op}_{backend}", "CompositeExplicitAutograd", run)
@@ -195,17 +200,18 @@ except ModuleNotFoundError:
 else:
     _connect()
 
-# The commit that the library was built from: "" if unknown, ending in + if files differed from it.
+# Of what was built: "" if unknown, ending in + if files differed from it.
 _COMMIT = Path(__file__).with_name("commit.txt")
 commit = _COMMIT.read_text() if _C and _COMMIT.exists() else ""
 # From ``(backend, x, group_size, q_dtype, ScaleFormat.code, silu_and_mul, swiglu_limit, saturate,
-# eps, out)`` to ``(q, s)`` or, where it refuses, None.
+# masked_m, eps, out)`` to ``(q, s)`` or, where it refuses, None.
 quantize_directly: Callable[..., tuple[torch.Tensor, torch.Tensor] | None] = (
     _C.quantize if _C else _refuse
 )
 # For backends written in Python: from the same without the backend to ``((q, s), (addresses of x, q
-# and s), (num_tokens, num_groups, x_token_stride, s_groups, column_tokens, column_length), index of
-# the CUDA device or -1, stream)`` or, where it refuses, None.
+# and s), (num_tokens, num_groups, x_token_stride, s_groups, column_tokens, column_length), (address
+# of masked_m, or 0, its stride, batches, tokens of a batch, stride of x between them), index of the
+# CUDA device or -1, stream)`` or, where it refuses, None.
 prepare: Callable[..., tuple[Any, ...] | None] = _C.prepare if _C else _refuse
 # ``(backend, q, s, group_size, dtype)`` to y; the same without the backend to ``(y, (addresses of
 # q, s and y), (num_tokens, num_groups, batch_tokens, strides of s between batches, tokens and

@@ -53,6 +53,20 @@ def check_bool(name: str, value: bool) -> None:
         raise TypeError(f"{name} must be a bool, got {shown(value)}")
 
 
+def check_counts(masked_m: torch.Tensor, batches: int | None, device: torch.device) -> None:
+    """Raise unless it has a count of rows for each batch; None: for any number of them."""
+    check_tensor("masked_m", masked_m, (torch.int32, torch.int64))
+    if masked_m.dim() != 1 or (batches is not None and masked_m.shape[0] != batches):
+        expected = "one dimension" if batches is None else f"shape ({batches},)"
+        raise ValueError(
+            f"masked_m must have {expected}, a count for each batch, got {tuple(masked_m.shape)}; "
+            "rows with an index each (DeepGEMM's contiguous layout, m_indices) are quantized "
+            "without masked_m: no scale depends on it"
+        )
+    if masked_m.device != device:
+        raise ValueError(f"masked_m must be on the rows' device {device}, got {masked_m.device}")
+
+
 def check_dtype(
     name: str, value: torch.dtype | None, accepted: tuple[torch.dtype, ...], or_none: bool = False
 ) -> None:

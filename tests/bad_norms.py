@@ -13,8 +13,8 @@ from bad_values import (
     NO_TENSOR,
     NOT_DIVIDED,
     OF_INT8,
+    OPTIONS,
     ROWS,
-    SCALES,
     bad_out,
     misaligned,
     normal,
@@ -95,6 +95,8 @@ def table(q_dtype: torch.dtype, scales: dict) -> tuple[dict, dict]:
 
 
 TABLE = {
-    ptgq.rms_norm_per_token_group_quant_fp8: table(FP8, SCALES),
-    ptgq.rms_norm_per_token_group_quant_int8: table(INT8, OF_INT8),
+    ptgq.rms_norm_per_token_group_quant_fp8: table(FP8, OPTIONS),
+    ptgq.rms_norm_per_token_group_quant_int8: table(
+        INT8, {name: OF_INT8[name] for name in OPTIONS}
+    ),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy
 import torch
+from bad_counts import NO_TENSOR
 from bad_values import (
     BAD_GROUP_SIZE,
     BAD_SCALE_DTYPE,
@@ -12,7 +13,6 @@ from bad_values import (
     FP8,
     NO_BOOL,
     NO_INT,
-    NO_TENSOR,
     X,
 )
 

@@ -7,6 +7,7 @@ import warnings
 
 import numpy
 import torch
+from bad_counts import NO_TENSOR, bad_masked_m
 
 import ptgq
 
@@ -41,15 +42,6 @@ def quietly(make):
 
 X = normal(ROWS, HIDDEN)
 GATED = normal(ROWS, 2 * HIDDEN)
-# No tensor, a tensor of the wrong kind: for x, q, s and both parts of out alike.
-NO_TENSOR = [
-    (None, TypeError, "must be a torch.Tensor, got NoneType"),
-    ([[1.0]], TypeError, "must be a torch.Tensor, got list"),
-    ("x", TypeError, "must be a torch.Tensor, got str"),
-    (1.0, TypeError, "must be a torch.Tensor, got float"),
-    (numpy.ones((4, 256), numpy.float32), TypeError, "must be a torch.Tensor, got ndarray"),
-    (torch.float32, TypeError, "must be a torch.Tensor, got dtype"),
-]
 BAD_X = [
     *NO_TENSOR,
     *(
@@ -124,6 +116,10 @@ BAD_NONFINITE = [
         (value, ValueError, "must be 'mark' or 'saturate', got ")
         for value in ("", "Mark", "clamp", "saturated")
     ),
+]
+BAD_MASKED_M = [
+    *bad_masked_m(1)[1:],
+    (misaligned(torch.int32, 1), ValueError, "aligned to its elements of 4 bytes"),
 ]
 BAD_SCALE_DTYPE = [
     *(
@@ -208,7 +204,7 @@ def bad_out(q_dtype: torch.dtype, x: torch.Tensor = X) -> list:
     return cases
 
 
-SCALES = {
+OPTIONS = {
     "column_major_scales": NO_BOOL,
     "use_ue8m0": NO_BOOL,
     "eps": BAD_EPS,
@@ -219,6 +215,7 @@ SCALES = {
     "group_size": BAD_GROUP_SIZE,
     "backend": BAD_BACKEND,
 }
+SCALES = OPTIONS | {"masked_m": BAD_MASKED_M}
 OF_INT8 = SCALES | {name: [*SCALES[name], bad] for name, bad in INT8_SCALES.items()}
 # Of each function: what it takes, and what each argument does not.
 Q, S = q_of(INT8), s_of()

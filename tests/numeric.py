@@ -18,6 +18,12 @@ def memory(tensor: torch.Tensor) -> bytes:
     return torch.empty(0, dtype=torch.uint8).set_(storage).numpy().tobytes()
 
 
+def copy_of(t: torch.Tensor) -> torch.Tensor:
+    """A copy that lies in a copy of all of its storage."""
+    place = t.storage_offset(), t.size(), t.stride()
+    return torch.empty(0, dtype=t.dtype).set_(t.untyped_storage().clone(), *place)
+
+
 def assert_same_bytes(actual: torch.Tensor, expected: torch.Tensor, name: str) -> None:
     """Assert equal dtype, shape, strides (where a size fixes them) and bytes."""
     assert actual.dtype == expected.dtype, f"{name}: {actual.dtype} != {expected.dtype}"

@@ -79,6 +79,13 @@ def check(function, dtype, backend_on, options, counts):
             assert_rows(quantize(function, batches, options), expected, at)
             swapped = quantize(function, batches.transpose(0, 1), options)
             assert_rows(swapped, expected, at % (len(mixed) // 2) * 2 + at // (len(mixed) // 2))
+            # Beside rows that don't exist.
+            part = len(mixed) // 2
+            masked_m = torch.tensor([part // 2, part], device=device)
+            masked = {**options, "masked_m": masked_m}
+            exist = at % part < masked_m[at // part]
+            found = [t[exist] for t in expected]
+            assert_rows(quantize(function, batches, masked), found, at[exist])
 
 
 def counts_on(backend_on):

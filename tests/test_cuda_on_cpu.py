@@ -13,10 +13,10 @@ import pytest
 import torch
 from building import ROOT, load_setup
 from emulated_calls import TYPES as NUMBERED
-from emulated_calls import Call, calls_of, checked, torch_includes
+from emulated_calls import Call, calls_of, checked, masked_calls, torch_includes
 from every import every
 from products import assert_same, codes_of, expected_of, strided
-from values import DTYPES, hard_input
+from values import DTYPES, hard_input, padded_rows
 
 from ptgq import scales
 
@@ -94,6 +94,20 @@ def test_calls_return_the_bytes_of_the_reference(program, first_wave):
     # Each other launch is a dependent one: with one more, the same calls are that are not.
     calls = calls_of_every_shape()
     checked([*calls, calls[0], *calls], [program], {"FIRST_WAVE": first_wave})
+
+
+# Batches, tokens of each, and groups of each: of one and of several lanes, and those of any size.
+MASKED = [(3, 7, 12, 128), (1, 9, 5, 48), (40, 3, 3, 16), (5, 4, 2, 512), (3, 5, 3, 20)]
+MASKED += [(300, 2, 2, 16), (2, 3, 2, 2064)]
+
+
+@every(first_wave=("1", "1000"))
+def test_masked_rows(program, first_wave):
+    calls = []
+    for number, (shape, dtype) in enumerate(product(MASKED, DTYPES)):
+        x, fused = (padded_rows(*shape, dtype, silu) for silu in (False, True))
+        calls += masked_calls(x, fused, shape[-1], number)
+    checked(calls, [program], {"FIRST_WAVE": first_wave})
 
 
 def test_every_bfloat16_gate(program):

@@ -108,6 +108,15 @@ def related(draw, x, column_major=False, aligned=False, per_batch=False):
     return q, draw(tensors(s_shape, (dtype,))), group_size
 
 
+@st.composite
+def counts_of(draw, x):
+    if draw(up_to(3)):
+        return None
+    batches = x.shape[0] if x.dim() == 3 else 1
+    counts = draw(tensors((batches,) if draw(often) else None, (torch.int32, torch.int64)))
+    return counts >> draw(any_of((counts.itemsize * 8 - 3, 0)))  # few are as small as a batch
+
+
 def storages(*tensors_):
     return [numeric.memory(t) for t in tensors_]
 
@@ -155,13 +164,7 @@ def op_arguments(draw):
     if draw(st.integers(0, 7)) == 0:
         code = code ^ 1 if draw(flags) else draw(st.integers(-2, 70))
     limit = [draw(limits)] if op.startswith("silu") else []
-    return op, x, q, s, group_size, draw(epsilons), code, *limit, draw(flags)
-
-
-def copy_of(t):
-    """A copy that lies in a copy of all of its storage."""
-    place = t.storage_offset(), t.size(), t.stride()
-    return torch.empty(0, dtype=t.dtype).set_(t.untyped_storage().clone(), *place)
+    return op, x, q, s, group_size, draw(epsilons), code, *limit, draw(flags), draw(counts_of(x))
 
 
 def aligned(code):
@@ -171,7 +174,7 @@ def aligned(code):
 def run_op(arguments):
     op, x, q, s, *options = arguments
     before = storages(x, q, s)
-    expected = copy_of(q), copy_of(s)
+    expected = numeric.copy_of(q), numeric.copy_of(s)
     try:
         getattr(torch.ops.ptgq, op)(x, q, s, *options)
     except (RuntimeError, TypeError):
@@ -183,12 +186,14 @@ def run_op(arguments):
     getattr(torch.ops.ptgq, f"{op}_reference")(x, *expected, *options)
     # What lies beside the results, too.
     assert storages(x, q, s) == [before[0], *storages(*expected)]
+    if options[-1] is not None:
+        return f"{op}, masked"
     return f"{op}, padded" if aligned(options[2]) else op
 
 
 def test_the_ops_themselves():
     names = ("per_token_group_quant", "silu_and_mul_per_token_group_quant")
-    layouts = {f"{name}{padded}" for name in names for padded in ("", ", padded")}
+    layouts = {f"{name}{end}" for name in names for end in ("", ", padded", ", masked")}
     for_seconds(run_op, op_arguments(), {"refused", "empty", *layouts})
 
 
@@ -212,12 +217,17 @@ def function_arguments(draw):
     known["tma_aligned_scales"] = known["column_major_scales"] and draw(flags)
     known["scale_dtype"] = draw(any_of((None, None, torch.float32, torch.int32)))
     known["nonfinite"] = draw(any_of(("mark", "saturate")))
+    masked = not function.__name__.endswith("transposed")
+    if masked:
+        known["masked_m"] = None
     if "silu" in function.__name__:
         known["swiglu_limit"] = draw(limits)
     if isinstance(x, torch.Tensor):
         quantized = x[..., ::2] if "silu" in function.__name__ and x.dim() else x
         q, s, known["group_size"] = related(draw, quantized)
-        if draw(up_to(2)) == 0 and not function.__name__.endswith("transposed"):
+        if masked:
+            known["masked_m"] = draw(counts_of(x))
+        if masked and draw(up_to(2)) == 0:
             known["out"] = (q, s)
     for name in known:
         if not (draw(often) or draw(flags)):
@@ -231,6 +241,7 @@ def run_function(arguments):
     parts = (x, *out) if isinstance(out, tuple) else (x,)
     given_tensors = [part for part in parts if isinstance(part, torch.Tensor)]
     before = storages(*given_tensors)
+    copies = tuple(map(numeric.copy_of, out)) if isinstance(out, tuple) else None
     try:
         results = function(x, **known)
     except (TypeError, ValueError, RuntimeError) as error:
@@ -238,13 +249,20 @@ def run_function(arguments):
         return type(error).__name__
     if out is not None:
         assert all(map(operator.is_, results, out))
-    expected = function(x, **{**known, "out": None, "backend": "reference"})
+    expected = function(x, **{**known, "out": copies, "backend": "reference"})
+    masked_m = known.get("masked_m")
+    if masked_m is not None and out is None:
+        # Codes of rows that don't exist are what lay there.
+        exist = (torch.arange(x.shape[-2]) < masked_m.unsqueeze(-1)).view(*x.shape[:-1], 1)
+        results, expected = ((numeric.bits(q) * exist, s) for q, s in (results, expected))
     assert all(map(same, results, expected))
-    return "quantized"
+    return "quantized" if masked_m is None else "masked"
 
 
 def test_the_public_functions():
-    for_seconds(run_function, function_arguments(), {"TypeError", "ValueError", "quantized"})
+    for_seconds(
+        run_function, function_arguments(), {"TypeError", "ValueError", "quantized", "masked"}
+    )
 
 
 @st.composite

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import torch
 from hypothesis import strategies as st
+from numeric import copy_of
 from test_fuzz import (
     DTYPES,
     any_of,
     anything,
-    copy_of,
     epsilons,
     flags,
     for_seconds,

@@ -219,6 +219,7 @@ def test_hard_rows(backend_on, shape_and_group_size, dtypes, nonfinite):
     case.check(backend_on, function, group_size, in_place=True, nonfinite=nonfinite)
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_a_row_that_is_not_finite_is_marked(backend_on):
     backend, device = backend_on
     x = hard_rows(256, torch.float32).to(device)

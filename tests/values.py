@@ -46,3 +46,13 @@ def hard_input(
     for case, make in enumerate(cases):
         x[case :: len(cases)] = make(x[case :: len(cases)])
     return x.to(dtype).reshape(num_tokens, hidden_dim)
+
+
+def padded_rows(batches, tokens, groups, group_size, dtype, silu=False):
+    """Rows of which each batch has more memory than tokens, as has each row than elements."""
+    width = groups * group_size * (2 if silu else 1)
+    rows = hard_input(batches * (tokens + 2), width, group_size, dtype)
+    # Rows begin at 16 bytes, as those of the fast kernels do.
+    memory = torch.full((batches, tokens + 2, width + 16), torch.nan, dtype=dtype)
+    memory[..., :width] = rows.view(batches, tokens + 2, width)
+    return memory[:, 1 : tokens + 1, :width]

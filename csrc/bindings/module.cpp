@@ -1,5 +1,5 @@
 // The Python module ptgq._C: the fast path, without torch's dispatcher. Calls that are unusual or
-// wrong are refused (None), not raised: ptgq.api then raises, or calls the op (op.cpp).
+// wrong are refused (None), not raised: ptgq.quantization then raises, or calls the op (op.cpp).
 #include "bindings/fast_path.h"
 #include "bindings/stream.h"
 #include "contract/dequantize.h"
@@ -10,12 +10,13 @@ namespace ptgq {
 namespace {
 
 struct Arguments {
-  PyObject *x, *group_size, *q_dtype, *format, *silu_and_mul, *swiglu_limit, *saturate, *eps, *out;
+  PyObject *x, *group_size, *q_dtype, *format, *silu_and_mul, *swiglu_limit, *saturate, *masked_m,
+      *eps, *out;
 };
 constexpr Py_ssize_t kArguments = sizeof(Arguments) / sizeof(PyObject*);
 
 Arguments arguments(PyObject* const* args) {
-  return {args[0], args[1], args[2], args[3], args[4], args[5], args[6], args[7], args[8]};
+  return {args[0], args[1], args[2], args[3], args[4], args[5], args[6], args[7], args[8], args[9]};
 }
 
 std::optional<double> limit_of(PyObject* swiglu_limit) {
@@ -24,11 +25,17 @@ std::optional<double> limit_of(PyObject* swiglu_limit) {
   return PyFloat_AsDouble(swiglu_limit);
 }
 
+std::optional<TensorView> given(PyObject* tensor) {
+  if (tensor == Py_None) return std::nullopt;
+  return view(tensor);
+}
+
 struct Input {
   TensorView x;
   int device;
   Options options;
   Problem problem;
+  MaskedRows rows;
 };
 
 Input read_input(const Arguments& a) {
@@ -41,10 +48,11 @@ Input read_input(const Arguments& a) {
                         decode_format(PyLong_AsLongLong(a.format)),
                         a.silu_and_mul == Py_True ? Prologue::kSiluAndMul : Prologue::kNone,
                         limit_of(a.swiglu_limit),
-                        a.saturate == Py_True};
+                        a.saturate == Py_True,
+                        given(a.masked_m)};
   const Problem problem = check_input(x, options);
   refuse_unless(problem.num_tokens > 0);
-  return {x, device_of(x), options, problem};
+  return {x, device_of(x), options, problem, check_rows(problem, x, options)};
 }
 
 Owned allocate(const Arguments& a, Input& in) {
@@ -78,7 +86,7 @@ Owned take_given(const Arguments& a, Input& in) {
   refuse_unless(code_of(q.type) == in.options.code);
   Problem& p = in.problem;
   p = check_outputs(p, in.options, in.x, q, s);
-  refuse_unless(!overlap(p) && may_be_written(q_tensor, s_tensor));
+  refuse_unless(!overlap(p, in.rows) && may_be_written(q_tensor, s_tensor));
   // Negated views are views of complex numbers, so float32 alone can be one.
   refuse_unless(in.options.code == Code::kInt8 || !requires_grad(q_tensor));
   refuse_unless(format.storage == Storage::kPacked || !requires_grad(s_tensor));
@@ -97,12 +105,14 @@ Owned read_outputs(const Arguments& a, Input& in) {
   return a.out == Py_None ? allocate(a, in) : take_given(a, in);
 }
 
-void run(const Problem& problem, int device) {
+void run(const Input& in) {
   without_gil([&] {
 #ifdef PTGQ_WITH_CUDA
-    if (device != kCpu) return quantize_cuda(problem, device, current_stream(device));
+    if (in.device != kCpu) {
+      return quantize_cuda(in.problem, in.rows, in.device, current_stream(in.device));
+    }
 #endif
-    quantize_cpu(problem);
+    quantize_cpu(in.problem, in.rows);
   });
 }
 
@@ -113,13 +123,13 @@ PyObject* quantize(PyObject*, PyObject* const* args, Py_ssize_t count) {
     Input in = read_input(a);
     refuse_unless(is_served(in.device) && fits(args[0], in.device));
     Owned outputs = read_outputs(a, in);
-    run(in.problem, in.device);
+    run(in);
     if (a.out != Py_None) count_writes(outputs.get());
     return outputs.release();
   });
 }
 
-// For kernels that Python launches: (outputs, addresses, sizes, device, stream).
+// For kernels that Python launches: (outputs, addresses, sizes, masked rows, device, stream).
 PyObject* prepare(PyObject*, PyObject* const* args, Py_ssize_t count) {
   return in_python([&] {
     refuse_unless(count == kArguments);
@@ -129,9 +139,11 @@ PyObject* prepare(PyObject*, PyObject* const* args, Py_ssize_t count) {
     const Problem& p = in.problem;
     using Address = unsigned long long;
     void* stream = in.device == kCpu ? nullptr : current_stream(in.device);
-    return Py_BuildValue("O(KKK)(LLLLLL)iK", outputs.get(), Address(p.x), Address(p.q),
+    const MaskedRows& m = in.rows;
+    return Py_BuildValue("O(KKK)(LLLLLL)(KLLLL)iK", outputs.get(), Address(p.x), Address(p.q),
                          Address(p.s), p.num_tokens, p.num_groups, p.x_token_stride,
-                         stored_groups(p), p.column_tokens, p.column_length, in.device,
+                         stored_groups(p), p.column_tokens, p.column_length, Address(m.counts),
+                         m.count_stride, m.batches, m.batch_tokens, m.x_batch_stride, in.device,
                          Address(stream));
   });
 }

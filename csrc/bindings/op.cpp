@@ -17,10 +17,12 @@
 namespace ptgq {
 namespace {
 
-// Rows of more than two dimensions are viewed if they have one stride, else copied.
-Tensor rows_of(const Tensor& x) {
+// Rows of more than two dimensions are viewed if they have one stride, else copied; masked, they
+// are read as they lie.
+Tensor rows_of(const Tensor& x, bool masked = false) {
   const int64_t last = x.dim() - 1;
-  if (last < 2 || x.is_contiguous() || (x.stride(last) != 1 && x.size(last) != 1)) return x;
+  if (masked || last < 2 || x.is_contiguous()) return x;
+  if (x.stride(last) != 1 && x.size(last) != 1) return x;
   const int64_t shape[] = {x.numel() / x.size(last), x.size(last)};
   return torch::stable::reshape(x, {shape, 2});
 }
@@ -37,8 +39,9 @@ Problem problem_of(const Tensor& x, const Tensor& rows, const Tensor& q, const T
 }
 
 void run(const Tensor& x, const Tensor& q, const Tensor& s, const Options& options) {
-  const Tensor rows = rows_of(x);
+  const Tensor rows = rows_of(x, options.masked_m.has_value());
   const Problem p = problem_of(x, rows, q, s, options);
+  const MaskedRows masked = check_rows(p, view_input(rows), options);
   // s goes first: it may be refused, as it can require gradients, and q is then not counted.
   announce_write("s", s);
   announce_write("q", q);
@@ -46,25 +49,34 @@ void run(const Tensor& x, const Tensor& q, const Tensor& s, const Options& optio
   if (x.is_cuda()) {
     const int device = x.get_device_index();
     const torch::stable::accelerator::DeviceGuard guard(device);
-    return quantize_cuda(p, device, current_stream(device));
+    return quantize_cuda(p, masked, device, current_stream(device));
   }
 #endif
-  quantize_cpu(p);
+  quantize_cpu(p, masked);
+}
+
+std::optional<TensorView> view_given(const std::optional<Tensor>& t) {
+  if (!t) return std::nullopt;
+  return view_input(*t);
 }
 
 void quantize(const Tensor& x, const Tensor& q, const Tensor& s, int64_t group_size, double eps,
-              int64_t scale_format, bool saturate) {
+              int64_t scale_format, bool saturate, std::optional<Tensor> masked_m) {
   const Code code = code_of(element_type(q.scalar_type()));
   const ScaleFormat format = decode_format(scale_format);
-  run(x, q, s, {group_size, eps, code, format, Prologue::kNone, std::nullopt, saturate});
+  run(x, q, s,
+      {group_size, eps, code, format, Prologue::kNone, std::nullopt, saturate,
+       view_given(masked_m)});
 }
 
 void quantize_silu_and_mul(const Tensor& x, const Tensor& q, const Tensor& s, int64_t group_size,
                            double eps, int64_t scale_format, std::optional<double> swiglu_limit,
-                           bool saturate) {
+                           bool saturate, std::optional<Tensor> masked_m) {
   const Code code = code_of(element_type(q.scalar_type()));
   const ScaleFormat format = decode_format(scale_format);
-  run(x, q, s, {group_size, eps, code, format, Prologue::kSiluAndMul, swiglu_limit, saturate});
+  run(x, q, s,
+      {group_size, eps, code, format, Prologue::kSiluAndMul, swiglu_limit, saturate,
+       view_given(masked_m)});
 }
 
 void quantize_transposed(const Tensor& x, const Tensor& q, const Tensor& s, const Tensor& q_t,

@@ -31,6 +31,8 @@ inline ElementType element_type(ScalarType type) {
       return ElementType::kInt8;
     case ScalarType::Int:
       return ElementType::kInt32;
+    case ScalarType::Long:
+      return ElementType::kInt64;
     case ScalarType::Byte:
       return ElementType::kByte;
     default:

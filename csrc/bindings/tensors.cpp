@@ -50,6 +50,8 @@ ElementType element_type(DLDataType type) {
       return ElementType::kInt8;
     case kDLInt << 8 | 32:
       return ElementType::kInt32;
+    case kDLInt << 8 | 64:
+      return ElementType::kInt64;
     default:
       return ElementType::kOther;
   }

@@ -55,9 +55,12 @@ Problem check_input(const TensorView& x, const Options& options) {
   p.num_groups = hidden_dim / p.group_size;
   p.num_tokens = hidden_dim == 0 ? 0 : 1;
   for (int64_t i = 0; i + 1 < x.dim; ++i) p.num_tokens *= x.sizes[i];
-  p.x_token_stride = row_stride(x);
+  const bool masked = options.masked_m.has_value();
+  require(!masked || x.dim == 2 || x.dim == 3,
+          "x must have 2 or 3 dimensions where masked_m is given, got ", x.dim);
+  p.x_token_stride = !masked ? row_stride(x) : x.sizes[x.dim - 2] > 1 ? x.strides[x.dim - 2] : row;
   require(p.num_tokens == 0 || ((x.strides[x.dim - 1] == 1 || row == 1) &&
-                                are_packed(x, x.dim - 1, p.x_token_stride)),
+                                (masked || are_packed(x, x.dim - 1, p.x_token_stride))),
           "x must have contiguous rows");
   require(p.num_tokens == 0 || is_aligned(x, x_element_size(x.type)),
           "x must be aligned to its elements");
@@ -80,6 +83,21 @@ Problem check_input(const TensorView& x, const Options& options) {
   p.packed = f.storage == Storage::kPacked || f.layout == Layout::kTiled;
   p.column_major = f.layout == Layout::kColumnMajor || f.layout == Layout::kTmaAligned;
   return p;
+}
+
+MaskedRows check_rows(const Problem& p, const TensorView& x, const Options& options) {
+  if (!options.masked_m) return {};
+  const TensorView& m = *options.masked_m;
+  const bool wide = m.type == ElementType::kInt64;
+  require(wide || m.type == ElementType::kInt32, "masked_m must be int32 or int64");
+  const int64_t batches = x.dim == 3 ? x.sizes[0] : 1;
+  require(m.dim == 1 && m.sizes[0] == batches, "masked_m must have one size, ", batches,
+          ", the batches of x");
+  require(same_device(m, x), "x and masked_m must be on one device");
+  require(p.num_tokens == 0 || is_aligned(m, wide ? 8 : 4),
+          "masked_m must be aligned to its elements");
+  const int64_t x_batch_stride = batches > 1 ? x.strides[0] : 0;
+  return {m.data, m.strides[0], wide, batches, x.sizes[x.dim - 2], x_batch_stride};
 }
 
 int64_t stored_groups(const Problem& p) {
@@ -141,15 +159,20 @@ ScaleFormat decode_format(int64_t code) {
   return f;
 }
 
-bool overlap(const Problem& p) {
+bool overlap(const Problem& p, const MaskedRows& rows) {
   const int64_t width = p.num_groups * p.group_size;
   const int64_t row = p.prologue == Prologue::kSiluAndMul ? 2 * width : width;
-  const int64_t x_elements = (p.num_tokens - 1) * p.x_token_stride + row;
+  const int64_t x_elements = rows.counts == nullptr
+                                 ? (p.num_tokens - 1) * p.x_token_stride + row
+                                 : (rows.batches - 1) * rows.x_batch_stride +
+                                       (rows.batch_tokens - 1) * p.x_token_stride + row;
   const Span x{static_cast<const char*>(p.x), x_elements * x_element_size(p.x_type)};
   const Span q{reinterpret_cast<const char*>(p.q), p.num_tokens * width};
   const bool bytes = p.e8m0 && !p.packed;
   const Span s{static_cast<const char*>(p.s), scale_elements(p) * (bytes ? 1 : 4)};
-  return q.meets(x) || s.meets(x) || s.meets(q);
+  const int64_t counts = rows.counts == nullptr ? 0 : (rows.batches - 1) * rows.count_stride + 1;
+  const Span m{static_cast<const char*>(rows.counts), counts * (rows.wide ? 8 : 4)};
+  return q.meets(x) || s.meets(x) || s.meets(q) || q.meets(m) || s.meets(m);
 }
 
 Problem check_outputs(Problem p, const Options& options, const TensorView& x, const TensorView& q,

@@ -28,6 +28,7 @@ struct Options {
   Prologue prologue;
   std::optional<double> swiglu_limit;
   bool saturate;
+  std::optional<TensorView> masked_m = std::nullopt;
 };
 
 // Why a call is refused.
@@ -45,7 +46,9 @@ void require(bool condition, const Parts&... message) {
 
 // The problem that x and the options state, without its outputs.
 Problem check_input(const TensorView& x, const Options& options);
-// The same with its outputs.
+// The rows of x that exist, by the options' masked_m.
+MaskedRows check_rows(const Problem& p, const TensorView& x, const Options& options);
+// The same problem with its outputs.
 Problem check_outputs(Problem p, const Options& options, const TensorView& x, const TensorView& q,
                       const TensorView& s);
 
@@ -71,7 +74,8 @@ struct ScaleShape {
 ScaleShape lay_out_scales(Problem& p, const ScaleFormat& format, const TensorView& x);
 // Groups of a token that s has place for.
 int64_t stored_groups(const Problem& p);
-// Whether results share memory with x or with each other; padding of s counts.
-bool overlap(const Problem& p);
+// Whether results share memory with x, with the counts of rows or with each other; padding of s
+// counts.
+bool overlap(const Problem& p, const MaskedRows& rows);
 
 }  // namespace ptgq

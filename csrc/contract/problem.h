@@ -14,6 +14,7 @@ enum class ElementType : uint8_t {
   kE8m0,
   kInt8,
   kInt32,
+  kInt64,
   kByte,
   kOther
 };
@@ -65,6 +66,17 @@ struct Problem {
   float swiglu_limit;  // infinity: none
 };
 
+// Rows that exist, where not all do: the first of each batch, as many as its count says. The tokens
+// of a Problem are then those of all batches, one batch after the other.
+struct MaskedRows {
+  const void* counts;    // null: all rows exist
+  int64_t count_stride;  // in elements
+  bool wide;             // counts are int64, else int32
+  int64_t batches;
+  int64_t batch_tokens;
+  int64_t x_batch_stride;  // in elements
+};
+
 // Whether PTGQ_PDL allows programmatic dependent launch of CUDA kernels.
 bool allows_dependent_launch();
 
@@ -73,7 +85,7 @@ const char* cpu_instruction_set();
 
 // All throw std::runtime_error. CUDA: `device` is the current one, `stream` one of its streams;
 // defined only where the library is built with nvcc.
-void quantize_cpu(const Problem& p);
-void quantize_cuda(const Problem& p, int device, void* stream);
+void quantize_cpu(const Problem& p, const MaskedRows& rows);
+void quantize_cuda(const Problem& p, const MaskedRows& rows, int device, void* stream);
 
 }  // namespace ptgq

@@ -17,6 +17,8 @@
 #include <type_traits>
 #include <vector>
 
+#include "contract/rows.h"
+
 // The instruction set that the compiler assumes without flags.
 #define PTGQ_ISA baseline
 #include "cpu/groups.inc"
@@ -168,22 +170,82 @@ void quantize_columns(const InstructionSet& set, const Problem& p, int64_t begin
   if (whole_lines) end_stream();
 }
 
+void quantize_range(const InstructionSet& set, const Problem& p, int64_t begin, int64_t end) {
+  // Rows of scales cost more than they save for less than a row.
+  const bool in_columns = p.column_major && p.plain && end - begin >= p.num_groups;
+  if (p.prologue == Prologue::kSiluAndMul) return quantize_activated(set, p, begin, end);
+  if (in_columns && p.e8m0) return quantize_columns<uint8_t>(set, p, begin, end);
+  if (in_columns) return quantize_columns<float>(set, p, begin, end);
+  set.quantize(p, begin, end);
+}
+
+// Stores zeros for the rows [begin, end) of a column of scales.
+void store_zeros(const Problem& p, int64_t batch, int64_t begin, int64_t end) {
+  const int64_t columns = scale_columns(p);
+  if (p.s_token_stride == kTiledRows) {
+    for (int64_t column = 0; column < columns; ++column) {
+      for (int64_t row = begin; row < end; ++row) store_zero(p, batch, row, column);
+    }
+    return;
+  }
+  const int64_t size = p.e8m0 && !p.packed ? 1 : 4;
+  const int64_t runs = p.column_major ? columns : 1;
+  const int64_t elements = (end - begin) * (p.column_major ? 1 : columns);
+  for (int64_t column = 0; column < runs; ++column) {
+    const int64_t at = offset_of_element(p, batch, begin, column);
+    std::memset(static_cast<uint8_t*>(p.s) + at * size, 0, elements * size);
+  }
+}
+
+// Quantizes the rows that exist. All scales of others are zeroed before: those of the last row that
+// exists may share their padding.
+void quantize_masked(const InstructionSet& set, const Problem& p, const MaskedRows& rows,
+                     int64_t grain) {
+  std::vector<int64_t> ends(rows.batches);  // rows that exist up to the end of a batch
+  for (int64_t batch = 0; batch < rows.batches; ++batch) {
+    ends[batch] = (batch == 0 ? 0 : ends[batch - 1]) + existing_rows(rows, batch);
+  }
+  const auto first_of = [&](int64_t batch) { return batch == 0 ? 0 : ends[batch - 1]; };
+  const int64_t tokens = rows.batch_tokens;
+  const bool own = has_batch_columns(p);
+  const int64_t batch_grain = std::max<int64_t>(1, kThreadElements / (tokens * p.num_groups));
+  torch::stable::parallel_for(0, rows.batches, batch_grain, [&](int64_t begin, int64_t end) {
+    for (int64_t batch = begin; batch < end; ++batch) {
+      const int64_t row = own ? 0 : batch * tokens;
+      const bool last = own || batch == rows.batches - 1;
+      const int64_t stop = last ? p.column_length : row + tokens;
+      store_zeros(p, own ? batch : 0, row + ends[batch] - first_of(batch), stop);
+    }
+  });
+  const int64_t size = x_element_size(p.x_type);
+  torch::stable::parallel_for(
+      0, ends.back() * p.num_groups, grain, [&](int64_t begin, int64_t end) {
+        int64_t batch =
+            std::upper_bound(ends.begin(), ends.end(), begin / p.num_groups) - ends.begin();
+        for (; begin < end; ++batch) {
+          const int64_t stop = std::min(end, ends[batch] * p.num_groups);
+          Problem one = p;               // whose tokens [batch * tokens, ...) are the batch's rows
+          one.num_tokens = ends.back();  // what caches may hold
+          one.x = static_cast<const uint8_t*>(p.x) +
+                  batch * (rows.x_batch_stride - tokens * p.x_token_stride) * size;
+          const int64_t shift = (batch * tokens - first_of(batch)) * p.num_groups;
+          if (begin < stop) quantize_range(set, one, begin + shift, stop + shift);
+          begin = stop;
+        }
+      });
+}
+
 }  // namespace
 
 const char* cpu_instruction_set() { return instruction_set().name; }
 
-void quantize_cpu(const Problem& p) {
+void quantize_cpu(const Problem& p, const MaskedRows& rows) {
   const InstructionSet& set = instruction_set();
   const int64_t grain = std::max<int64_t>(1, kThreadElements / p.group_size);
+  if (rows.counts != nullptr && p.num_tokens > 0) return quantize_masked(set, p, rows, grain);
   torch::stable::parallel_for(
-      0, p.num_tokens * p.num_groups, grain, [&](int64_t begin, int64_t end) {
-        // Rows of scales cost more than they save for less than a row.
-        const bool in_columns = p.column_major && p.plain && end - begin >= p.num_groups;
-        if (p.prologue == Prologue::kSiluAndMul) return quantize_activated(set, p, begin, end);
-        if (in_columns && p.e8m0) return quantize_columns<uint8_t>(set, p, begin, end);
-        if (in_columns) return quantize_columns<float>(set, p, begin, end);
-        set.quantize(p, begin, end);
-      });
+      0, p.num_tokens * p.num_groups, grain,
+      [&](int64_t begin, int64_t end) { quantize_range(set, p, begin, end); });
 }
 
 void rms_norm_quantize_cpu(const Problem& p, const RmsNorm& n) {

@@ -3,8 +3,8 @@
 
 namespace ptgq {
 
-void quantize_bfloat16(const Problem& p, int device, void* stream) {
-  quantize_on<__nv_bfloat16>(p, device, stream);
+void quantize_bfloat16(const Problem& p, const MaskedRows& rows, int device, void* stream) {
+  quantize_on<__nv_bfloat16>(p, rows, device, stream);
 }
 
 }  // namespace ptgq

@@ -5,6 +5,8 @@
 #include <cuda_fp16.h>
 #include <cuda_fp8.h>
 
+#include <type_traits>
+
 #include "contract/numerics.h"
 #include "contract/problem.h"
 #include "contract/scales.h"
@@ -104,12 +106,12 @@ __device__ __forceinline__ float saturate_group(uint8_t* q, uint32_t count, cons
   return scale;
 }
 
-// For what the faster kernels don't take: any group size, alignment and row stride. A team, a warp
-// or the whole block, quantizes a group. (Not asked to fit more than one block, so that it does not
-// spill registers.)
-template <typename T, bool kSilu, bool kLimited, bool kSaturate, int kTeam>
-__global__ void __launch_bounds__(kThreads, 1)
-    per_token_group_quant_kernel(const __grid_constant__ Problem p) {
+struct EveryRow {};  // of a matrix
+
+// A team, a warp or the whole block, quantizes a group. The scale of a row that does not exist is
+// 0.
+template <typename T, bool kSilu, bool kLimited, bool kSaturate, int kTeam, typename Rows>
+__device__ __forceinline__ void quantize_by_team(const Problem& p, const Rows& rows) {
   constexpr int kBatch = 8;
   let_next_kernel_start();
   const int lane = threadIdx.x % kTeam;
@@ -117,7 +119,13 @@ __global__ void __launch_bounds__(kThreads, 1)
   if (index >= p.num_tokens * p.num_groups) return;
   const int64_t token = index / p.num_groups;
   const int64_t group = index % p.num_groups;
-  const T* const x = static_cast<const T*>(p.x) + token * p.x_token_stride + group * p.group_size;
+  const T* x;
+  // Written out: by a function of Rows, the compiler would order instructions otherwise.
+  if constexpr (std::is_same_v<Rows, EveryRow>) {
+    x = static_cast<const T*>(p.x) + token * p.x_token_stride + group * p.group_size;
+  } else {
+    x = rows.row(p, token) + group * p.group_size;
+  }
   uint8_t* const q = p.q + index * p.group_size;
 
   const int64_t hidden_dim = p.num_groups * p.group_size;
@@ -131,6 +139,12 @@ __global__ void __launch_bounds__(kThreads, 1)
   };
 
   wait_for_previous_kernel();
+  if constexpr (!std::is_same_v<Rows, EveryRow>) {
+    if (!rows.exists(token)) {
+      if (lane == 0) store_scale(p, token, group, 0.0f);
+      return;
+    }
+  }
   uint32_t absmax = 0;
   for (int64_t i = lane; i < p.group_size; i += kBatch * kTeam) {
 #pragma unroll
@@ -165,6 +179,14 @@ __global__ void __launch_bounds__(kThreads, 1)
       if (at < p.group_size) q[at] = code_of(quotient(value(at), scale, reciprocal), p.int8);
     }
   }
+}
+
+// For what the faster kernels don't take: any group size, alignment and row stride. (Not asked to
+// fit more than one block, so that it does not spill registers.)
+template <typename T, bool kSilu, bool kLimited, bool kSaturate, int kTeam>
+__global__ void __launch_bounds__(kThreads, 1)
+    per_token_group_quant_kernel(const __grid_constant__ Problem p) {
+  quantize_by_team<T, kSilu, kLimited, kSaturate, kTeam>(p, EveryRow{});
 }
 
 }  // namespace ptgq

@@ -8,13 +8,10 @@
 #include <numeric>
 #include <stdexcept>
 
-#include "cuda/launch_vector.cuh"
+#include "cuda/launch_masked.cuh"
 #include "cuda/small_kernel.cuh"
 
 namespace ptgq {
-
-constexpr int64_t kMaxWarpGroup = 2048;  // above, one warp would be long at a group
-constexpr int64_t kWord = 16;            // bytes of the widest access
 
 template <typename T, bool kInt8>
 auto tile_kernel_for(bool interleaved, bool plain) {
@@ -101,7 +98,8 @@ void launch_generic(const Problem& p, Launch how) {
 //   more                      per_token_group_quant_kernel  a block
 //
 // The first three need indices of 31 bits; the second and the third are not for elements that
-// saturate. SiLU has its own first one, else the last two. Traces show the names behind ptgq::.
+// saturate. SiLU has its own first one, else the last two. Masked rows have kernels of their own,
+// see cuda/launch_masked.cuh. Traces show the names behind ptgq::.
 // Four of them lack the op's name, and keep theirs: they are parameters of stored benchmarks, whose
 // histories a rename would end.
 template <typename T, bool kInt8>
@@ -139,8 +137,9 @@ void launch_prologue(const Problem& p, Launch how) {
 }
 
 template <typename T>
-void quantize_on(const Problem& p, int device, void* stream) {
+void quantize_on(const Problem& p, const MaskedRows& rows, int device, void* stream) {
   const Launch how = launch_on(device, static_cast<cudaStream_t>(stream));
+  if (rows.counts != nullptr) return launch_masked<T>(p, rows, how);
   return p.int8 ? launch_prologue<T, true>(p, how) : launch_prologue<T, false>(p, how);
 }
 

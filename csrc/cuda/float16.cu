@@ -3,8 +3,8 @@
 
 namespace ptgq {
 
-void quantize_float16(const Problem& p, int device, void* stream) {
-  quantize_on<__half>(p, device, stream);
+void quantize_float16(const Problem& p, const MaskedRows& rows, int device, void* stream) {
+  quantize_on<__half>(p, rows, device, stream);
 }
 
 }  // namespace ptgq

@@ -29,8 +29,8 @@ Device device_facts(int device) {
   return found;
 }
 
-void quantize_float32(const Problem& p, int device, void* stream) {
-  quantize_on<float>(p, device, stream);
+void quantize_float32(const Problem& p, const MaskedRows& rows, int device, void* stream) {
+  quantize_on<float>(p, rows, device, stream);
 }
 
 }  // namespace ptgq

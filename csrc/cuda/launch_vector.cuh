@@ -9,6 +9,8 @@
 namespace ptgq {
 
 constexpr int64_t kMaxIndex = 0x7FFFFFFF;
+constexpr int64_t kMaxWarpGroup = 2048;  // above, one warp would be long at a group
+constexpr int64_t kWord = 16;            // bytes of the widest access
 // The largest group whose lanes can hold 8 elements.
 constexpr int64_t kMaxNarrowGroup = kWarpSize * kChunk;
 
@@ -58,9 +60,9 @@ inline Problem with_one_row(Problem p) {
   return p;
 }
 
-// kLanes: those of a group in the kernel, whose warps do the work of kParts.
-template <int kLanes, int kParts = 1>
-void launch_warps(void (*kernel)(VectorArguments), const Problem& p, Launch how) {
+// kLanes: those of a group in the kernel.
+template <int kLanes>
+VectorArguments vector_arguments(const Problem& p, Launch how) {
   using Tile = WarpTile<kLanes>;
   const auto narrow = [](int64_t value) { return static_cast<uint32_t>(value); };
   const int64_t groups = p.column_major ? ceil_div(p.num_groups, Tile::kColumns) : p.num_groups;
@@ -92,6 +94,14 @@ void launch_warps(void (*kernel)(VectorArguments), const Problem& p, Launch how)
   a.column_tokens = narrow(p.column_tokens);
   a.column_length = narrow(p.column_length);
   a.swiglu_limit = p.swiglu_limit;
+  return a;
+}
+
+// kLanes: those of a group in the kernel, whose warps do the work of kParts.
+template <int kLanes, int kParts = 1>
+void launch_warps(void (*kernel)(VectorArguments), const Problem& p, Launch how) {
+  const VectorArguments a = vector_arguments<kLanes>(p, how);
+  const int64_t warps = a.num_warps;
   launch_kernel(kernel, ceil_div(warps, kParts * kThreads / kWarpSize), kThreads, a, how);
 }
 

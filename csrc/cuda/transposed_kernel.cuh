@@ -228,7 +228,7 @@ void launch_transposed(const Transposition& t, int device, cudaStream_t stream) 
     return launch_kernel(per_token_group_quant_transposed_kernel<T>, blocks, kTransposedThreads, a,
                          launch_on(device, stream));
   }
-  quantize_cuda(rows, device, stream);
+  quantize_cuda(rows, MaskedRows{}, device, stream);
   const int64_t of_columns = ceil_div(hidden_dim, kThreads);
   const int64_t all = matrices * t.columns.num_groups * of_columns;
   if (all > kMaxIndex) throw std::runtime_error("x has too many groups for one launch");

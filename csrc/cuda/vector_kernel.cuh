@@ -111,9 +111,32 @@ __device__ __forceinline__ void store_placed(const VectorArguments& a, Place at,
   }
 }
 
-// Quantizes a group again that was marked, as not all is finite, but is to saturate. A function
-// that is called and begins from the start: inlined, or given what is known, it took registers of
-// all.
+// The lanes of a lane's group that have elements.
+template <int kLanes, int kElements>
+__device__ __forceinline__ uint32_t lanes_of_group(uint32_t lane, uint32_t group_size) {
+  const uint32_t lanes = 0xFFFFFFFF >> (kWarpSize - group_size / kElements);
+  return lanes << (lane / kLanes * kLanes);
+}
+
+// Quantizes a lane's elements of a group again, from x to q, that was marked, as not all is finite,
+// but is to saturate; returns the scale.
+template <typename T, bool kSilu, int kElements>
+__device__ __forceinline__ float saturate_part(const VectorArguments& a, uint32_t mask,
+                                               const uint32_t& step, const T* x, uint8_t* q,
+                                               bool int8) {
+  const auto place = [&step](uint32_t k) { return k / kChunk * step + k % kChunk; };
+  const auto value = [x, &a](uint32_t i) {
+    if constexpr (!kSilu) return to_float(x[i]);
+    const float y =
+        clamped_silu_and_mul(to_float(x[i]), to_float(x[i + a.hidden_dim]), a.swiglu_limit);
+    return to_float(round_to(y, T{}));
+  };
+  const auto max_of = [mask](uint32_t bits) { return __reduce_max_sync(mask, bits); };
+  return saturate_group(q, kElements, place, value, max_of, a.eps, a.power_of_two, int8);
+}
+
+// A function that is called and begins from the start: inlined, or given what is known, it took
+// registers of all.
 template <typename T, bool kInt8, bool kSilu, int kLanes, bool kNeighbours, int kElements>
 __device__ __noinline__ void saturate_lanes(const VectorArguments& a) {
   const uint32_t lane = threadIdx.x % kWarpSize;
@@ -123,18 +146,9 @@ __device__ __noinline__ void saturate_lanes(const VectorArguments& a) {
   const int64_t row = at.token;
   const uint32_t column = at.group * a.group_size + part.start;
   const T* const x = static_cast<const T*>(a.x) + row * a.x_token_stride + column;
-  const auto place = [&part](uint32_t k) { return k / kChunk * part.step + k % kChunk; };
-  const auto value = [x, &a](uint32_t i) {
-    if constexpr (!kSilu) return to_float(x[i]);
-    const float y =
-        clamped_silu_and_mul(to_float(x[i]), to_float(x[i + a.hidden_dim]), a.swiglu_limit);
-    return to_float(round_to(y, T{}));
-  };
-  const uint32_t lanes = 0xFFFFFFFF >> (kWarpSize - a.group_size / kElements);
-  const uint32_t mask = lanes << (lane / kLanes * kLanes);
-  const auto max_of = [mask](uint32_t bits) { return __reduce_max_sync(mask, bits); };
-  const float scale = saturate_group(a.q + row * a.hidden_dim + column, kElements, place, value,
-                                     max_of, a.eps, a.power_of_two, kInt8);
+  const uint32_t mask = lanes_of_group<kLanes, kElements>(lane, a.group_size);
+  const float scale = saturate_part<T, kSilu, kElements>(a, mask, part.step, x,
+                                                         a.q + row * a.hidden_dim + column, kInt8);
   if (part.start == 0) store_placed<Placement::kSpecial, false>(a, at, scale);
 }
 

@@ -3,8 +3,10 @@
 A backend is a module with three functions, ``per_token_group_quant``,
 ``silu_and_mul_per_token_group_quant`` and ``rms_norm_per_token_group_quant``, of ``(x, q, s,
 group_size, eps, scale_format)``: they write every element of `q` and `s`, and the padding of `s`,
-and trust what :mod:`ptgq.api` and :mod:`ptgq.rms_norm` checked. The second takes ``swiglu_limit``,
-too, the third what it normalizes with, and all ``saturate``: whether what is not finite does.
+and trust what :mod:`ptgq.quantization` and :mod:`ptgq.rms_norm` checked. The second takes
+``swiglu_limit``, too, the third what it normalizes with, and all ``saturate``: whether what is not
+finite does. The first two take ``masked_m``: with it, they write no element of `q` in other rows,
+and zeros there in `s`.
 Modules are imported at first use. ``dequantize`` is ``(q, s, group_size, dtype) -> y``: Triton's
 has a module of its own, ``triton_dequantize``.
 """
@@ -185,14 +187,18 @@ def quantize(
     scale_format: ScaleFormat,
     op: str = "per_token_group_quant",
     *options: Any,
+    masked_m: torch.Tensor | None = None,
 ) -> None:
     """Run `op` of `backend`: eagerly, or as registered in a graph and on fake tensors.
 
-    `options` are what the op takes behind the format.
+    `options` are what the op takes between the format and `masked_m`.
     """
+    if masked_m is not None:
+        options = (*options, masked_m)
     if is_eager(x) and backend in ("triton", "reference"):
         run = getattr(load(backend), op)
-        run(extension.rows_of(x), q, s, group_size, eps, scale_format, *options)
+        rows = extension.rows_of(x, masked_m)
+        run(rows, q, s, group_size, eps, scale_format, *options)
         extension.increment_version((q, s))
         return
     if not is_eager(x):

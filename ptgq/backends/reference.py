@@ -26,9 +26,10 @@ def per_token_group_quant(
     eps: float,
     scale_format: ScaleFormat,
     saturate: bool = False,
+    masked_m: torch.Tensor | None = None,
 ) -> None:
     """Quantize `x` ``[..., hidden_dim]`` into `q` and `s`, by the numerics contract."""
-    _quantize(x, q, s, group_size, eps, scale_format, saturate, lambda rows: rows)
+    _quantize(x, q, s, group_size, eps, scale_format, saturate, masked_m, lambda rows: rows)
 
 
 @torch.no_grad()
@@ -41,10 +42,11 @@ def silu_and_mul_per_token_group_quant(
     scale_format: ScaleFormat,
     swiglu_limit: float | None = None,
     saturate: bool = False,
+    masked_m: torch.Tensor | None = None,
 ) -> None:
     """The same of :func:`silu_and_mul` of `x` ``[..., 2 * hidden_dim]``."""
     activation = partial(silu_and_mul, swiglu_limit=swiglu_limit)
-    _quantize(x, q, s, group_size, eps, scale_format, saturate, activation)
+    _quantize(x, q, s, group_size, eps, scale_format, saturate, masked_m, activation)
 
 
 @torch.no_grad()
@@ -97,10 +99,13 @@ def _quantize(
     eps: float,
     scale_format: ScaleFormat,
     saturate: bool,
+    masked_m: torch.Tensor | None,
     activation: Callable[[torch.Tensor], torch.Tensor],
 ) -> None:
     leading = q.shape[:-1]
-    x, q = x.view(-1, x.shape[-1]), q.view(-1, q.shape[-1])
+    # All rows of masked ones are computed, so that no count has to be known here.
+    exist = None if masked_m is None else _existing(x, masked_m)
+    x, q = x.reshape(-1, x.shape[-1]), q.view(-1, q.shape[-1])
     num_groups = q.shape[-1] // group_size
     scales = torch.empty((x.shape[0], num_groups), dtype=torch.float32, device=x.device)
     step = max(1, _CHUNK // max(1, x.shape[-1]))
@@ -110,8 +115,18 @@ def _quantize(
         # A group of others is marked, or they count as 0.
         counted = groups.where(groups.isfinite(), 0) if saturate else groups
         scales[rows] = _scales_of(counted, QMAX[q.dtype], eps, scale_format.power_of_two)
-        q[rows] = _codes_of(groups, scales[rows], q.dtype).flatten(-2)
+        codes = _codes_of(groups, scales[rows], q.dtype).flatten(-2)
+        if exist is not None:
+            scales[rows] = scales[rows].where(exist[rows], 0)
+            kept = q[rows].view(torch.uint8)
+            codes = codes.view(torch.uint8).where(exist[rows], kept).view(q.dtype)
+        q[rows] = codes
     store_scales(scales.view(*leading, num_groups), s, scale_format)
+
+
+def _existing(x: torch.Tensor, masked_m: torch.Tensor) -> torch.Tensor:
+    row = torch.arange(x.shape[1], device=x.device)
+    return (row < masked_m.unsqueeze(-1)).view(-1, 1)
 
 
 def _scales_of(groups: torch.Tensor, qmax: float, eps: float, power_of_two: bool) -> torch.Tensor:

@@ -10,6 +10,7 @@ own, and any while Triton instruments kernels.
 
 from __future__ import annotations
 
+import functools
 import os
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ import triton
 
 from ptgq.backends.reference import QMAX
 from ptgq.backends.triton_kernel import per_token_group_quant_kernel
+from ptgq.backends.triton_masked_kernel import per_token_group_quant_masked_kernel
 from ptgq.backends.triton_rms_norm import rms_norm_directly as rms_norm_directly
 from ptgq.backends.triton_rms_norm import (
     rms_norm_per_token_group_quant as rms_norm_per_token_group_quant,
@@ -34,6 +36,10 @@ _TILE = 4096
 _WARPS = 4
 # Column-major, tokens of a tile: their scales of a group, a byte each, fill a sector of 32 bytes.
 _TOKENS = 32
+# Of masked rows: programs of which a multiprocessor holds about eight, a few times over; zeros that
+# one stores at a time.
+_PROGRAMS = 4 * 8
+_ZEROS = 1024
 # What 31 bits count, with what tiles reach beyond.
 _SMALL = 2**30
 
@@ -45,6 +51,16 @@ class Launch(NamedTuple):
     tile: tuple[int, int]
     column_major: bool
     constants: tuple[Any, ...]
+
+
+class Masked(NamedTuple):
+    """Where the counts of rows lie, and the batches."""
+
+    address: int  # 0: all rows exist
+    count_stride: int
+    batches: int
+    batch_tokens: int
+    x_batch_stride: int
 
 
 _launches: dict[tuple[Any, ...] | None, Launch] = {}
@@ -60,6 +76,8 @@ def _key(
     silu: bool,
     limited: bool,
     saturate: bool,
+    masked: Masked | None = None,
+    counts: torch.dtype | None = None,
 ) -> tuple[Any, ...] | None:
     """Return what determines the compiled kernel, or None for the rare ones."""
     x, q, s = pointers
@@ -69,7 +87,13 @@ def _key(
         return None
     strides = stride == num_groups * group_size, stride == 1, stride % 16 == 0
     padded = rows > column_tokens or s_groups > num_groups
-    return device, dtypes, strides, group_size, code, silu, limited, saturate, padded
+    rule = None
+    if masked is not None:
+        if masked.x_batch_stride >= 2**31 or masked.count_stride >= 2**31:
+            return None
+        own_columns = column_tokens < num_tokens
+        rule = counts, masked.x_batch_stride == 1, masked.x_batch_stride % 16 == 0, own_columns
+    return device, dtypes, strides, group_size, code, silu, limited, saturate, padded, rule
 
 
 def _tile(group_size: int, column_major: bool) -> tuple[int, int]:
@@ -85,6 +109,30 @@ def _grid(rows: int, groups: int, tile: tuple[int, int], column_major: bool) -> 
     return -(-rows * groups // tile[1]), 1, 1
 
 
+def _chunks(masked: Masked, s_groups: int, tile: tuple[int, int], device: int) -> int:
+    """Return the programs of a batch."""
+    tiles = -(-masked.batch_tokens // tile[0]) * -(-s_groups // tile[1])
+    wanted = -(-_PROGRAMS * _multiprocessors(device) // masked.batches)
+    return max(1, min(tiles, wanted))
+
+
+@functools.cache
+def _multiprocessors(device: int) -> int:
+    if device < 0:  # the interpreter's: few programs, each of several tiles
+        return 1
+    return torch.cuda.get_device_properties(device).multi_processor_count
+
+
+def _masked_sizes(sizes: tuple[int, ...], masked: Masked, chunks: int) -> tuple[int, ...]:
+    """Return the sizes that the kernel of masked rows takes."""
+    _, num_groups, x_token_stride, s_groups, _, column_length = sizes
+    _, count_stride, batches, batch_tokens, x_batch_stride = masked
+    return (
+        num_groups, x_token_stride, x_batch_stride, s_groups, batches, batch_tokens, column_length,
+        count_stride, chunks,
+    )  # fmt: skip
+
+
 def _limit(swiglu_limit: float | None) -> float:
     return 0.0 if swiglu_limit is None else float(swiglu_limit)
 
@@ -98,9 +146,11 @@ def silu_and_mul_per_token_group_quant(
     scale_format: ScaleFormat,
     swiglu_limit: float | None = None,
     saturate: bool = False,
+    masked_m: torch.Tensor | None = None,
 ) -> None:
     """Quantize silu_and_mul of `x`, of rows twice as long as those of `q`."""
-    per_token_group_quant(x, q, s, group_size, eps, scale_format, saturate, True, swiglu_limit)
+    options = group_size, eps, scale_format, saturate, masked_m, True, swiglu_limit
+    per_token_group_quant(x, q, s, *options)
 
 
 def per_token_group_quant(
@@ -111,14 +161,18 @@ def per_token_group_quant(
     eps: float,
     scale_format: ScaleFormat,
     saturate: bool = False,
+    masked_m: torch.Tensor | None = None,
     silu: bool = False,
     swiglu_limit: float | None = None,
 ) -> None:
-    """Quantize `x`, contiguous or ``[num_tokens, hidden_dim]``, into `q` and `s`."""
+    """Quantize `x`, contiguous or ``[num_tokens, hidden_dim]``, into `q` and `s`.
+
+    Masked, it is ``[batch, tokens, hidden_dim]``.
+    """
     num_groups = q.shape[-1] // group_size
     num_tokens = x.numel() // x.shape[-1]
     contiguous = x.is_contiguous()
-    x_token_stride = x.shape[-1] if contiguous else x.stride(0)
+    x_token_stride = x.shape[-1] if contiguous or x.shape[-2] == 1 else x.stride(-2)
     layout = encode_format(scale_format) >> 3 & 3
     column_major = layout > 0
     int8 = q.dtype is torch.int8
@@ -152,12 +206,30 @@ def per_token_group_quant(
         "SMALL": max(rows * s_groups, q.shape[-1]) < _SMALL,
         "INTERPRETED": _INTERPRETED,
     }
+    results = (
+        q if int8 else q.view(torch.uint8),
+        memory_of(s, scale_format).view(torch.uint8) if e8m0 else s,
+    )
+    kernel, masked = per_token_group_quant_kernel, None
+    arguments: tuple[Any, ...] = (*results, *sizes)
+    grid = _grid(rows, s_groups, tile, column_major)
+    if masked_m is not None:
+        batches, batch_tokens = x.shape[:2]
+        x_batch_stride = x.stride(0) if batches > 1 else 0
+        places = masked_m.data_ptr(), masked_m.stride(0), batches, batch_tokens, x_batch_stride
+        masked = Masked(*places)
+        chunks = _chunks(masked, s_groups, tile, x.get_device())
+        kernel = per_token_group_quant_masked_kernel
+        arguments = (*results, masked_m, *_masked_sizes(sizes, masked, chunks))
+        grid = (chunks * batches, 1, 1)
+        del constants["CONTIGUOUS"], constants["PADDED"]
+        constants["OWN_COLUMNS"] = column_tokens < num_tokens
+        constants["ZEROS"] = _ZEROS
+        constants = {n: constants[n] for n in kernel.arg_names if n in constants}  # in order
     with torch.cuda.device_of(x):
-        compiled = per_token_group_quant_kernel[_grid(rows, s_groups, tile, column_major)](
+        compiled = kernel[grid](
             x,
-            q if int8 else q.view(torch.uint8),
-            memory_of(s, scale_format).view(torch.uint8) if e8m0 else s,
-            *sizes,
+            *arguments,
             float(eps),
             _limit(swiglu_limit),
             **constants,
@@ -165,8 +237,9 @@ def per_token_group_quant(
             enable_fp_fusion=False,
         )
     pointers = x.data_ptr(), q.data_ptr(), s.data_ptr()
-    options = group_size, scale_format.code, silu, swiglu_limit is not None, saturate
-    key = _key(x.get_device(), (x.dtype, q.dtype), pointers, sizes, *options)
+    options = group_size, scale_format.code, silu, swiglu_limit is not None, saturate, masked
+    counts = None if masked_m is None else masked_m.dtype
+    key = _key(x.get_device(), (x.dtype, q.dtype), pointers, sizes, *options, counts)
     if compiled is not None and key is not None:
         _launches[key] = Launch(compiled, tile, column_major, tuple(constants.values()))
 
@@ -179,22 +252,31 @@ def quantize_directly(
     silu: bool,
     swiglu_limit: float | None,
     saturate: bool,
+    masked_m: torch.Tensor | None,
     eps: float,
     out: tuple[torch.Tensor, torch.Tensor] | None,
 ) -> tuple[torch.Tensor, torch.Tensor] | None:
     """Check, allocate and launch a kernel that an ordinary call compiled, or return None."""
-    call = prepare(x, group_size, q_dtype, code, silu, swiglu_limit, saturate, eps, out)
+    call = prepare(x, group_size, q_dtype, code, silu, swiglu_limit, saturate, masked_m, eps, out)
     if call is None or triton.knobs.compilation.instrumentation_mode:
         return None
-    results, pointers, sizes, device, stream = call
-    options = group_size, code, silu, swiglu_limit is not None, saturate
+    results, pointers, sizes, places, device, stream = call
+    masked = None if masked_m is None else Masked(*places)
+    counts = None if masked_m is None else masked_m.dtype
+    options = group_size, code, silu, swiglu_limit is not None, saturate, masked, counts
     key = _key(device, (x.dtype, q_dtype), pointers, sizes, *options)
     launch = _launches.get(key)
     if launch is None:
         return None
     num_tokens, _, _, s_groups, column_tokens, column_length = sizes
-    rows = num_tokens // column_tokens * column_length
-    grid = _grid(rows, s_groups, launch.tile, launch.column_major)
+    if masked is None:
+        rows = num_tokens // column_tokens * column_length
+        grid = _grid(rows, s_groups, launch.tile, launch.column_major)
+    else:
+        chunks = _chunks(masked, s_groups, launch.tile, device)
+        grid = (chunks * masked.batches, 1, 1)
+        pointers = (*pointers, masked.address)
+        sizes = _masked_sizes(sizes, masked, chunks)
     limit = _limit(swiglu_limit)
     launch.kernel[grid](*pointers, *sizes, eps, limit, *launch.constants, stream=stream)
     if out is not None:

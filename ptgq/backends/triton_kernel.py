@@ -92,6 +92,66 @@ def load_values(
     return x
 
 
+@triton.jit
+def quantize_tile(
+    x_ptrs,
+    q_ptrs,
+    s_ptrs,
+    columns,
+    inside,
+    inside_s,
+    up_offset,
+    eps,
+    limit,
+    GROUP_SIZE: tl.constexpr,
+    BLOCK: tl.constexpr,
+    PADDED: tl.constexpr,
+    QMAX: tl.constexpr,
+    INT8: tl.constexpr,
+    POWER_OF_TWO: tl.constexpr,
+    SATURATE: tl.constexpr,
+    E8M0: tl.constexpr,
+    CAPABILITY: tl.constexpr,
+    SILU: tl.constexpr,
+    LIMITED: tl.constexpr,
+    INTERPRETED: tl.constexpr,
+):
+    """Quantize the groups of a tile that are `inside`, and store scales where `inside_s`."""
+    whole: tl.constexpr = GROUP_SIZE % BLOCK == 0
+    pairs: tl.constexpr = GROUP_SIZE % 16 == 0 and CAPABILITY >= 86
+    inside_tile = inside[:, None]
+    if GROUP_SIZE <= BLOCK:
+        if not whole:
+            inside_tile = inside_tile & (columns < GROUP_SIZE)
+        x = load_values(x_ptrs, up_offset, inside_tile, limit, SILU, LIMITED, whole, INTERPRETED)
+        absmax = absmax_bits(x, pairs, SATURATE, INTERPRETED)
+        scale = group_scale(absmax, eps, QMAX, POWER_OF_TWO, INTERPRETED)
+        store_scales(s_ptrs, scale, inside, inside_s, PADDED, E8M0)
+        store_codes(
+            q_ptrs, x, scale, inside_tile,
+            QMAX, INT8, POWER_OF_TWO, SATURATE, CAPABILITY, INTERPRETED,
+        )  # fmt: skip
+    else:
+        absmax = tl.zeros((inside.shape[0],), tl.int32)
+        for start in range(0, GROUP_SIZE, BLOCK):
+            mask = inside_tile & (start + columns < GROUP_SIZE)
+            x = load_values(
+                x_ptrs + start, up_offset, mask, limit, SILU, LIMITED, whole, INTERPRETED
+            )
+            absmax = tl.maximum(absmax, absmax_bits(x, pairs, SATURATE, INTERPRETED))
+        scale = group_scale(absmax, eps, QMAX, POWER_OF_TWO, INTERPRETED)
+        store_scales(s_ptrs, scale, inside, inside_s, PADDED, E8M0)
+        for start in range(0, GROUP_SIZE, BLOCK):
+            mask = inside_tile & (start + columns < GROUP_SIZE)
+            x = load_values(
+                x_ptrs + start, up_offset, mask, limit, SILU, LIMITED, whole, INTERPRETED
+            )
+            store_codes(
+                q_ptrs + start, x, scale, mask,
+                QMAX, INT8, POWER_OF_TWO, SATURATE, CAPABILITY, INTERPRETED,
+            )  # fmt: skip
+
+
 # Few variants to compile: no others for token or group counts that divide by 16 or equal 1.
 @triton.jit(
     do_not_specialize=["num_tokens", "num_groups", "s_groups", "column_tokens", "column_length"]
@@ -185,42 +245,14 @@ def per_token_group_quant_kernel(
                 inside = inside & (group < num_groups)
     columns = tl.arange(0, BLOCK)[None, :]
     whole: tl.constexpr = GROUP_SIZE % BLOCK == 0
-    pairs: tl.constexpr = GROUP_SIZE % 16 == 0 and CAPABILITY >= 86
     if whole:
         # Of groups that are none, the first is read: a mask would take more instructions.
         x_start = tl.where(inside, x_start, 0)
     x_ptrs = x_ptr + x_start[:, None] + columns
     q_ptrs = q_ptr + (index.to(tl.int64) * GROUP_SIZE)[:, None] + columns
-    inside_tile = inside[:, None]
     up_offset = num_groups.to(tl.int64) * GROUP_SIZE
-
-    if GROUP_SIZE <= BLOCK:
-        if not whole:
-            inside_tile = inside_tile & (columns < GROUP_SIZE)
-        x = load_values(x_ptrs, up_offset, inside_tile, limit, SILU, LIMITED, whole, INTERPRETED)
-        absmax = absmax_bits(x, pairs, SATURATE, INTERPRETED)
-        scale = group_scale(absmax, eps, QMAX, POWER_OF_TWO, INTERPRETED)
-        store_scales(s_ptrs, scale, inside, inside_s, PADDED, E8M0)
-        store_codes(
-            q_ptrs, x, scale, inside_tile,
-            QMAX, INT8, POWER_OF_TWO, SATURATE, CAPABILITY, INTERPRETED,
-        )  # fmt: skip
-    else:
-        absmax = tl.zeros((TOKENS * GROUPS,), tl.int32)
-        for start in range(0, GROUP_SIZE, BLOCK):
-            mask = inside_tile & (start + columns < GROUP_SIZE)
-            x = load_values(
-                x_ptrs + start, up_offset, mask, limit, SILU, LIMITED, whole, INTERPRETED
-            )
-            absmax = tl.maximum(absmax, absmax_bits(x, pairs, SATURATE, INTERPRETED))
-        scale = group_scale(absmax, eps, QMAX, POWER_OF_TWO, INTERPRETED)
-        store_scales(s_ptrs, scale, inside, inside_s, PADDED, E8M0)
-        for start in range(0, GROUP_SIZE, BLOCK):
-            mask = inside_tile & (start + columns < GROUP_SIZE)
-            x = load_values(
-                x_ptrs + start, up_offset, mask, limit, SILU, LIMITED, whole, INTERPRETED
-            )
-            store_codes(
-                q_ptrs + start, x, scale, mask,
-                QMAX, INT8, POWER_OF_TWO, SATURATE, CAPABILITY, INTERPRETED,
-            )  # fmt: skip
+    quantize_tile(
+        x_ptrs, q_ptrs, s_ptrs, columns, inside, inside_s, up_offset, eps, limit,
+        GROUP_SIZE, BLOCK, PADDED, QMAX, INT8, POWER_OF_TWO, SATURATE, E8M0, CAPABILITY, SILU,
+        LIMITED, INTERPRETED,
+    )  # fmt: skip

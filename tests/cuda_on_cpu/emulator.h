@@ -40,7 +40,7 @@ constexpr size_t kStack = 1 << 16;
 struct Index {
   unsigned x;
 };
-inline Index thread, block, threads;
+inline Index thread, block, threads, grid;
 alignas(64) inline unsigned char dynamic_shared[1 << 18];
 
 // Threads that wait for one another; those that have ended are not waited for.
@@ -157,6 +157,7 @@ inline void run(std::function<void()> body, int64_t blocks, int block_threads, s
   if (shared > sizeof dynamic_shared) throw std::runtime_error("too much shared memory");
   kernel = std::move(body);
   threads.x = block_threads;
+  grid.x = static_cast<unsigned>(blocks);
   if (fibers.size() < threads.x) fibers.resize(threads.x);
   for (int64_t i = 0; i < blocks; ++i) {
     block.x = static_cast<unsigned>(i);
@@ -169,11 +170,16 @@ inline void run(std::function<void()> body, int64_t blocks, int block_threads, s
 #define threadIdx emulator::thread
 #define blockIdx emulator::block
 #define blockDim emulator::threads
+#define gridDim emulator::grid
 
 inline void __syncthreads() { emulator::wait(emulator::whole_block); }
 inline void __syncwarp() { emulator::wait(emulator::own_warp()); }
 inline uint32_t __shfl_xor_sync(uint32_t mask, uint32_t value, int by) {
   return emulator::exchange(mask, value)[threadIdx.x % emulator::kWarp ^ by];
+}
+inline uint32_t __shfl_up_sync(uint32_t mask, uint32_t value, unsigned by) {
+  const unsigned lane = threadIdx.x % emulator::kWarp;
+  return emulator::exchange(mask, value)[lane < by ? lane : lane - by];
 }
 inline uint32_t __reduce_max_sync(uint32_t mask, uint32_t value) {
   const emulator::Values& values = emulator::exchange(mask, value);

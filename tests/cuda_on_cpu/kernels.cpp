@@ -5,6 +5,8 @@
 
 namespace ptgq {
 
-void FUNCTION(const Problem& p) { quantize_on<TYPE>(p, 0, nullptr); }
+void FUNCTION(const Problem& p, const MaskedRows& rows) {
+  quantize_on<TYPE>(p, rows, 0, nullptr);
+}
 
 }  // namespace ptgq

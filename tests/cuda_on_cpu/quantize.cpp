@@ -3,18 +3,18 @@
 
 namespace ptgq {
 
-void quantize_bfloat16(const Problem& p);
-void quantize_float16(const Problem& p);
-void quantize_float32(const Problem& p);
+void quantize_bfloat16(const Problem& p, const MaskedRows& rows);
+void quantize_float16(const Problem& p, const MaskedRows& rows);
+void quantize_float32(const Problem& p, const MaskedRows& rows);
 
-void quantize_cpu(const Problem& p) {
+void quantize_cpu(const Problem& p, const MaskedRows& rows) {
   switch (p.x_type) {
     case ElementType::kBfloat16:
-      return quantize_bfloat16(p);
+      return quantize_bfloat16(p, rows);
     case ElementType::kFloat16:
-      return quantize_float16(p);
+      return quantize_float16(p, rows);
     default:
-      return quantize_float32(p);
+      return quantize_float32(p, rows);
   }
 }
 

@@ -7,7 +7,7 @@
 
 namespace ptgq {
 // Rows that a kernel of their own quantizes are tried elsewhere.
-void quantize_cuda(const Problem&, int, void*) {}
+void quantize_cuda(const Problem&, const MaskedRows&, int, void*) {}
 }  // namespace ptgq
 
 using namespace ptgq;
