@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy
 import torch
-from bad_counts import NO_TENSOR
+from bad_counts import NO_TENSOR, bad_masked_m
 from bad_values import (
     BAD_GROUP_SIZE,
     BAD_SCALE_DTYPE,
@@ -173,6 +173,10 @@ TABLE = {
             "scale_format": NO_FORMAT,
             "num_groups": [*NO_NUM_GROUPS, (7, ValueError, "must be the last size of s, 6, got 7")],
             "check_finite": NO_BOOL,
+            "masked_m": [
+                *bad_masked_m(1)[1:],
+                (torch.tensor([3]), ValueError, "s must be 0 in rows past masked_m, got others"),
+            ],
         },
     ),
     scales.scale_format: (

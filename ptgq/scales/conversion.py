@@ -20,6 +20,7 @@ from ptgq.scales.layouts import (
     shape_of,
     store_scales,
 )
+from ptgq.scales.rows import check_rows
 from ptgq.values import as_int, as_sizes, check_bool, check_tensor, shown
 
 _NOT_EXPONENT = -0x7F800001  # 0x807FFFFF: the sign and the mantissa
@@ -163,6 +164,7 @@ def check_scales(
     num_groups: SupportsIndex | None = None,
     *,
     check_finite: bool = True,
+    masked_m: torch.Tensor | None = None,
 ) -> None:
     """Raise if a consumer of `scale_format` would read something else from `s`; say what.
 
@@ -179,6 +181,9 @@ def check_scales(
     check_finite : bool
         Whether a NaN or an infinity is wrong, too. ptgq marks groups with a NaN: the presets of
         :class:`ScaleFormat` say what that does to their consumers.
+    masked_m : torch.Tensor, optional
+        What `s` was quantized with. Rows past it do not exist: their scales are to be 0. Tiles of
+        several batches need ``per_batch``.
 
     Raises
     ------
@@ -221,6 +226,8 @@ def check_scales(
             raise ValueError(f"s must have 0 as padding behind the {of_line}, got others")
     if num_groups is not None:
         _num_groups(s, num_groups)
+    if masked_m is not None:
+        s = check_rows(s, scale_format, masked_m)
     values = s
     if scale_format.packed:
         values, beyond = _bytes_of(s).tensor_split((num_groups or 4 * s.shape[-1],), -1)
