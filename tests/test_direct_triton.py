@@ -118,6 +118,32 @@ def test_triton_is_launched_as_it_compiled_it(served, compiled, monkeypatch, fun
 
 
 @needs_interpreter
+@pytest.mark.parametrize("function", [FP8, SILU])
+def test_triton_launches_masked_rows_as_it_compiled_them(monkeypatch, function):
+    triton = load("triton")
+    compiled = Compiled(list(triton.per_token_group_quant_masked_kernel.arg_names))
+    monkeypatch.setattr(triton, "per_token_group_quant_masked_kernel", compiled)
+    monkeypatch.setattr(triton, "_INTERPRETED", True)
+    monkeypatch.setattr(triton, "_launches", {})
+    batches = X.view(2, 3, 256)
+    for f in FORMATS.values():
+        for x in (batches, batches.transpose(0, 1), batches[:, :1], batches[:1], X[:5]):
+            counts = torch.ones(x.shape[0] if x.dim() == 3 else 1, dtype=torch.int64)
+            for masked_m in (counts.int(), counts, counts.repeat(2)[::2]):
+                del compiled.launches[:]
+                options = {"scale_format": f, "masked_m": masked_m, "backend": "triton"}
+                out = function(x, 16, **options)
+                direct = function(x, 16, **options)
+                function(x, 16, out=out, **options)
+                first, (grid, _, q, s, *same), last = compiled.launches
+                assert first == last
+                assert (grid, *same) == (first[0], *first[4:])
+                assert (q, s) == tuple(tensor.data_ptr() for tensor in direct)
+                assert same[0] == masked_m.data_ptr()
+    assert len({key[-1][0] for key in triton._launches}) == 2  # a kernel for each dtype of counts
+
+
+@needs_interpreter
 @pytest.mark.parametrize(
     ("function", "f"), [(INT8, None), *itertools.product((FP8, SILU), FORMATS.values())]
 )

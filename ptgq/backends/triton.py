@@ -216,8 +216,8 @@ def per_token_group_quant(
     if masked_m is not None:
         batches, batch_tokens = x.shape[:2]
         x_batch_stride = x.stride(0) if batches > 1 else 0
-        places = masked_m.data_ptr(), masked_m.stride(0), batches, batch_tokens, x_batch_stride
-        masked = Masked(*places)
+        start = masked_m.data_ptr()
+        masked = Masked(start, masked_m.stride(0), batches, batch_tokens, x_batch_stride)
         chunks = _chunks(masked, s_groups, tile, x.get_device())
         kernel = per_token_group_quant_masked_kernel
         arguments = (*results, masked_m, *_masked_sizes(sizes, masked, chunks))
@@ -225,7 +225,6 @@ def per_token_group_quant(
         del constants["CONTIGUOUS"], constants["PADDED"]
         constants["OWN_COLUMNS"] = column_tokens < num_tokens
         constants["ZEROS"] = _ZEROS
-        constants = {n: constants[n] for n in kernel.arg_names if n in constants}  # in order
     with torch.cuda.device_of(x):
         compiled = kernel[grid](
             x,

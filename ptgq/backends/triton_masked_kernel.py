@@ -68,7 +68,6 @@ def per_token_group_quant_masked_kernel(
     TOKENS: tl.constexpr,
     GROUPS: tl.constexpr,
     BLOCK: tl.constexpr,
-    OWN_COLUMNS: tl.constexpr,
     LAYOUT: tl.constexpr,
     PACKED: tl.constexpr,
     QMAX: tl.constexpr,
@@ -81,6 +80,7 @@ def per_token_group_quant_masked_kernel(
     LIMITED: tl.constexpr,
     SMALL: tl.constexpr,
     INTERPRETED: tl.constexpr,
+    OWN_COLUMNS: tl.constexpr,
     ZEROS: tl.constexpr,
 ):
     """Quantize every `chunks`-th tile of the rows of a batch that exist, then zero other scales.
