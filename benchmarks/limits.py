@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import limits_blocks
+import limits_masked
 import limits_measure
 import limits_norm
 import torch
@@ -71,6 +72,9 @@ ROWS = {
     "formats_triton": Row("packed and TMA-aligned scales, Triton", 1.02, "× copy", ("triton",)),
     "silu": Row("fused SiLU, 8192 × 7168", 1.03, "× copy", ("cuda",)),
     "silu_triton": Row("fused SiLU, Triton", 1.03, "× copy", ("triton",)),
+    "masked_routed": Row("masked rows, 0 to 64 of 256", 1.10, "× as many + memset", ("cuda",)),
+    "masked_full": Row("masked rows, 256 of 256", 1.02, "× as many", ("cuda",)),
+    "masked_empty": Row("masked rows, none of 256", 2.00, "× memset", ("cuda",)),
     "blocks": Row("weights in blocks, 7168 × 7168, 256 experts", 1.05, "× copy", ("cuda",)),
     "blocks_triton": Row("weights in blocks, Triton", 1.15, "× copy", ("triton",)),
     "norm": Row("fused RMSNorm, residual, 1024, 8192 × 7168", 1.05, "× copy", ("cuda",)),
@@ -99,6 +103,7 @@ MEASURES = (
     (("other",), limits_measure.other),
     (("formats", "formats_triton"), limits_measure.formats),
     (("silu", "silu_triton"), limits_measure.silu),
+    (("masked_routed", "masked_full", "masked_empty"), limits_masked.masked),
     (("blocks", "blocks_triton"), limits_blocks.blocks),
     (("norm", "norm_triton", "norm_small", "norm_call"), limits_norm.norm),
     (("call", "call_out", "call_triton"), limits_measure.calls),

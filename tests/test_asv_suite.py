@@ -138,6 +138,8 @@ def test_discovery_finds_the_suite_without_starting_cuda():
         "accuracy.ByteIdentity.track_differing_bytes",
         "call_latency.CallLatency.track_default_shapes",
         "call_latency.CallLatency.track_functions",
+        "masked_rows.MaskedDistance.track_masked_rows",
+        "masked_rows.MaskedTime.track_masked_rows",
         "call_latency.RelativeToAbs.track_default_shapes",
         "call_latency.RelativeToAbs.track_functions",
         "call_latency.RelativeToTorch.track_default_shapes",

@@ -30,7 +30,7 @@ def _has_option(function: Callable[..., Any], option: str) -> bool:
     return option in inspect.signature(function).parameters
 
 
-def _function(name: str, option: str | None = None) -> Callable[..., Any]:
+def public_function(name: str, option: str | None = None) -> Callable[..., Any]:
     """Return a public function that has an option."""
     function = getattr(ptgq, FUNCTIONS[name], None)
     if function is None:
@@ -50,7 +50,7 @@ def _without_out(name: str, device: str, backend: str) -> tuple[Callable[..., An
     """Return a call, and the tensor that is quantized."""
     kind, _, which = name.partition("_")
     if kind == "dequantize":
-        function = _function(kind)
+        function = public_function(kind)
         chosen = {"backend": backend} if _has_option(function, "backend") else {}
         if backend == "triton" and not chosen:
             raise NotImplementedError("dequantize has one form on a device, with cuda")
@@ -60,6 +60,10 @@ def _without_out(name: str, device: str, backend: str) -> tuple[Callable[..., An
     x = _input(device, 2 * HIDDEN if kind.startswith("silu") else HIDDEN)
     if which == "strided_rows":
         x, which = _input(device, 2 * HIDDEN)[:, :HIDDEN], "row_float32"
+    if which == "masked":
+        x, masked_m = x.unflatten(0, (2, -1)), torch.full((2,), TOKENS // 2, device=x.device)
+        function = public_function(kind, "masked_m")
+        return partial(function, x, 128, masked_m=masked_m, backend=backend), x
     given: tuple[torch.Tensor, ...] = (x,)
     options: dict[str, Any] = {"backend": backend}
     if kind.startswith("norm"):
@@ -68,14 +72,14 @@ def _without_out(name: str, device: str, backend: str) -> tuple[Callable[..., An
         options["norm_eps"] = 1e-6
     preset = which.removesuffix(PER_BATCH)
     if preset in ALL_PRESETS:
-        function = _function(kind, "scale_format")
+        function = public_function(kind, "scale_format")
         if not hasattr(ptgq.ScaleFormat, preset):
             raise NotImplementedError(f"ScaleFormat of this commit has no {preset}")
         per_batch = {"per_batch": True} if preset != which else {}
         x = x.unflatten(0, (2, -1)) if per_batch else x
         options["scale_format"] = getattr(ptgq.ScaleFormat, preset)(**per_batch)
         return partial(function, x, *given[1:], group_size(preset), **options), x
-    return partial(_function(kind), *given, 128, *_flags(which), **options), x
+    return partial(public_function(kind), *given, 128, *_flags(which), **options), x
 
 
 def _flags(scales: str) -> tuple[bool, ...]:
@@ -106,7 +110,7 @@ def bind(name: str, device: str, backend: str, out: bool) -> tuple[Call, torch.T
     """
     call, x = _without_out(name, device, backend)
     if out:
-        _function(name.partition("_")[0], "out")
+        public_function(name.partition("_")[0], "out")
         given = call()
         call = partial(call, out=given)
         if _memory(call()) != _memory(given):

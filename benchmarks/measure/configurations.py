@@ -112,6 +112,8 @@ DEQUANTIZED = ("fp8_row_float32", "fp8_deep_gemm_blackwell", "int8")
 CALLS = (
     *(f"{function}_{name}" for function in ("fp8", "silu") for name in CALLED_FORMATS),
     "fp8_strided_rows",
+    "fp8_masked",
+    "silu_masked",
     "int8",
     "silu-int8",
     "norm_row_float32",
@@ -119,6 +121,10 @@ CALLS = (
     "norm-int8",
     *(f"dequantize_{name}" for name in DEQUANTIZED),
 )
+
+
+# Counts of rows: of each expert some of few, all, or none.
+MASKED = ("routed", "full", "empty")
 
 
 def for_site() -> dict[str, Any]:
