@@ -94,17 +94,16 @@ def per_token_group_quant_masked_kernel(
     chunk = program - batch * chunks
     count = tl.load(masked_ptr + batch.to(tl.int64) * count_stride)
     count = tl.minimum(tl.maximum(count, 0), batch_tokens).to(tl.int32)
-    end = batch_tokens
+    if not SMALL:
+        batch, chunk, count = batch.to(tl.int64), chunk.to(tl.int64), count.to(tl.int64)
+    end = batch_tokens.to(batch.dtype)
     if OWN_COLUMNS:
-        end = column_length
+        end = column_length.to(batch.dtype)
     elif batch == batches - 1:
-        end = column_length - batch * batch_tokens
+        end = (column_length - batch * batch_tokens).to(batch.dtype)
     columns = num_groups
     if PACKED:
         columns = s_groups // 4
-    if not SMALL:
-        batch, chunk = batch.to(tl.int64), chunk.to(tl.int64)
-        count, end = count.to(tl.int64), end.to(tl.int64)
     slot = tl.arange(0, TOKENS * GROUPS)
     elements = tl.arange(0, BLOCK)[None, :]
     x_batch = x_ptr + batch.to(tl.int64) * x_batch_stride
