@@ -103,6 +103,16 @@ def check_format(backend_on, f, shape, group_size):
     assert_equal(results, expected, f)
 
 
+@pytest.mark.parametrize("nonfinite", ["mark", "saturate"])
+def test_a_column_that_is_not_finite_leaves_its_neighbours(backend_on, nonfinite):
+    backend, device = backend_on
+    x = input_of((64, 64), 16, torch.bfloat16).nan_to_num(1.0, 2.0, -2.0)
+    x[3, 5], x[20, 8], x[21, 11] = torch.nan, torch.inf, -torch.inf
+    results = transposed(x.to(device), 16, backend=backend, nonfinite=nonfinite)
+    f = scales.scale_format()
+    assert_equal(results, expected_of(x, 16, nonfinite=nonfinite), f)
+
+
 def test_nothing_to_quantize(backend_on):
     backend, device = backend_on
     for shape, of_columns in (((0, 64), (64, 0)), ((3, 0), (0, 32)), ((0, 5, 64), (0, 64, 32))):
