@@ -7,11 +7,25 @@ import functools
 import inspect
 
 
+def remembered(function, key):
+    """Call a function once for each key of its arguments."""
+    results = {}
+
+    def remember(*arguments):
+        known = key(*arguments)
+        if known not in results:
+            results[known] = function(*arguments)
+        return results[known]
+
+    return remember
+
+
 def leave_out_repetition() -> None:
     """Let the interpreter do once a launch what it does at every call, and nothing for nothing.
 
     It takes a third of its time to look through all of the language for what is to be replaced, and
-    again to compute in 64 bits whether integers overflow, which it says in debug mode alone.
+    again to compute in 64 bits whether integers overflow, which it says in debug mode alone. Of the
+    rest, it takes a third to describe types anew, which never change.
     """
     import triton.language as tl
     from triton.runtime import interpreter
@@ -34,3 +48,22 @@ def leave_out_repetition() -> None:
         return interpreter._LangPatchScope()
 
     interpreter._patch_lang = patch_unless_patched
+    interpreter._get_np_dtype = remembered(interpreter._get_np_dtype, lambda kind: kind.name)
+    tl.core.block_type.with_element_ty = remembered(
+        tl.core.block_type.with_element_ty, lambda block, element: (block.name, element.name)
+    )
+    interpreter.InterpreterBuilder.get_block_ty = remembered(
+        interpreter.InterpreterBuilder.get_block_ty,
+        lambda builder, element, shape: (element.name, *shape),
+    )
+    describe = tl.core.tensor.__init__
+
+    def describe_once(self, handle, kind):
+        try:
+            self.shape, self.numel, self.dtype = kind.described
+        except AttributeError:
+            describe(self, handle, kind)
+            kind.described = self.shape, self.numel, self.dtype
+        self.handle, self.type = handle, kind
+
+    tl.core.tensor.__init__ = describe_once
