@@ -31,7 +31,7 @@ TYPES = {"bfloat16": "__nv_bfloat16", "float16": "__half", "float32": "float"}
 
 # The emulator's launch.cuh is found before the kernels'. To nvcc it is C++: nothing is compiled for
 # a device.
-FLAGS = ["-x=c++", "-std=c++20", "-O1", "-Xcompiler=-w", "-DPTGQ_WITH_CUDA"]
+FLAGS = ["-x=c++", "-std=c++20", "-Xcompiler=-Og,-w", "-DPTGQ_WITH_CUDA"]
 FLAGS += [f"-I{path}" for path in (HERE, ROOT / "csrc", *torch_includes())]
 
 
