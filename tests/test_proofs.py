@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from bisect import bisect
 from dataclasses import dataclass
 from fractions import Fraction
 from types import SimpleNamespace
@@ -28,8 +29,10 @@ def value_of(key: int, form: oracle.FloatFormat) -> Fraction:
 
 
 def nearest(exact: Fraction, values: list[Fraction]) -> int:
-    """The index of the nearest value; of two as near, the even one."""
-    return min(range(len(values)), key=lambda i: (abs(values[i] - exact), i % 2))
+    """The index of the nearest of sorted values; of two as near, the even one."""
+    above = bisect(values, exact)
+    around = range(max(above - 1, 0), min(above + 1, len(values)))
+    return min(around, key=lambda i: (abs(values[i] - exact), i % 2))
 
 
 def round_to_float32(exact: Fraction) -> Fraction:
@@ -60,17 +63,20 @@ def contract_scale(absmax: Fraction, fmt: Format, eps: float) -> Fraction:
 @pytest.mark.parametrize("fmt", RULES, ids=lambda fmt: fmt.name)
 def test_the_oracle_is_the_contract_on_fractions(fmt, form, eps):
     dice = random.Random(f"{fmt.name} {form.dtype}")
-    for _ in range(60):
+    for number in range(60):
         absmax = dice.choice([0, 1, form.infinity - 1, dice.randrange(form.infinity)])
         bits = oracle.to_float32_bits(torch.tensor([absmax]), form)
         assert value_of(bits.item(), FLOAT32) == value_of(absmax, form)
         scale = oracle.scale_bits(bits, eps, fmt.codes.qmax, fmt.power_of_two)
         exact_scale = contract_scale(value_of(absmax, form), fmt, eps)
         assert value_of(scale.item(), FLOAT32) == exact_scale
+        if number % 2:  # all thresholds of a scale take longest
+            continue
         (first,) = oracle.thresholds(scale, fmt.codes, form).tolist()
-        # Anywhere, near the absmax, and at both sides of a threshold.
-        edge = dice.choice(first)
-        keys = [dice.randint(0, absmax), max(0, absmax - dice.randrange(99)), edge - 1, edge]
+        # Anywhere, near the absmax, and at both sides of two thresholds.
+        keys = [dice.randint(0, absmax) for _ in range(2)]
+        keys += [max(0, absmax - dice.randrange(99)) for _ in range(2)]
+        keys += [edge - side for edge in dice.choices(first, k=2) for side in (0, 1)]
         for key in keys:
             if not 0 <= key <= absmax:
                 continue
