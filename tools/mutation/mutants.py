@@ -125,8 +125,8 @@ TRITON = {
     ),
     "triton: absmax of the last block": Mutant(
         "ptgq/backends/triton_kernel.py",
-        "absmax = tl.maximum(absmax, absmax_bits(x, pairs, INTERPRETED))",
-        "absmax = absmax_bits(x, pairs, INTERPRETED)",
+        "absmax = tl.maximum(absmax, absmax_bits(x, pairs, SATURATE, INTERPRETED))",
+        "absmax = absmax_bits(x, pairs, SATURATE, INTERPRETED)",
         f"tests/test_triton_indices.py {SILU}",
     ),
     "triton: rows as if contiguous": Mutant(
@@ -163,7 +163,7 @@ TRITON = {
 }  # fmt: skip
 PYTHON = {
     "reference: INT8 truncated": Mutant(
-        "ptgq/backends/reference.py", "y.round().clamp", "y.trunc().clamp",
+        "ptgq/backends/reference.py", "y.round().nan_to_num", "y.trunc().nan_to_num",
         "tests/test_reference.py",
     ),
     "reference: scales not rounded up": Mutant(
@@ -171,13 +171,13 @@ PYTHON = {
         "scale.view(torch.int32) & 0x7F800000", "tests/test_reference.py tests/test_proofs.py",
     ),
     "reference: marked codes keep their sign": Mutant(
-        "ptgq/backends/reference.py", "codes.where(y.isfinite(), 0x7F)",
-        "codes.where(~y.isinf(), 0x7F)", "tests/test_reference.py",
+        "ptgq/backends/reference.py", ".where(~y.isnan(), 0x7F)",
+        ".where(~y.isinf(), 0x7F)", "tests/test_reference.py",
     ),
     "reference: a tensor that threads share": Mutant(
         "ptgq/backends/reference.py",
-        "scales[rows] = _scales_of(groups, QMAX[q.dtype], eps, scale_format.power_of_two)",
-        "_quantize.groups = groups\n        scales[rows] = _scales_of(\n            groups, "
+        "scales[rows] = _scales_of(counted, QMAX[q.dtype], eps, scale_format.power_of_two)",
+        "_quantize.groups = groups\n        scales[rows] = _scales_of(\n            counted, "
         "QMAX[q.dtype], eps, scale_format.power_of_two)\n        groups = _quantize.groups",
         "tests/test_concurrency.py -k 'small_calls and reference'",
     ),
@@ -186,15 +186,15 @@ PYTHON = {
         "        memory_of(s, scale_format)\n", SCALES,
     ),
     "scales: always a row of padding": Mutant(
-        "ptgq/scales/layouts.py", "return tokens, -(-tokens // unit) * unit",
-        "return tokens, (tokens // unit + 1) * unit", f"tests/test_scales.py {SCALES}",
+        "ptgq/scales/layouts.py", "-(-tokens // scale_format.token_unit)",
+        "(tokens // scale_format.token_unit + 1)", f"tests/test_scales.py {SCALES}",
     ),
     "scales: NaN becomes infinity": Mutant(
         "ptgq/scales/conversion.py", ".masked_fill(exponents == 0xFF, _NAN)", "",
         "tests/test_scales.py",
     ),
     "scales: short memory is accepted": Mutant(
-        "ptgq/scales/layouts.py", "return end <= s.untyped_storage().nbytes()", "return end >= 0",
+        "ptgq/scales/layouts.py", "> s.untyped_storage().nbytes()", "< 0",
         f"{SCALES} -k refused",
     ),
     "silu: the exponent's bound": Mutant(
