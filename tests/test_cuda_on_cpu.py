@@ -67,7 +67,7 @@ def build_program(folder):
 
 # Of each kernel, with a warp's and a block's last groups missing, and lanes that have no work.
 SHAPES = {
-    "whole lanes": (37, 1536, 128),
+    "whole lanes": (37, 640, 128),
     "idle lanes": (37, 288, 48),
     "most lanes": (5, 1024, 512),
     "one lane": (37, 80, 16),
