@@ -8,6 +8,7 @@ magnitude is how many of them it has reached.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -80,6 +81,7 @@ def ulp(value: Fraction) -> Fraction:
     return Fraction(2) ** (exponent - 23)
 
 
+@functools.cache
 def rises(codes: CodeFormat) -> list[tuple[int, int, bool]]:
     """Return for each code but the last where the exact quotient leads to the next one.
 
