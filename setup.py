@@ -24,8 +24,8 @@ STABLE_ABI = "-DTORCH_TARGET_VERSION=0x020b000000000000"
 # Likewise of CPython 3.10, but free-threaded CPython 3.14 has none: there the wheel is cp314t.
 LIMITED_API = not sysconfig.get_config_var("Py_GIL_DISABLED")
 CXX_FLAGS = ["-O3", "-std=c++20", "-fvisibility=hidden", "-ffp-contract=off", "-Wall", STABLE_ABI]
-# Python asks for debug information, which would be a third of the library.
-CXX_FLAGS += ["-g0"]
+# Python asks for debug information, a third of the library; who wants it says so by CFLAGS=-g.
+CXX_FLAGS += [] if "-g" in os.environ.get("CFLAGS", "").split() else ["-g0"]
 # With _FORTIFY_SOURCE=3, Ubuntu's default, GCC makes no vectors of loops that have a memcpy: the
 # CPU backend took 5 to 12 times as long.
 CXX_FLAGS += ["-U_FORTIFY_SOURCE"]
