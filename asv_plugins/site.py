@@ -72,7 +72,7 @@ class FrontPage(OutputPublisher):
         differing = sorted(key for key in values.keys() - {"summary"} if len(values[key]) > 1)
 
         front = write_data(conf, repo, dict(benchmarks), revisions, differing, target / "data")
-        log.info(f"Front page: {target / 'index.html'}, data {front.stat().st_size} bytes")
+        log.info(f"Front page: data {front.stat().st_size} bytes")
         # A new version is a new address, so that no browser shows yesterday's data.
         version = hashlib.sha256(front.read_bytes()).hexdigest()[:12]
         page = Template((SITE / "index.html").read_text(encoding="utf-8"))

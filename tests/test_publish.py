@@ -18,6 +18,8 @@ pytest.importorskip("asv", reason="asv is not installed")
 
 import synthetic_results
 
+from tracking import publish
+
 ROOT = Path(__file__).resolve().parents[1]
 COMMAND = [sys.executable, "-m", "tracking.publish"]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -69,14 +71,92 @@ def test_site_is_served_to_this_machine_alone(folder):
         assert process.wait(timeout=10) == 0
 
 
-def test_failure_of_asv_is_the_status(folder, tmp_path):
+def linked(folder, place, **changes):
+    """Another configuration of the same record, with a site that is there already."""
     conf = json.loads((folder / "asv.conf.json").read_text())
-    conf["repo"] = str(folder / conf["repo"])
-    conf["plugins"] = [".no_such_plugin"]
-    (tmp_path / "asv.conf.json").write_text(json.dumps(conf))
-    done = run(tmp_path)
-    assert done.returncode == 1
-    assert "no_such_plugin" in done.stdout + done.stderr
+    for name in ("repo", "results_dir"):
+        conf[name] = str(folder / conf[name])
+    (place / "asv.conf.json").write_text(json.dumps(conf | changes))
+    (place / "html").mkdir()
+    (place / "html" / "index.html").write_text("before")
+    return place
+
+
+def left(place):
+    """What a run that did not end well leaves, with the page that was there."""
+    assert (place / "html" / "index.html").read_text() == "before"
+    return sorted(path.name for path in place.iterdir())
+
+
+def test_failure_of_asv_leaves_the_site_that_is_there(folder, tmp_path):
+    done = run(linked(folder, tmp_path, plugins=[".no_such_plugin"]))
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"site: error: not published, {tmp_path / 'html'} is as it was: ")
+    assert "no_such_plugin" in line
+    assert left(tmp_path) == ["asv.conf.json", "html"]
+
+
+def test_the_site_is_exchanged_when_it_is_whole(folder, tmp_path):
+    linked(folder, tmp_path)
+    page, seen = tmp_path / "html" / "index.html", set()
+    with subprocess.Popen(
+        COMMAND, cwd=tmp_path, env=ENVIRONMENT, stdout=subprocess.DEVNULL
+    ) as process:
+        while process.poll() is None:
+            seen.add(page.read_text())
+    assert process.returncode == 0
+    # The old one, then the new one: never none, never asv's own.
+    assert seen | {page.read_text()} == {"before", page.read_text()}
+    assert "ptgq performance record" in page.read_text()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["asv.conf.json", "html"]
+
+
+# From a terminal, whose every process gets it, and from a kill of the command alone.
+@pytest.mark.parametrize(
+    ("number", "send"), [(signal.SIGINT, os.killpg), (signal.SIGTERM, os.kill)]
+)
+@pytest.mark.parametrize("moment", ["imports", "asv"])
+def test_an_interruption_leaves_the_site_that_is_there(folder, tmp_path, number, send, moment):
+    place = linked(folder, tmp_path)
+    command = [sys.executable, "-v", *COMMAND[1:]] if moment == "imports" else COMMAND
+    with subprocess.Popen(
+        command,
+        cwd=place,
+        env=ENVIRONMENT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as process:
+        if moment == "imports":
+            next(line for line in process.stderr if line.startswith("import 'asv'"))
+        else:
+            while not list(place.glob("html-*/new/index.html")):
+                assert process.poll() is None
+        send(process.pid, number)
+        said = process.stderr.read()
+    assert process.returncode == 130
+    lines = [line for line in said.splitlines() if not line.startswith(("import ", "#"))]
+    assert "Traceback" not in said
+    assert "site: interrupted: not published, what was there is as it was" in lines
+    assert moment == "imports" or len(lines) == 1
+    assert left(place) == ["asv.conf.json", "html"]
+
+
+def test_without_an_exchange_in_one_rename_it_takes_two(tmp_path, monkeypatch):
+    monkeypatch.setattr(publish.ctypes, "CDLL", lambda _: None)
+    for name in ("html", "new"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / name).touch()
+    publish.exchange(tmp_path / "new", tmp_path / "html")
+    assert [path.name for path in (tmp_path / "html").iterdir()] == ["new"]
+    # What can't be moved there leaves what is.
+    (tmp_path / "beside").mkdir()
+    with pytest.raises(FileNotFoundError):
+        publish.exchange(tmp_path / "beside" / "none", tmp_path / "html")
+    assert [path.name for path in (tmp_path / "html").iterdir()] == ["new"]
 
 
 def test_port_in_use_is_one_line(folder):

@@ -208,18 +208,11 @@ def test_publishing_names_what_it_can_not_show(repository, monkeypatch, capsys):
     conf = {"version": 1, "project": "p", "repo": ".", "branches": ["main"]}
     conf |= {"results_dir": "results", "html_dir": "html"}
     (folder / "asv.conf.json").write_text(json.dumps(conf))
-    real, ran = subprocess.run, []
-
-    def run(command, **options):
-        if command[0] == "git":
-            return real(command, **options)
-        ran.append(command)
-        return subprocess.CompletedProcess(command, 0)
-
-    monkeypatch.setattr(subprocess, "run", run)
+    ran = []
+    monkeypatch.setattr(publish, "publish", ran.append)
     assert publish.main([]) == 0
     assert rewritten[:10] in capsys.readouterr().err
-    assert len(ran) == 1
+    assert ran == [folder / "html"]
     path = folder / "results" / "box" / f"{first[:8]}-env.json"
     path.write_text(path.read_text()[:99])
     assert publish.main([]) == 2
