@@ -57,7 +57,7 @@ def test_a_file_pins_what_its_groups_ask_for(name):
 
 def test_files_agree():
     everything = pinned("all")
-    for name in ("site", "lint"):
+    for name in ("site", "lint", "nox"):
         for package, versions in pinned(name).items():
             # They share an environment.
             assert versions <= everything.get(package, versions)
@@ -67,3 +67,15 @@ def test_files_agree():
 def test_torch_is_pinned_by_its_release_alone():
     assert not {"torch", "triton"} & set(pinned("all"))
     assert re.search(r'"torch==\d+\.\d+\.\d+"', (ROOT / "noxfile.py").read_text())
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
+def test_a_set_up_brings_the_nox_that_the_page_runs(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    assert "`nox -s" in text
+    # All begin with a new environment; README's second makes what the first did.
+    set_ups = re.findall(r"^python3 -m venv .*$", text, re.MULTILINE)
+    assert set_ups
+    for line in set_ups:
+        files = re.findall(r"-r requirements/(\w+)\.txt", line)
+        assert "pip install nox" in line or any("nox" in pinned(name) for name in files)

@@ -48,7 +48,7 @@ ptgq.showDetails = function (title, entries, command) {
       ptgq.command(ptgq.asvCommand(read)),
     );
   }
-  dialog.replaceChildren(...parts);
+  dialog.replaceChildren(...parts, el("p", { class: "note" }, ptgq.reach));
   dialog.showModal();
   dialog.scrollTop = 0;
 };

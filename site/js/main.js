@@ -172,6 +172,6 @@
     show();
   }
   document.getElementById("footer").textContent =
-    `Branch ${front.branch}, ${front.commits.length} measured commits, published ${new Date(front.published * 1000).toISOString().slice(0, 16).replace("T", " ")} UTC.`;
+    `Branch ${front.branch}, ${front.commits.length} measured commits, published ${new Date(front.published * 1000).toISOString().slice(0, 16).replace("T", " ")} UTC. ${ptgq.reach}`;
   document.documentElement.dataset.ready = "true";
 })();

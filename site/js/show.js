@@ -194,6 +194,10 @@ ptgq.show = function (read, text) {
   return el("a", { href: ptgq.historyAddress(read), title, class: style, "data-sort": sort }, label);
 };
 
+// Beside commands, once.
+ptgq.reach = "Commands run in a clone. Where nox is not found there: python3 -m venv .venv && " +
+  ".venv/bin/python -m pip install nox, then .venv/bin/nox in its place.";
+
 // asv matches a regular expression; a dot stands for a quote, so that the shell needs no escapes.
 ptgq.asvCommand = function (read) {
   const benchmark = ptgq.benchmark(read.name);

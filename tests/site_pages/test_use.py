@@ -13,6 +13,7 @@ import pytest
 from pages import (
     CALL,
     MACHINES,
+    ROOT,
     TWO_CORE,
     git,
     open_front,
@@ -39,6 +40,16 @@ def test_commands_of_a_cell_select_exactly_it(page, address, published):
     matching = [entry for entry in entries if re.search(options.bench[0], entry)]
     assert matching == [f"{CALL}('cuda', 32, 128, 'int8')"]
     assert git(published, "rev-list", *options.ranges) == git(published, "rev-parse", "main")
+
+
+def test_it_is_said_once_beside_commands_how_nox_is_reached(page, address):
+    open_front(page, address)
+    row(page, "speedup", "32 × 128", "128", "int8").get_by_role("button").click()
+    for place in ("dialog", "#footer"):
+        (line,) = re.findall("Where nox is not found.*", page.locator(place).inner_text())
+        # As the README has it.
+        install = line.split(": ")[1].split(", then")[0]
+        assert f"{install} && " in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_copy_button_copies_the_command(context, page, address):
