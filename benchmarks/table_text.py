@@ -12,13 +12,18 @@ Row = Mapping[str, object]
 
 
 def three_digits(value: float) -> str:
-    """Write a number with three significant digits, or as a whole one if it has more."""
-    return f"{value:#.3g}".rstrip(".") if value < 999.5 else f"{value:.0f}"
+    """Write a number with three significant digits, and zeros behind these."""
+    return f"{value:#.3g}".rstrip(".") if value < 999.5 else f"{float(f'{value:.3g}'):.0f}"
 
 
 def microseconds(row: Row, backend: str) -> str:
     """Return a backend's median and its spread."""
     return f"{three_digits(1e3 * row[f'{backend}_ms'])} ±{100 * row[f'{backend}_spread']:.0f}%"
+
+
+def bandwidth(row: Row, backend: str) -> tuple[float, float]:
+    """Return a backend's GB/s, and percent of a copy."""
+    return row[f"{backend}_gb_per_s"], row[f"{backend}_percent_of_copy"]
 
 
 def decided(row: Row, backend: str) -> bool:
@@ -63,8 +68,8 @@ class Lines:
         for name in self.backends:
             text = f"{LABELS[name]} {row[f'{name}_ms']:>8.4f} ms"
             if f"{name}_gb_per_s" in row:
-                text += f" {row[f'{name}_gb_per_s']:>8.1f} GB/s"
-                text += f" {row[f'{name}_percent_of_copy']:>6.1f} % of copy"
+                rate, percent = map(three_digits, bandwidth(row, name))
+                text += f" {rate:>8} GB/s {percent:>6} % of copy"
             texts.append(text)
         for name in self.backends[1:]:
             text = f"speed-up ×{row[f'speed_up_over_{name}']:.2f}"
@@ -87,10 +92,20 @@ class Page:
     def __init__(self, backends: Sequence[str], bandwidth: bool = False):
         self.backends, self.bandwidth = backends, bandwidth
 
+    def columns(self, name: str) -> list[str]:
+        """Return the headings of a backend's columns."""
+        return [f"{LABELS[name]} µs GB/s %" if self.bandwidth else f"{LABELS[name]} µs"]
+
+    def measured(self, row: Row, name: str) -> list[str]:
+        """Return the cells of these."""
+        if not self.bandwidth:
+            return [microseconds(row, name)]
+        rate, percent = map(three_digits, bandwidth(row, name))
+        return [f"{three_digits(1e3 * row[f'{name}_ms']):>6} {rate:>6} {percent:>5}"]
+
     def headings(self) -> list[str]:
         """Return the headings."""
-        units = " µs GB/s %" if self.bandwidth else " µs"
-        names = [f"{LABELS[name]}{units}" for name in self.backends]
+        names = [heading for name in self.backends for heading in self.columns(name)]
         one = len(self.backends) == 2
         over = ["speed-up" if one else f"× {LABELS[name]}" for name in self.backends[1:]]
         return ["tokens × hidden, group, format", *names, *over]
@@ -100,18 +115,14 @@ class Page:
         tokens, hidden = row["shape"]
         words = [f"{tokens} × {hidden}", str(row["group_size"])]
         scales = str(row["scales"]).replace("_", " ")
-        scales = scales.replace("ue8m0 float32", "ue8m0 fp32")
-        int8 = "INT8" if scales == "row float32" else f"INT8 {scales}"
-        words.append(int8 if row["dtype"] == "int8" else scales)
+        if row["dtype"] == "int8":
+            # It has float32 alone.
+            scales = "INT8 " + scales.removesuffix(" float32")
+        words.append(scales.replace("INT8 row", "INT8").replace("ue8m0 float32", "ue8m0 fp32"))
         words += ["SiLU"] if row["silu_and_mul"] else []
         texts = [", ".join(words)]
         for name in self.backends:
-            if self.bandwidth:
-                time = three_digits(1e3 * row[f"{name}_ms"])
-                rate, percent = row[f"{name}_gb_per_s"], row[f"{name}_percent_of_copy"]
-                texts.append(f"{time:>5} {rate:>5.0f} {percent:>3.0f}")
-            else:
-                texts.append(microseconds(row, name))
+            texts += self.measured(row, name)
         for name in self.backends[1:]:
             ratio = row[f"speed_up_over_{name}"]
             texts.append(f"×{ratio:.2f}" if decided(row, name) else "undecided")
@@ -119,13 +130,27 @@ class Page:
 
     def widths(self, first: Sequence[str]) -> list[int]:
         """Return the columns' widths."""
-        others = self.headings()[1:]
-        widest = 15 if self.bandwidth else 10
-        others = [max(widest, len(heading)) for heading in others[: len(self.backends)]]
-        return [48, *others, *[9] * (len(self.backends) - 1)]
+        ratios = len(self.backends) - 1
+        widest = 19 if self.bandwidth else 10
+        times = self.headings()[1 : len(first) - ratios]
+        return [43, *(max(widest, len(heading)) for heading in times), *[9] * ratios]
 
 
 class Markdown(Page):
-    """The same as a table of Markdown."""
+    """The same as a table of Markdown, of one number a column."""
 
     line = "| {} |"
+
+    def columns(self, name: str) -> list[str]:
+        """Return the headings of a backend's columns."""
+        units = ("µs", "GB/s", "% of copy") if self.bandwidth else ("µs",)
+        return [f"{LABELS[name]} {unit}" for unit in units]
+
+    def measured(self, row: Row, name: str) -> list[str]:
+        """Return the cells of these."""
+        rates = map(three_digits, bandwidth(row, name)) if self.bandwidth else ()
+        return [microseconds(row, name), *rates]
+
+    def widths(self, first: Sequence[str]) -> list[int]:
+        """Return the columns' widths."""
+        return [len(heading) for heading in self.headings()]

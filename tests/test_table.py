@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import importlib.util
 import io
+import itertools
 import json
 import re
 import subprocess
@@ -50,6 +51,8 @@ def test_people_get_at_most_100_columns(table, capsys, monkeypatch):
     # What is measured is small, what is printed is not.
     large = {"shape": (32768, 192), "cpu_ms": 12.345, "reference_ms": 345.67}
     large["speed_up_over_reference_interval"] = None
+    large |= {"cpu_gb_per_s": 0.061447, "cpu_percent_of_copy": 0.84251}
+    large |= {"reference_gb_per_s": 0.061447, "reference_percent_of_copy": 0.84251}
     monkeypatch.setattr(
         table_rows,
         "measure",
@@ -59,27 +62,32 @@ def test_people_get_at_most_100_columns(table, capsys, monkeypatch):
         },
     )
     wide = [*QUICK, "--shape", "4x192", "--group-size", "192", "--silu"]
+    fp8 = [*wide, "--scales", "column_ue8m0_float32", "--dtype", "fp8"]
     wide += ["--scales", "column_ue8m0_float32", "--dtype", "int8"]
     held = ["--input-dtype", "float16", "--swiglu-limit", "10", "--nonfinite", "saturate"]
     for bandwidth in ([], ["--bandwidth"]):
         assert table.main([*wide, *held, *bandwidth]) == 0
         assert table.main([*ONE, *bandwidth]) == 0
+    assert table.main([*fp8, "--bandwidth"]) == 0
     found = capsys.readouterr().out.splitlines()
     assert "# x: float16, swiglu_limit=10, nonfinite=saturate" in found
     lines = [line for line in found if line[:1] != "#"]
     assert max(map(len, lines)) <= 100
     assert lines[0].split(" | ")[1].strip() == "CPU µs"
-    assert lines[1].startswith("32768 × 192, 192, INT8 column ue8m0 fp32, SiLU   | ")
+    assert lines[1].startswith("32768 × 192, 192, INT8 column ue8m0, SiLU   | ")
+    assert lines[5].split(" | ")[2].split() == ["346000", "0.0614", "0.843"]
     assert lines[3].startswith("4 × 64, 64, INT8 ")
     # With the most that a configuration has.
-    column = lines[5].split(" | ")[0]
-    assert len(column.rstrip()) + len("7168, 128") - len("192, 192") <= len(column)
+    for line in (lines[5], lines[9]):
+        column = line.split(" | ")[0]
+        assert len(column.rstrip()) + len("7168, 128") - len("192, 192") <= len(column)
 
 
 def test_numbers_have_three_digits_and_say_when_noise_wins(load_script):
     text = load_script("table_text", "table_text.py")
     found = [text.three_digits(value) for value in (0.9651, 1.04, 12.34, 123.4, 1234.5, 999.9)]
-    assert found == ["0.965", "1.04", "12.3", "123", "1234", "1000"]
+    assert found == ["0.965", "1.04", "12.3", "123", "1230", "1000"]
+    assert [text.three_digits(value) for value in (24992, 0.06144)] == ["25000", "0.0614"]
     cases = (([0.9, 1.2], False), ([1.01, 1.2], True), ([0.8, 0.9], True), (None, False))
     for interval, expected in cases:
         assert text.decided({"speed_up_over_b_interval": interval}, "b") is expected
@@ -192,10 +200,26 @@ def test_csv_is_the_table_alone(table, capsys):
 
 
 def test_markdown_is_a_table(table, capsys):
-    assert table.main([*ONE, "--format", "markdown"]) == 0
-    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
-    assert len(lines) == 3
-    assert {line.count("|") for line in lines} == {5}
+    for bandwidth, columns in (([], 4), (["--bandwidth"], 8)):
+        assert table.main([*ONE, "--format", "markdown", *bandwidth]) == 0
+        lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+        assert len(lines) == 3
+        cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+        assert {len(row) for row in cells} == {columns}
+    assert cells[0][1:4] == ["CPU µs", "CPU GB/s", "CPU % of copy"]
+    assert all(re.fullmatch(r"[\d.]+ ±\d+%", cells[2][column]) for column in (1, 4))
+    for column in (2, 3, 5, 6):
+        # 0 GB/s, as which it would be rounded, says nothing.
+        assert float(cells[2][column]) > 0
+
+
+def test_lines_with_bandwidth_have_three_digits(table, capsys):
+    assert table.main([*ONE, "--bandwidth"]) == 0
+    line = capsys.readouterr().out.splitlines()[-1]
+    numbers = re.findall(r"ms +([\d.]+) GB/s +([\d.]+) % of copy", line)
+    assert len(numbers) == 2
+    for number in itertools.chain(*numbers):
+        assert number == f"{float(number):#.3g}".rstrip(".")
 
 
 def test_more_than_two_backends(table, capsys):
