@@ -7,11 +7,9 @@ import contextlib
 import csv
 import json
 import os
+import signal
 import sys
 from collections.abc import Sequence
-
-import table_arguments
-import table_text
 
 # More rows take minutes; on a CPU so do more elements: the reference quantizes some hundred million
 # a second, a hundred times each.
@@ -115,6 +113,8 @@ def show(row: dict[str, object], options: argparse.Namespace, first: bool) -> No
         return
     if options.format == "json":
         return
+    import table_text
+
     # Programs read a pipe, people a terminal.
     table = table_text.Page if sys.stdout.isatty() else table_text.Lines
     table = table_text.Markdown if options.format == "markdown" else table
@@ -131,15 +131,22 @@ def show(row: dict[str, object], options: argparse.Namespace, first: bool) -> No
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line: 0 done, 2 refused or failed, in one line, 130 interrupted."""
-    options = table_arguments.parse(arguments)
+    """Run the command line: 0 done, 2 refused or failed, in one line, 130 interrupted.
+
+    Who reads the output may stop: that is silent, and 141, as of programs that SIGPIPE ends.
+    """
     try:
-        run(options)
+        # Here: Ctrl-C while it is imported is an interruption like any other.
+        import table_arguments
+
+        run(table_arguments.parse(arguments))
         sys.stdout.flush()
     except OSError as error:
         # What is left of the output would fail again when Python ends.
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            return 128 + signal.SIGPIPE
         print(f"error: the output can't be written: {error.strerror or error}", file=sys.stderr)
         return 2
     except Exception as error:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import re
 from collections.abc import Sequence
+from typing import TextIO
 
 import peers
 from measure.configurations import (
@@ -55,6 +57,10 @@ class Parser(argparse.ArgumentParser):
         """Exit with status 2."""
         self.exit(2, f"{self.prog}: error: {message}\n")
 
+    def print_help(self, file: TextIO | None = None) -> None:
+        """Print it, or raise an OSError, which argparse would hide."""
+        print(self.format_help(), end="", file=file, flush=True)
+
 
 def positive(text: str) -> int:
     """An int of at least 1."""
@@ -75,11 +81,11 @@ def limit(text: str) -> float:
 
 
 def shape(text: str) -> tuple[int, int]:
-    """``TOKENSxHIDDEN``."""
-    tokens, _, hidden = text.partition("x")
-    if not (tokens.isdecimal() and hidden.isdecimal() and int(tokens) and int(hidden)):
+    """``TOKENSxHIDDEN``, also as the table prints it."""
+    found = re.fullmatch(r"([0-9]+) ?[xX×] ?([0-9]+)", text)
+    if not (found and int(found[1]) and int(found[2])):
         raise argparse.ArgumentTypeError(f"must be TOKENSxHIDDEN, for example 32x128, got {text!r}")
-    return int(tokens), int(hidden)
+    return int(found[1]), int(found[2])
 
 
 def parser() -> Parser:

@@ -119,37 +119,6 @@ def test_help_takes_no_torch_and_names_every_default():
         assert "default" in text, option
 
 
-@pytest.mark.parametrize(
-    ("error", "status", "said"),
-    [
-        (OSError(28, "No space left on device"), 2, "can't be written: No space left on device"),
-        (KeyboardInterrupt(), 130, "interrupted: "),
-        (RuntimeError("CUDA error: a\nstack\n\nof it"), 2, "error: CUDA error: a"),
-        (ValueError("group_size must be"), 2, "error: group_size must be"),
-        (MemoryError(), 2, "error: MemoryError: "),
-        (ImportError("No module named 'triton'"), 2, "error: ImportError: No module named"),
-    ],
-    ids=["full disk", "Ctrl-C", "CUDA", "argument", "memory", "import"],
-)
-def test_what_ends_it_is_one_line(table, capsys, monkeypatch, error, status, said):
-    def ended(*_, **__):
-        raise error
-
-    monkeypatch.setattr(table, "show", ended)
-    assert table.main(ONE) == status
-    (line,) = capsys.readouterr().err.splitlines()
-    assert said in line
-
-
-@pytest.mark.parametrize("form", ["table", "json"])
-def test_a_full_disk_is_one_line_when_it_ends_too(form):
-    with open("/dev/full", "w") as full:
-        command = [sys.executable, str(SCRIPT), *ONE, "--format", form]
-        run = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
-    assert run.returncode == 2
-    assert run.stderr == "error: the output can't be written: No space left on device\n"
-
-
 def test_a_run_of_minutes_says_so(table, capsys, monkeypatch):
     monkeypatch.setattr(table, "check_device", lambda *_: 1 / 0)
     end = "error: ZeroDivisionError: division by zero\n"
@@ -179,6 +148,13 @@ def test_scales_select_rows_and_are_named(table, capsys):
     assert rows[0]["bytes"] == 3 * 5 * 384 + 8 * 2 * 4  # 8 rows of 2 words
     assert table.main([*arguments, *chosen]) == 0
     assert capsys.readouterr().out.count(" scales=") == 1
+
+
+def test_shapes_may_be_written_as_the_table_prints_them(load_script):
+    read = load_script("table_arguments", "table_arguments.py").parse
+    shapes = ["8x128", "8X128", "8×128", "8 × 128"]
+    options = read([f"--shape={text}" for text in shapes] + ["--group-size", "64"])
+    assert options.shapes == [(8, 128)] * 4
 
 
 @pytest.mark.parametrize(("dtype", "rows"), [("fp8", 24), ("int8", 6)])
@@ -239,6 +215,7 @@ def test_more_than_two_backends(table, capsys):
         ["--bench-iters", "many"],
         ["--shape", "32"],
         ["--shape", "0x128"],
+        ["--shape", "4x×128"],
         ["--shape", "4x100"],
         ["--backend", "vulkan"],
         ["--backend", "cpu", "--backend", "cpu"],
