@@ -52,6 +52,27 @@ def test_the_other_examples_run(example):
     exec(example, {})
 
 
+def test_the_first_screen_answers_in_order_with_one_table_of_times():
+    screen = README.split("## Two commands")[0]
+    order = ["**For** ", "**How fast**", "**GPUs:**", "**Why to trust it:**", "**Install** "]
+    places = [screen.index(text) for text in [*order, "```python"]]
+    assert places == sorted(places)
+    tables = re.findall(r"(?:^\|.*\n)+", screen, re.MULTILINE)
+    assert [table.count("\n") for table in tables] == [2 + 6, 2 + 2]
+    assert tables[1] in re.search("<!-- proof: .*?<!-- end", screen, re.DOTALL)[0]
+    assert screen.count("\n") <= 55
+
+
+def test_numbers_say_how_old_they_are_and_percent_of_copy_as_the_site(readme):
+    for name in ("numbers", "peers"):
+        text = readme.pattern(name).search(README)[0]
+        assert re.search(r"on 20\d\d-\d\d-\d\d: commit\s`\w{10}` of 20\d\d-\d\d-\d\d, ", text)
+    (results, *_) = readme.measured()
+    copies = readme.values(results, readme.COPY)
+    cell = f"({100 / copies['cuda', 'produced', '1024', '7168']:.0f} %)"
+    assert readme.numbers(results).split("1,024 × 7168 | ")[1].split(" | ")[0].endswith(cell)
+
+
 def test_the_numbers_are_those_stored_of_their_commit(readme):
     shown = readme.pattern("numbers").search(README)[0]
     commit = re.search(r"commit `(\w{10})`", shown)[1]

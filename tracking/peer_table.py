@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable
-from datetime import datetime, timezone
+from datetime import date, datetime, timezone
 from pathlib import Path
 
 from asv.results import Results, iter_results_for_machine
@@ -79,6 +79,11 @@ def row(key: tuple[int, str], times: dict, codes: dict, scales: dict) -> list[st
     return [*cells, "–" if compiled is None else microseconds(compiled)]
 
 
+def day(milliseconds: float) -> date:
+    """Return the day of what asv stores."""
+    return datetime.fromtimestamp(milliseconds / 1000, timezone.utc).date()
+
+
 def versions(known: dict[str, dict[str, str]]) -> str:
     """Name the versions that were measured."""
     measured = {name: one["version"] for name, one in known.items() if "version" in one}
@@ -91,13 +96,12 @@ def lines(results: Results | None, results_dir: str) -> Iterable[str]:
         yield NOTHING
         return
     facts = results.params
-    date = datetime.fromtimestamp(results.started_at[TIME] / 1000, timezone.utc).date()
     known = peer_versions.read(Path(results_dir, results._filename))
-    yield f"Beside other implementations on one {facts['gpu']} on {date}, commit"
-    yield f"`{results.commit_hash[:10]}`, torch {facts['torch']}: {versions(known)}."
-    yield "Kernel time in µs, *produced*, groups of 128, row-major float32 scales; of the codes of"
-    yield "1024 × 7168, those that differ. Of another process than the numbers above: where buffers"
-    yield "lie in memory moves *produced* by some percent."
+    yield "Kernel time in µs beside other implementations, behind a kernel that has just written x;"
+    yield "groups of 128, row-major float32 scales; codes of 1024 × 7168 differ from exact ones."
+    yield f"On one {facts['gpu']} on {day(results.started_at[TIME])}: commit"
+    yield f"`{results.commit_hash[:10]}` of {day(results.date)}, torch {facts['torch']},"
+    yield f"{versions(known)}."
     yield ""
     rule = ["---", *["---:"] * (len(HEAD) - 1)]
     numbers = [values(results, name) for name in (TIME, CODES, SCALES)]

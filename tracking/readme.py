@@ -10,7 +10,6 @@ import itertools
 import re
 import sys
 from collections.abc import Mapping
-from datetime import datetime, timezone
 from pathlib import Path
 
 from asv.benchmarks import Benchmarks
@@ -74,17 +73,17 @@ def numbers(results: Results) -> str:
         cells = [f"{tokens:,} × {HIDDEN}"]
         for state, backend in columns:
             key = (backend, state, str(tokens), str(HIDDEN))
-            cells.append(f"{number(1e6 * times[key])} ({copies[key]:.2f})")
+            cells.append(f"{number(1e6 * times[key])} ({100 / copies[key]:.0f} %)")
         kernels.append(cells)
     ways = [(backend, out) for backend in BACKENDS for out in ("False", "True")]
     facts = results.params
-    date = datetime.fromtimestamp(results.started_at[TIME] / 1000, timezone.utc).date()
+    date = peer_table.day(results.started_at[TIME])
     lines = [
-        f"Measured on one {facts['gpu']} on {date}: commit `{results.commit_hash[:10]}`, "
-        f"driver {facts['driver']}, CUDA {facts['cuda']}, torch {facts['torch']}, "
-        f"triton {facts['triton']}.",
-        "Kernel time in µs, and in brackets over that of a copy of as many bytes; bfloat16 to FP8,",
-        "groups of 128, row-major float32 scales:",
+        f"Measured on one {facts['gpu']} on {date}: commit `{results.commit_hash[:10]}` of "
+        f"{peer_table.day(results.date)}, driver {facts['driver']}, CUDA {facts['cuda']}, "
+        f"torch {facts['torch']}, triton {facts['triton']}.",
+        "Kernel time in µs, and % of copy: the time of a copy of as many bytes over it;",
+        "bfloat16 to FP8, groups of 128, row-major float32 scales:",
         "",
         *table(
             ["tokens × hidden", *(f"{BACKENDS[b]}, *{state}*" for state, b in columns)],
