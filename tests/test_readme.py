@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import subprocess
+import sys
+import venv
+import zipfile
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+PROJECT = ROOT / "pyproject.toml"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
@@ -44,6 +51,36 @@ def test_the_first_example_prints_what_it_says(capsys):
     assert len(re.findall(r"^\S", example, re.MULTILINE)) == 4
     exec(example, {})
     assert capsys.readouterr().out.strip() == example.rpartition("# ")[2].strip()
+
+
+@pytest.mark.parametrize("editable", [False, True], ids=["regular", "editable"])
+def test_what_is_installed_is_said_from_where_the_set_up_ends(tmp_path, editable):
+    # A clone, and its package with the project's own layout, but without torch and the library.
+    clone, environment = tmp_path / "ptgq", tmp_path / "environment"
+    for folder in ("docs", "ptgq"):
+        (clone / folder).mkdir(parents=True)
+    (clone / "ptgq" / "__init__.py").write_text("place = __file__")
+    (clone / "ptgq" / "__main__.py").write_text("from ptgq import place; print(place)")
+    find = re.search(r"\[tool.setuptools.packages.find\]\n.*\n", PROJECT.read_text("utf-8"))[0]
+    head = '[build-system]\nrequires = []\nbuild-backend = "setuptools.build_meta"\n'
+    about = '[project]\nname = "ptgq"\nversion = "1"\n'
+    (clone / "pyproject.toml").write_text(head + about + find)
+    venv.create(environment, symlinks=True)
+    (packages,) = environment.glob("lib/python*/site-packages")
+    if editable:
+        code = f"from setuptools import build_meta as b; b.build_editable({str(tmp_path)!r})"
+        subprocess.run([sys.executable, "-c", code], cwd=clone, check=True, capture_output=True)
+        (wheel,) = tmp_path.glob("*.whl")
+        zipfile.ZipFile(wheel).extractall(packages)
+    else:
+        shutil.copytree(clone / "ptgq", packages / "ptgq")
+    line = re.search(r"^.*python -m ptgq\b.*$", README, re.MULTILINE)[0]
+    path = f"{environment / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    env = {**os.environ, "PATH": path, "PYTHONPATH": ""}
+    done = subprocess.run(["bash", "-c", line], cwd=clone, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    expected = (clone if editable else packages) / "ptgq" / "__init__.py"
+    assert Path(done.stdout.strip()) == expected
 
 
 @pytest.mark.gpu
