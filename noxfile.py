@@ -3,7 +3,6 @@
 import os
 import runpy
 import shutil
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -213,7 +212,8 @@ def bench(session):
 def site(session):
     """Publish the stored results as a site: [--serve on 127.0.0.1] [--port PORT]."""
     pinned(session, "site")
-    session.run("python", "-m", "tracking.publish", *session.posargs)
+    # At Ctrl-C it removes what is half written: thousands of files.
+    session.run("python", "-m", "tracking.publish", *session.posargs, interrupt_timeout=30)
 
 
 # nvcc compiles for several architectures at a time.
@@ -231,8 +231,7 @@ def compile_all(session):
     install(session, project=False)
     folder = Path(session.create_tmp(), "compile")
     shutil.rmtree(folder, ignore_errors=True)
-    capabilities = machine_code()["CAPABILITIES"]
-    environment = {"TORCH_CUDA_ARCH_LIST": ";".join(capabilities), **WITH_CUDA}
+    environment = {"TORCH_CUDA_ARCH_LIST": ";".join(machine_code()["CAPABILITIES"]), **WITH_CUDA}
     options = ("--no-deps", "--no-build-isolation", "--target", str(folder))
     pip_install(session, *options, ".", env=environment)
     session.run("python", "benchmarks/suite/machine_code.py", str(folder / "ptgq" / "_C.so"))
@@ -262,8 +261,9 @@ def tracking(session, *commands):
     install(session, project=False)
     if only_installs(session):
         return
+    finished = runpy.run_path("tools/finished.py")["finished"]
     python = sys.executable if session.venv_backend == "none" else f"{session.bin}/python"
-    statuses = [subprocess.run([python, "-m", *command]).returncode for command in commands]
+    statuses = [finished([python, "-m", *command]) for command in commands]
     if any(statuses):
         sys.exit(next(filter(None, statuses)))
 

@@ -174,3 +174,41 @@ def test_bad_port_is_refused(folder, arguments, message):
     done = run(folder, *arguments)
     assert done.returncode == 2
     assert message in done.stderr
+
+
+# nox is not installed where its sessions run: a stand-in is.
+NOX = """if True:
+    import runpy, sys
+    from unittest import mock
+    sys.modules["nox"] = sys.modules["nox.virtualenv"] = mock.MagicMock()
+    tracking = runpy.run_path("noxfile.py")["tracking"]
+    try:
+        tracking(mock.MagicMock(venv_backend="none"), ("cleans",), ("never",))
+    except KeyboardInterrupt:
+        print("interrupted")"""
+CLEANS = """if True:
+    import sys, time
+    try:
+        print("begun", flush=True)
+        time.sleep(60)
+    except KeyboardInterrupt:
+        # subprocess.run would kill it after a quarter of a second.
+        time.sleep(0.6)
+        print("cleaned", flush=True)
+        sys.exit(130)"""
+
+
+def test_nox_waits_for_what_an_interrupted_command_cleans_up(tmp_path):
+    (tmp_path / "cleans.py").write_text(CLEANS)
+    with subprocess.Popen(
+        [sys.executable, "-c", NOX],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as process:
+        assert process.stdout.readline() == "begun\n"
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.stdout.read() == "cleaned\ninterrupted\n"

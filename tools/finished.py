@@ -1,0 +1,17 @@
+"""Runs commands of nox's sessions: ``noxfile.py`` has it without the project's path."""
+
+import signal
+import subprocess
+
+
+def finished(command):
+    """Run a command, return its status; Ctrl-C, which reaches it too, ends it in its own time."""
+    process = subprocess.Popen(command)
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        status = process.wait()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if status in (-signal.SIGINT, 128 + signal.SIGINT):
+        raise KeyboardInterrupt
+    return status
