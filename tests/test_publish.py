@@ -140,7 +140,7 @@ def test_an_interruption_leaves_the_site_that_is_there(folder, tmp_path, number,
     assert process.returncode == 130
     lines = [line for line in said.splitlines() if not line.startswith(("import ", "#"))]
     assert "Traceback" not in said
-    assert "site: interrupted: not published, what was there is as it was" in lines
+    assert "site: interrupted: what is published is whole" in lines
     assert moment == "imports" or len(lines) == 1
     assert left(place) == ["asv.conf.json", "html"]
 

@@ -137,7 +137,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return run(parser, options)
     except KeyboardInterrupt:
-        print("site: interrupted: not published, what was there is as it was", file=sys.stderr)
+        print("site: interrupted: what is published is whole", file=sys.stderr)
         return 130
 
 
