@@ -10,15 +10,7 @@ import shlex
 
 import browser as browsers
 import pytest
-from pages import (
-    CALL,
-    MACHINES,
-    ROOT,
-    TWO_CORE,
-    git,
-    open_front,
-    row,
-)
+from pages import CALL, MACHINES, ROOT, TWO_CORE, git, open_front, row
 
 from tracking import track
 
