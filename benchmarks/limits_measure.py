@@ -226,7 +226,7 @@ def format_calls(available: Sequence[str]) -> Values:
     kinds = [("cuda", False, "call_formats"), ("cuda", True, "call_formats_out")]
     kinds += [("triton", out, "call_formats_triton") for out in (False, True)]
     found: Values = {}
-    for name in (name for name in CALLS if not name.startswith(("dequantize", "norm"))):
+    for name in (name for name in CALLS if name.startswith(("fp8", "int8", "silu"))):
         to_call = {}
         for backend, out, key in kinds:
             if backend in available:

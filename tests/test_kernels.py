@@ -186,6 +186,7 @@ def test_the_check_of_lengths_says_what_depends_on_them(device, load_script, mon
         measured.append(lengths)
         return Kernels(workload, lengths, "cpu")
 
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr(script, "Kernels", on_the_cpu)
     monkeypatch.setattr(script, "FAMILIES", {"small": WORKLOAD})
     monkeypatch.setitem(SECONDS, "cuda", 1e-6)

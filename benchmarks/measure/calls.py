@@ -21,7 +21,10 @@ FUNCTIONS = {
     "silu-int8": "silu_and_mul_per_token_group_quant_int8",
     "norm": "rms_norm_per_token_group_quant_fp8",
     "norm-int8": "rms_norm_per_token_group_quant_int8",
+    "transposed": "per_token_group_quant_fp8_transposed",
+    "blocks": "per_block_quant_fp8",
     "dequantize": "dequantize",
+    "dequantize-blocks": "dequantize_blocks",
 }
 
 
@@ -57,14 +60,19 @@ def _without_out(name: str, device: str, backend: str) -> tuple[Callable[..., An
         quantize, x = _without_out(which, device, backend)
         q, s = quantize()
         return partial(function, q, s, 128, **chosen), x
+    given: tuple[torch.Tensor, ...]
     x = _input(device, 2 * HIDDEN if kind.startswith("silu") else HIDDEN)
+    if kind.endswith("blocks"):
+        function = public_function(kind)
+        given = (x,) if kind == "blocks" else _without_out("blocks", device, backend)[0]()
+        return partial(function, *given, backend=backend), x
     if which == "strided_rows":
         x, which = _input(device, 2 * HIDDEN)[:, :HIDDEN], "row_float32"
     if which == "masked":
         x, masked_m = x.unflatten(0, (2, -1)), torch.full((2,), TOKENS // 2, device=x.device)
         function = public_function(kind, "masked_m")
         return partial(function, x, 128, masked_m=masked_m, backend=backend), x
-    given: tuple[torch.Tensor, ...] = (x,)
+    given = (x,)
     options: dict[str, Any] = {"backend": backend}
     if kind.startswith("norm"):
         # Without a residual, which each call would change.

@@ -119,6 +119,9 @@ CALLS = (
     "norm_row_float32",
     "norm_deep_gemm_blackwell",
     "norm-int8",
+    "transposed_row_float32",
+    "blocks",
+    "dequantize-blocks",
     *(f"dequantize_{name}" for name in DEQUANTIZED),
 )
 

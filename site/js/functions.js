@@ -20,6 +20,6 @@ ptgq.functions = function (machine) {
   head.append(el("th", { scope: "col" }, el("span", { class: "hidden-text" }, "Details")));
   return ptgq.section("functions", "Calls: every function and format",
     el("p", { class: "note" }, "Call latency of 16 × 512, host included: per_token_group_quant in each format (fp8_, int8), " +
-      "silu_and_mul_per_token_group_quant (silu_, silu-int8) and dequantize; – was not measured yet. No verdicts: processes differ by half."),
+      "silu_and_mul_… (silu_, silu-int8), masked rows, rms_norm_… (norm_, norm-int8), …_transposed, per_block_quant_fp8 (blocks) and dequantize; – was not measured yet. No verdicts: processes differ by half."),
     ptgq.measuredNote(machine, [name]), ptgq.table("functions", "Calls", [above, head], rows, { long: true }));
 };
