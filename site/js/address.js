@@ -2,11 +2,43 @@
 // The address holds every choice, as #machine=NAME&at=SECTION&SECTION.KEY=VALUE: Back undoes one.
 ptgq.address = () => new URLSearchParams(location.hash.slice(1));
 
-// What an address says of a choice; the first of the values allowed, or `usual`, if it says nothing.
-ptgq.chosen = function (key, usual, allowed) {
-  const value = ptgq.address().get(key);
-  return value === null || (allowed && !allowed.includes(value)) ? usual : value;
+// What the address names that is not here, by key, with the words that say so; and the keys that were asked for.
+ptgq.unknown = new Map();
+ptgq.asked = new Set(["machine", "at", "series", "value"]);
+ptgq.replaced = function (key, text) {
+  ptgq.unknown.set(key, { values: String(ptgq.address().getAll(key)), text });
+  queueMicrotask(ptgq.sayUnknown);
 };
+
+// What an address says of a choice, in any case of letters; `usual` if it says nothing, or nothing allowed.
+ptgq.chosen = function (key, usual, allowed, why) {
+  const value = ptgq.address().get(key);
+  ptgq.asked.add(key);
+  ptgq.unknown.delete(key);
+  if (value === null) return usual;
+  if (!allowed) return value;
+  const known = allowed.find((one) => one.toLowerCase() === value.toLowerCase());
+  if (known === undefined) ptgq.replaced(key, why ? why(value) : `${key}=${value} is not known here${usual ? `: ${usual} is shown` : ""}.`);
+  return known === undefined ? usual : known;
+};
+
+ptgq.sayUnknown = function () {
+  const address = ptgq.address();
+  for (const [key, { values }] of ptgq.unknown) if (String(address.getAll(key)) !== values) ptgq.unknown.delete(key);
+  const said = [...ptgq.unknown.values()].map(({ text }) => text);
+  for (const key of new Set(address.keys())) {
+    const [section] = key.split(".");
+    // A table asks for its own when it is drawn; an element's id is a place on the page.
+    if (ptgq.asked.has(key) && !key.includes(".") || (!address.get(key) && document.getElementById(key))) continue;
+    if (!key.includes(".")) said.push(`The address names ${key}, which this page does not know.`);
+    else if (!document.querySelector(`section#${CSS.escape(section)}`)) said.push(`This machine has no section ${section}: ${key} changes nothing.`);
+    else if (!ptgq.asked.has(key) && !/\.(sort|find|verdicts)$/.test(key)) said.push(`${key} is no choice of this page.`);
+  }
+  const place = document.getElementById("unknown");
+  place.hidden = said.length === 0;
+  place.replaceChildren(...said.map((text) => el("p", {}, text)));
+};
+document.addEventListener("chosen", () => queueMicrotask(ptgq.sayUnknown));
 
 // Put choices into the address: an entry of the browser's history, unless `same` goes on with one.
 ptgq.choose = function (choices, same) {

@@ -48,6 +48,8 @@ ptgq.verdictTable = function (id, all, none) {
   for (const { verdict } of all) counts[verdict] = (counts[verdict] || 0) + 1;
   const usual = ptgq.VERDICTS.filter((verdict) => !/^(same|not|undecided)/.test(verdict));
   const chosen = new Set(ptgq.chosen(`${id}.verdicts`, usual.join()).split(","));
+  const wrong = [...chosen].filter((word) => ![...ptgq.VERDICTS, "none"].includes(word));
+  if (wrong.length) ptgq.replaced(`${id}.verdicts`, `${id}.verdicts: ${wrong.join(", ")} is no verdict; there are ${ptgq.VERDICTS.join(", ")}, none.`);
   const body = el("div", {});
 
   function line({ read, verdict, ratio }) {

@@ -7,11 +7,19 @@ ptgq.compareSection = function (machine) {
     ptgq.front.machines.findIndex((other) => other.params.machine === params.machine) === number ? params.machine : `${params.machine}/${number}`);
   const of = (number) => ptgq.front.machines[number].commits;
   const sides = ["before", "after"].map(function (side) {
-    const number = Math.max(keys.indexOf(ptgq.chosen(`compare.${side}-machine`, keys[machine])), 0);
-    const hash = ptgq.chosen(`compare.${side}`, "");
-    const named = hash ? of(number).find((at) => commits[at][0].startsWith(hash)) : undefined;
-    return { side, number, at: named ?? of(number).at(side === "before" ? -2 : -1) ?? of(number)[0] };
+    const on = `compare.${side}-machine`;
+    const number = keys.indexOf(ptgq.chosen(on, keys[machine], keys, (value) => `${on}=${value} names no machine: nothing is compared.`));
+    const hash = ptgq.chosen(`compare.${side}`, "").toLowerCase();
+    const named = hash ? of(number).filter((at) => commits[at][0].startsWith(hash)) : [];
+    if (hash && named.length !== 1) {
+      ptgq.replaced(`compare.${side}`, `compare.${side}=${hash} names ${named.length || "no"} ${named.length ? "commits" : "commit"} ` +
+        `measured on ${keys[number]}: nothing is compared.`);
+    }
+    return { side, number, at: named[0] ?? of(number).at(side === "before" ? -2 : -1) ?? of(number)[0] };
   });
+  // Another pair than the one asked for is no answer.
+  const wrong = ["before", "after"].flatMap((side) => [`compare.${side}-machine`, `compare.${side}`])
+    .flatMap((key) => ptgq.unknown.has(key) ? [ptgq.unknown.get(key).text] : []);
   const controls = el("div", {});
   const body = el("div", {});
   let turn = 0;
@@ -40,6 +48,10 @@ ptgq.compareSection = function (machine) {
   async function draw() {
     const mine = ++turn;
     controls.replaceChildren(...sides.map(controlsOf), el("button", { type: "button", onclick: run }, "Compare"));
+    if (wrong.length) {
+      body.replaceChildren(...wrong.splice(0).map((text) => el("p", { class: "failed" }, text)));
+      return;
+    }
     if (!ptgq.address().has("compare.after")) return;
     let rules, cells;
     try {

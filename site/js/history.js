@@ -5,7 +5,7 @@ ptgq.historySection = function (machine) {
   if (!names.length) return null;
   let name = [ptgq.KERNEL, ptgq.CALL].find((key) => names.includes(key)) || names[0];
   let choice = {};
-  let zero = ptgq.chosen("history.zoom", "") !== "y";
+  let zero = ptgq.chosen("history.zoom", "", ["y"]) !== "y";
   let asked = 0;
   const controls = el("div", { class: "controls" });
   const plot = el("div", {});

@@ -8,7 +8,12 @@
 
   // Links made for asv's page when it was index.html (its own feed's, too) still arrive.
   function forAsv() {
-    const place = decodeURIComponent(location.hash.replace(/^#\/?/, "").split("?")[0]);
+    let place = location.hash.replace(/^#\/?/, "").split("?")[0];
+    try {
+      place = decodeURIComponent(place);
+    } catch {
+      // No address of asv's: what this page makes of it is said.
+    }
     return location.hash.startsWith("#/") || ["summarylist", "regressions"].includes(place) ||
       ptgq.benchmarkNumber(place) >= 0;
   }
@@ -96,11 +101,13 @@
       location.replace("asv.html" + location.hash);
       return;
     }
-    const wanted = state().get("machine");
-    const named = front.machines.findIndex(({ params }) => params.machine === wanted);
     // Without a name, the one that measured last: whoever has just measured finds theirs.
     const times = front.machines.map((_, number) => ptgq.lastMeasured(number));
-    const machine = named >= 0 ? named : times.indexOf(Math.max(...times));
+    const usual = times.indexOf(Math.max(...times));
+    const names = front.machines.map(({ params }) => params.machine);
+    const name = ptgq.chosen("machine", names[usual], names,
+      (value) => `No results of a machine named ${value}: this is ${names[usual]}.`);
+    const machine = name === names[usual] ? usual : names.indexOf(name);
     // Sections read their choices when they are made; the series and the place are set below.
     if (choices(machine) !== shown) {
       const top = window.scrollY;
@@ -108,18 +115,23 @@
       render(machine);
       if (asked !== null) window.scrollTo(0, top);
     }
-    const unknown = document.getElementById("unknown");
-    unknown.hidden = wanted === null || named >= 0;
-    unknown.textContent = `No results of a machine named ${wanted}: this is ${front.machines[machine].params.machine}.`;
     const series = ptgq.namedSeries(machine, state());
     if (series && front.machines[machine].histories.includes(series.name)) ptgq.openHistory(series);
-    else if (asked && ptgq.openHistory) ptgq.openHistory(null);
+    else {
+      if (asked && ptgq.openHistory) ptgq.openHistory(null);
+      if (state().has("series")) {
+        const named = [state().get("series"), ...state().getAll("value")].join(", ");
+        ptgq.replaced("series", `There is no history of ${named} on ${name}: its usual one is shown.`);
+      }
+    }
     asked = series ? series.name : "";
-    const target = document.getElementById(state().get("at"));
+    const at = state().get("at");
+    const target = [...document.querySelectorAll("#sections > section")].find(({ id }) => id === at);
     if (target) {
       target.scrollIntoView();
       target.querySelector("h2").focus({ preventScroll: true });
-    }
+    } else if (at) ptgq.replaced("at", `There is no section ${at} of ${name}: this is the page's top.`);
+    ptgq.sayUnknown();
   }
 
   // What is drawn: the machine with its choices, and the series of the history.

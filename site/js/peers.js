@@ -62,7 +62,7 @@ ptgq.peers = function (machine) {
   // Kernels first, as everywhere; a CPU has calls alone.
   const known = [...states.slice(1), states[0]].filter((state) => measured.some((one) => has(one, state)));
   const choice = { state: known[0], function: "quant", format: "fp8_row_float32", group: "128", shape: "1024x7168" };
-  for (const key of Object.keys(choice)) choice[key] = ptgq.chosen(`peers.${key}`, choice[key]);
+  for (const key of Object.keys(choice)) choice[key] = ptgq.chosen(`peers.${key}`, choice[key], key === "state" ? known : null);
   const controls = el("div", { class: "controls" });
   const body = el("div", {});
 
@@ -73,13 +73,16 @@ ptgq.peers = function (machine) {
   }
 
   function draw() {
-    if (!known.includes(choice.state)) choice.state = known[0];
     // Each choice leaves those of the next that were measured.
     let left = measured.filter((one) => has(one, choice.state));
     const options = {};
     for (const key of ["function", "format", "group", "shape"]) {
       options[key] = [...new Set(left.map((one) => one[key]))];
-      if (!options[key].includes(choice[key])) choice[key] = options[key][0];
+      if (!options[key].includes(choice[key])) {
+        const named = ptgq.address().get(`peers.${key}`);
+        if (named !== null) ptgq.replaced(`peers.${key}`, `peers.${key}=${named} was not measured with the other choices: ${options[key][0]} is shown.`);
+        choice[key] = options[key][0];
+      }
       // The shapes stay, for the map.
       if (key !== "shape") left = left.filter((one) => one[key] === choice[key]);
     }

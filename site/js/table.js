@@ -47,8 +47,8 @@ ptgq.table = function (id, label, head, rows, { long, limit } = {}) {
   let shown = limit || rows.length;
 
   function order() {
-    const match = /^(-?)(\d+)$/.exec(ptgq.chosen(sorting, ""));
-    return match && buttons[match[2]] ? [Number(match[2]), match[1] === "-"] : [null, false];
+    const by = ptgq.chosen(sorting, "", buttons.flatMap((button, place) => button ? [String(place), `-${place}`] : []));
+    return by ? [Number(by.replace("-", "")), by[0] === "-"] : [null, false];
   }
 
   function fill() {
