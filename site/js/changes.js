@@ -23,6 +23,12 @@ ptgq.changed = function (machine) {
   return ptgq.ranked(rows);
 };
 
+// The commits that the newest ones of a machine's benchmarks are compared with: [earlier, later].
+ptgq.previous = function (machine) {
+  const later = ptgq.front.machines[machine].commit;
+  return [...new Set(Object.values(ptgq.front.machines[machine].previous))].sort((a, b) => a - b).map((earlier) => [earlier, later]);
+};
+
 ptgq.ranked = function (rows) {
   // By verdict, then the largest change first; from or to 0 is larger than every ratio.
   const rank = (row) => ptgq.VERDICTS.indexOf(row.verdict);
@@ -97,8 +103,8 @@ ptgq.verdictTable = function (id, all, none) {
 };
 
 ptgq.changes = function (machine) {
-  const previous = new Set(Object.values(ptgq.front.machines[machine].previous));
-  const since = [...previous].sort((a, b) => a - b).flatMap((position, place) => [place ? ", " : " (", ptgq.commitLink(position)]);
+  const since = ptgq.previous(machine).flatMap(([earlier, later], place) =>
+    [place ? "; " : " (", ptgq.commitLink(earlier), `, ${ptgq.between(earlier, later)}`]);
   return ptgq.section("changes", "What changed",
     el("p", { class: "note" },
       "Against the previous measured commit", ...since, since.length ? ")" : "", ", by the 99 % intervals of the medians. " +

@@ -90,7 +90,7 @@ const ptgq = {
     const index = typeof wanted === "number" ? wanted : ptgq.index(name, wanted);
     const cells = ptgq.front.machines[machine].cells[name];
     const stored = index < 0 || !cells ? null : cells[index];
-    const read = { machine, name, index, at: ptgq.measuredAt(machine, name), state: "missing", before: null, verdict: null, smallest: null };
+    const read = { machine, name, index, at: ptgq.measuredAt(machine, name), state: "missing", previous: ptgq.front.machines[machine].previous[name] ?? null, before: null, verdict: null, smallest: null };
     if (stored === null || stored === undefined) return read;
     if (stored === "n/a" || stored === "failed") return { ...read, state: stored };
     const [now, before, verdict, smallest] = stored;

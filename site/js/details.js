@@ -34,7 +34,8 @@ ptgq.showDetails = function (title, entries, command) {
     }
     if (read.before) {
       parts.push(el("p", { class: "note" },
-        `Before: ${format.unit(read.before.value, unit)} (${ptgq.interval(read.before, unit)})`));
+        "Before, at ", ptgq.commitLink(read.previous), ` of ${format.date(ptgq.front.commits[read.previous][1])} (${ptgq.between(read.previous, read.at)}): ` +
+        `${format.unit(read.before.value, unit)} (${ptgq.interval(read.before, unit)})`));
     }
     const history = el("button", {
       type: "button",

@@ -109,7 +109,8 @@ ptgq.historySection = function (machine) {
       if (!rows.open) return;
       const head = ptgq.heads(["Commit", ...lines.map((line) => line.label)]);
       const body = positions.map((position, index) => el("tr", {},
-        el("th", { scope: "row" }, ptgq.commitLink(position), " ", el("span", { class: "quiet" }, ptgq.front.commits[position][2])),
+        el("th", { scope: "row" }, ptgq.commitLink(position), ` ${format.date(ptgq.front.commits[position][1])} `,
+          el("span", { class: "quiet" }, ptgq.front.commits[position][2], index ? ` (after ${format.hash(ptgq.front.commits[positions[index - 1]][0])}, ${ptgq.between(positions[index - 1], position)})` : "")),
         ...lines.map(({ values, low, high, failed }) => {
           if (failed.has(position)) return el("td", { class: "failed" }, "failed");
           if (values[index] === null) return el("td", { class: "na" }, "n/a");

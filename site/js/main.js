@@ -88,7 +88,8 @@
     const count = (wanted) => String(rows.filter(wanted).length);
     if (rows.length) {
       found.push([count((row) => row.verdict === "failed" || (row.verdict === "worse" && !timed(row))),
-        "failed or, counted, worse since the commit before"]);
+        `failed or, counted, worse since ${ptgq.previous(machine).map(([earlier, later]) =>
+          `${format.hash(front.commits[earlier][0])}, ${ptgq.between(earlier, later)}`).join("; or ")}`]);
       found.push([count((row) => row.verdict === "worse" && timed(row)), "times to confirm by nox -s compare: longer, in one process each"]);
       found.push([count(({ verdict }) => ["better", "fixed"].includes(verdict)), "shorter, better or repaired, not confirmed where timed"]);
     }

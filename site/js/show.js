@@ -151,6 +151,15 @@ ptgq.historyAddress = function (read) {
   return "#" + new URLSearchParams([["machine", machine], ["at", "history"], ["series", read.name], ...choices]);
 };
 
+// How far a measured commit is behind a later one: what changed may be any of those between.
+ptgq.between = function (earlier, later) {
+  const [, , , number, touching] = ptgq.front.commits[earlier];
+  const [, , , newer, compiled] = ptgq.front.commits[later];
+  if (newer <= number) return newer === number ? "the same commit" : `${number - newer} commits after`;
+  const count = newer - number;
+  return count === 1 ? "the commit before" : `${count} commits before, ${compiled - touching} touch csrc`;
+};
+
 // The series that such an address names, or null.
 ptgq.namedSeries = function (machine, address) {
   const [name, values] = [address.get("series"), address.getAll("value")];

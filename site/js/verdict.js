@@ -59,7 +59,7 @@ ptgq.compared = function (rules, before, after) {
       const failed = [old[index], now[index]].map((stored) => stored === "failed");
       if (!(a && b) && !(failed[0] && b) && !(failed[1] && a)) return;
       const read = {
-        machine, name, index, at: commit, state: b ? "value" : "failed", fixed: failed[0],
+        machine, name, index, at: commit, previous: before[1].commit, state: b ? "value" : "failed", fixed: failed[0],
         ...(b ? ptgq.measurement(now[index]) : {}), before: a ? ptgq.measurement(old[index]) : null, smallest: null,
       };
       const threshold = Array.isArray(thresholds) ? thresholds[index] : thresholds;
