@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 
-from asv_plugins.record import CONTROL, Series, encode, entry_name, is_judged
+from asv_plugins.record import CONTROL, SIZE, Series, encode, entry_name, is_judged
 from asv_plugins.same_code import HASHES, backends_of
 from asv_plugins.verdict import Measurement, threshold_for
 
@@ -18,6 +18,13 @@ def cells_at(series: Series, commit: str, benchmarks: dict) -> dict[str, list]:
         if row is not None:
             found[name] = [encode(one) if isinstance(one, Measurement) else one for one in row]
     return found
+
+
+def facts_at(series: Series, commit: str) -> dict[str, str]:
+    """What of a machine was not, when a commit was measured, as it is at the newest."""
+    params = series.commits[commit][0].params
+    then = {key: params.get(key) or "" for key in SIZE}
+    return {key: value for key, value in then.items() if value != series.params.get(key, "")}
 
 
 def rules(

@@ -208,6 +208,9 @@ def write_data(
             write(folder / f"{key}.js", key, pairs.cells_at(series, commit, benchmarks))
         runs = canary.series(canary.folder_of(conf.results_dir), series.params["machine"])
         newest = max(series.commits, key=order.__getitem__)
+        shown["facts"] = {
+            order[commit]: pairs.facts_at(series, commit) for commit in series.commits
+        }
         shown |= {"commits": at, "histories": drawn, "canary": runs, "behind": behind[newest]}
         shown["peers"] = peer_versions.newest(series.commits, conf.results_dir, order)
         machines.append({"params": series.params, **shown})

@@ -30,8 +30,12 @@ ptgq.previous = function (machine) {
 };
 
 ptgq.ranked = function (rows) {
-  // By verdict, then the largest change first; from or to 0 is larger than every ratio.
-  const rank = (row) => ptgq.VERDICTS.indexOf(row.verdict);
+  // Failures, times, ratios of times, then what is counted; of these by verdict, then the largest
+  // change first; from or to 0 is larger than every ratio.
+  const units = new Map(ptgq.front.benchmarks.map(({ name, unit }) => [name, unit]));
+  const kind = (unit) => unit === "seconds" ? 0 : unit.includes("/") ? 1 : 2;
+  const rank = ({ verdict, read }) => verdict === "failed" ? -1
+    : kind(units.get(read.name)) * ptgq.VERDICTS.length + ptgq.VERDICTS.indexOf(verdict);
   const size = (row) => row.ratio > 0 ? Math.min(Math.abs(Math.log(row.ratio)), 1e9) : row.ratio === null ? 0 : 1e9;
   return rows.sort((a, b) => rank(a) - rank(b) || size(b) - size(a));
 };
@@ -49,10 +53,10 @@ ptgq.smallestText = function (read) {
 };
 
 // The rows of ptgq.ranked in a table, below buttons for the verdicts to show; `id` is in the address.
-ptgq.verdictTable = function (id, all, none) {
+ptgq.verdictTable = function (id, all, none, shown) {
   const counts = {};
   for (const { verdict } of all) counts[verdict] = (counts[verdict] || 0) + 1;
-  const usual = ptgq.VERDICTS.filter((verdict) => !/^(same|not|undecided)/.test(verdict));
+  const usual = shown || ptgq.VERDICTS.filter((verdict) => !/^(same|not|undecided)/.test(verdict));
   const chosen = new Set(ptgq.chosen(`${id}.verdicts`, usual.join()).split(","));
   const wrong = [...chosen].filter((word) => ![...ptgq.VERDICTS, "none"].includes(word));
   if (wrong.length) ptgq.replaced(`${id}.verdicts`, `${id}.verdicts: ${wrong.join(", ")} is no verdict; there are ${ptgq.VERDICTS.join(", ")}, none.`);

@@ -64,13 +64,15 @@ ptgq.compareSection = function (machine) {
     if (mine !== turn) return;
     const [before, after] = sides.map(({ number, at }, place) => [number, { commit: at, cells: cells[place] }]);
     const rows = ptgq.compared(rules, before, after);
-    body.replaceChildren(...ptgq.verdictTable("compare", rows, "Nothing was measured at both."));
+    // Of two machines, the calls that both have are what there is, although nothing is called slower.
+    const usual = before[0] === after[0] ? undefined : ptgq.VERDICTS;
+    body.replaceChildren(ptgq.pairNotes(before, after, rows), ...ptgq.verdictTable("compare", rows, "Nothing was measured at both.", usual));
   }
 
   draw();
   return ptgq.section("compare", "Compare",
-    el("p", { class: "note" }, "Two measured commits, by the rule of What changed; or two machines, whose own drift " +
-      "is not known then. Each was measured in a process of its own, so a difference of a few percent may be the process's: " +
+    el("p", { class: "note" }, "Two measured commits, by the rule of What changed; or two machines, by the times that both have: their own drift " +
+      "is not known then, and counts that depend on a compiler are left out. Each was measured in a process of its own, so a difference of a few percent may be the process's: " +
       "nox -s compare alternates the two."),
     controls, body);
 };

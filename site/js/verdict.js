@@ -51,6 +51,7 @@ ptgq.compared = function (rules, before, after) {
   for (const [name, now] of Object.entries(cells)) {
     const old = before[1].cells[name];
     if (!old || Object.values(rules.hashes).includes(name)) continue;
+    if (before[0] !== machine && ptgq.ofCompilers(name)) continue;
     const { thresholds, timed, control } = rules.benchmarks[name];
     const pairs = now.map((stored, index) => [ptgq.ends(old[index]), ptgq.ends(stored)]);
     // The control's changes are one machine's drift; of two machines there is none to take off.

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import browser as browsers
 import pytest
-from pages import COMMITS, H200, HOSTILE, cells, git, open_front, row
+from pages import COMMITS, H200, HOSTILE, TWO_CORE, cells, git, open_front, row
 
 from asv_plugins import pairs, record
 from asv_plugins.verdict import Measurement, drift_of, smallest_change, verdict
@@ -108,10 +108,10 @@ def test_two_commits_and_two_machines_are_compared(page, address, published, how
         label=commits.nth(0).locator("option", has_text=HOSTILE).inner_text()
     )
     browsers.wait_until(page, "location.hash.includes('before-machine=x')")
-    section.get_by_role("button", name="not judged").click()
     browsers.wait_until(page, "document.querySelectorAll('#compare tbody tr').length > 90")
-    words = set(section.locator("tbody td.text").all_inner_texts())
-    assert "not judged" in words
+    # Of two machines all verdicts are shown, also none.
+    unjudged = section.get_by_role("button", name="not judged")
+    assert unjudged.get_attribute("aria-pressed") == "true"
     assert (
         section.locator("select").nth(2).locator("option[selected]").inner_text().startswith(H200)
     )
@@ -160,3 +160,53 @@ def test_verdicts_are_seen_without_scrolling(page, address, section):
         "cell => cell.textContent = 'Call / abs and two allocations: ' + 'deep_gemm, '.repeat(9)"
     )
     assert box.evaluate("box => box.scrollWidth <= box.clientWidth")
+
+
+@pytest.mark.parametrize("how", ["served", "file"])
+def test_two_machines_are_compared_by_times_and_the_rest_has_its_reason(
+    page, address, published, how
+):
+    base = address if how == "served" else (published / "html/index.html").as_uri()
+    newest = git(published, "rev-parse", "main")[:8]
+
+    def compared(other, commit):
+        page.goto("about:blank")
+        page.goto(f"{base}#machine={H200}&compare.before-machine={other}"
+                  f"&compare.before={commit}&compare.after={newest}")  # fmt: skip
+        page.locator("#compare .pair").wait_for(state="attached")
+        names = {text.partition(":")[0] for text in page.locator("#compare th").all_inner_texts()}
+        assert not [name for name in names if name.startswith("footprint")]
+        return page.locator("#compare .pair").inner_text(), names
+
+    said, names = compared(TWO_CORE, newest)
+    assert "differ in gpu (none; NVIDIA H200)" in said
+    assert "num_cpu (2; 16)" in said
+    assert "Kernel times: two-core has no GPU." in said
+    assert "Footprint and start-up: these depend on the compiler" in said
+    # Calls of the CPU's backends, which both have: shown, although nothing is called slower.
+    assert {"Call latency", "CPU call time"} <= names
+    # The same commit and machine, on which nothing differs.
+    assert compared(H200, newest)[0] == ""
+
+
+def test_machines_without_a_common_time_say_what_to_measure(context, address, published):
+    page = context.new_page()
+    newest = git(published, "rev-parse", "main")[:8]
+
+    def only(kept):
+        # What else the first machine measured is taken away.
+        return lambda route: route.fulfill(
+            body=f"{route.fetch().text()};(() => {{ for (const [key, data] of ptgq.received)"
+            f" if (/^commit.0/.test(key)) for (const name in data)"
+            f' if (!name.startsWith("{kept}")) delete data[name]; }})()',
+            content_type="text/javascript",
+        )
+
+    page.route("**/data/commit/0/*", only("footprint"))
+    page.goto(f"{address}#machine={H200}&compare.before-machine={TWO_CORE}"
+              f"&compare.before={newest}&compare.after={newest}")  # fmt: skip
+    page.locator("#compare .pair").wait_for(state="attached")
+    said = page.locator("#compare .pair").inner_text()
+    assert "No time was measured on both" in said
+    assert f"Calls: not measured on {H200} at this commit, but at {newest}." in said
+    assert page.locator("#compare table").count() == 0
