@@ -256,14 +256,14 @@ def wheel(session):
     session.log(f"{path}: {path.stat().st_size / 1e6:.1f} MB in {minutes:.1f} minutes")
 
 
-def tracking(session, *commands):
+def tracking(session, *commands, **variables):
     """Run modules one after the other; exit with the first failure's status, not a session's 1."""
     install(session, project=False)
     if only_installs(session):
         return
     finished = runpy.run_path("tools/finished.py")["finished"]
     python = sys.executable if session.venv_backend == "none" else f"{session.bin}/python"
-    statuses = [finished([python, "-m", *command]) for command in commands]
+    statuses = [finished([python, "-m", *command], **variables) for command in commands]
     if any(statuses):
         sys.exit(next(filter(None, statuses)))
 
@@ -273,8 +273,8 @@ def record(session):
     """Measure this machine's newest commits, publish all results, say where: [TRACK ARGUMENTS]."""
     rows = r"^(?!timed\.).*_default_shapes\(|cpu_time\.|code_hash\."  # asv times the same shapes
     track = ("tracking.track", "--newest", "2", "--older", rows, *session.posargs)
-    # Also after a failure: it is on the record.
-    tracking(session, track, ("tracking.publish",))
+    # Also after a failure: it is on the record. Whoever has just measured finds their machine.
+    tracking(session, track, ("tracking.publish",), PTGQ_SITE_OPENS="measured")
 
 
 @nox.session

@@ -11,6 +11,7 @@ import hashlib
 import html
 import itertools
 import json
+import os
 import re
 import shutil
 import time
@@ -25,6 +26,8 @@ from asv.util import UserError
 from asv_plugins import canary, pairs, peer_versions, record, same_code, vendor
 
 SITE = vendor.VENDOR.parent
+# "measured": the page opens on the machine that measured last, not on the newest with a GPU.
+OPENS = "PTGQ_SITE_OPENS"
 # Nothing from elsewhere, no inline script. asv's page styles elements inline.
 ASV_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
@@ -208,9 +211,8 @@ def write_data(
             write(folder / f"{key}.js", key, pairs.cells_at(series, commit, benchmarks))
         runs = canary.series(canary.folder_of(conf.results_dir), series.params["machine"])
         newest = max(series.commits, key=order.__getitem__)
-        shown["facts"] = {
-            order[commit]: pairs.facts_at(series, commit) for commit in series.commits
-        }
+        facts = {order[commit]: pairs.facts_at(series, commit) for commit in series.commits}
+        shown["facts"] = {position: then for position, then in facts.items() if then}
         shown |= {"commits": at, "histories": drawn, "canary": runs, "behind": behind[newest]}
         shown["peers"] = peer_versions.newest(series.commits, conf.results_dir, order)
         machines.append({"params": series.params, **shown})
@@ -226,6 +228,7 @@ def write_data(
             "show_commit_url": conf.show_commit_url,
             "hash_length": conf.hash_length,
             "published": int(time.time()),
+            "opens": os.environ.get(OPENS, ""),
             "commits": commits,
             "benchmarks": [
                 {

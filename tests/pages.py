@@ -21,11 +21,11 @@ ERROR = "accuracy.Accuracy.track_relative_rms_error"
 COMMITS = 6
 
 
-def publish(folder: Path) -> str:
-    """Run ``asv publish`` as a user does; return what it printed."""
+def publish(folder: Path, **variables: str) -> str:
+    """Run ``asv publish`` as a user does, with variables of the environment; return its output."""
     done = subprocess.run(
         [sys.executable, "-m", "asv", "--config", str(folder / "asv.conf.json"), "publish"],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": str(ROOT), **variables},
         capture_output=True,
         text=True,
         timeout=300,

@@ -1,12 +1,13 @@
 """Runs commands of nox's sessions: ``noxfile.py`` has it without the project's path."""
 
+import os
 import signal
 import subprocess
 
 
-def finished(command):
+def finished(command, **variables):
     """Run a command, return its status; Ctrl-C, which reaches it too, ends it in its own time."""
-    process = subprocess.Popen(command)
+    process = subprocess.Popen(command, env={**os.environ, **variables})
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         status = process.wait()

@@ -102,9 +102,9 @@
       location.replace("asv.html" + location.hash);
       return;
     }
-    // Without a name, the one that measured last: whoever has just measured finds theirs.
+    // Without a name, the first: one with a GPU, if there is any. Whoever has just measured finds theirs.
     const times = front.machines.map((_, number) => ptgq.lastMeasured(number));
-    const usual = times.indexOf(Math.max(...times));
+    const usual = front.opens === "measured" ? times.indexOf(Math.max(...times)) : 0;
     const names = front.machines.map(({ params }) => params.machine);
     const name = ptgq.chosen("machine", names[usual], names,
       (value) => `No results of a machine named ${value}: this is ${names[usual]}.`);

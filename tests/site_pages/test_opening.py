@@ -11,6 +11,7 @@ import pytest
 from pages import (
     CALL,
     ERROR,
+    H200,
     HOSTILE,
     KERNEL,
     MACHINES,
@@ -109,7 +110,7 @@ def test_what_was_not_measured_is_said_not_tabulated(context, published, tmp_pat
         assert watch.wrong == []
 
 
-def test_numbers_say_of_which_commit_they_are_and_the_last_machine_opens(
+def test_numbers_say_of_which_commit_they_are_and_the_machine_just_measured_opens(
     context, published, tmp_path
 ):
     folder = copied(published, tmp_path / "record", (ERROR, KERNEL, CALL))
@@ -123,7 +124,8 @@ def test_numbers_say_of_which_commit_they_are_and_the_last_machine_opens(
     oldest, *between, before, _ = git(published, "rev-list", "--reverse", "main").split()
     for commit in between:
         next((folder / "results").glob(f"two_core/{commit[:8]}-*.json")).unlink()
-    publish(folder)
+    # As nox -s record does.
+    publish(folder, PTGQ_SITE_OPENS="measured")
     with browsers.serve(folder / "html") as address:
         watch = browsers.Watch(context.new_page(), address)
         open_front(watch.page, address, None)
@@ -147,6 +149,29 @@ def test_numbers_say_of_which_commit_they_are_and_the_last_machine_opens(
         browsers.wait_until(page, browsers.READY)
         assert "No results of a machine named typo" in page.locator("#unknown").inner_text()
         assert watch.wrong == []
+
+
+@pytest.mark.parametrize(
+    ("opens", "machine"),
+    [("", H200), ("measured", TWO_CORE)],
+)
+def test_the_best_machine_opens_unless_one_has_just_measured(context, address, opens, machine):
+    page = context.new_page()
+
+    def answer(route):
+        text = route.fetch().text()
+        # The one without a GPU measured a day after the others.
+        text += f""";(() => {{
+            const slow = ptgq.front.machines.find(one => one.params.machine === "{TWO_CORE}");
+            for (const measured of Object.values(slow.measured)) measured[1] += 86400;
+            ptgq.front.opens = "{opens}";
+        }})();"""
+        route.fulfill(body=text, content_type="text/javascript")
+
+    page.route("**/data/front.js*", answer)
+    page.goto(address)
+    browsers.wait_until(page, browsers.READY)
+    assert page.locator("#machines [aria-pressed=true]").inner_text().startswith(machine)
 
 
 def test_without_results_the_page_says_so(context, published, tmp_path):
@@ -217,4 +242,4 @@ def test_opens_from_a_file(page, published):
     assert page.locator("a[href*='asv.html']").count() == 0
     assert "nox -s site -- --serve" in page.locator(".top").inner_text()
     row(page, "speedup", "32 × 128", "128", "int8").get_by_role("button").click()
-    assert page.locator("dialog a").count() == 0
+    assert page.locator("dialog a[href*='asv.html']").count() == 0
