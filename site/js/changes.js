@@ -1,6 +1,6 @@
 "use strict";
 // What changed since the previous measured commit, with the verdict that asv_plugins/verdict.py gave.
-ptgq.VERDICTS = ["failed", "worse", "better", "fixed", "undecided", "same", "same code", "not judged"];
+ptgq.VERDICTS = ["failed", "worse", "better", "fixed", "undecided", "same", "same code", "other kernels", "other CPUs", "not judged"];
 
 // Time and time ratios get faster or slower; bytes, registers and errors better or worse.
 ptgq.verdictWord = function (verdict, unit) {
@@ -56,7 +56,7 @@ ptgq.smallestText = function (read) {
 ptgq.verdictTable = function (id, all, none, shown) {
   const counts = {};
   for (const { verdict } of all) counts[verdict] = (counts[verdict] || 0) + 1;
-  const usual = shown || ptgq.VERDICTS.filter((verdict) => !/^(same|not|undecided)/.test(verdict));
+  const usual = shown || ptgq.VERDICTS.filter((verdict) => !/^(same|not|undecided|other)/.test(verdict));
   const chosen = new Set(ptgq.chosen(`${id}.verdicts`, usual.join()).split(","));
   const wrong = [...chosen].filter((word) => ![...ptgq.VERDICTS, "none"].includes(word));
   if (wrong.length) ptgq.replaced(`${id}.verdicts`, `${id}.verdicts: ${wrong.join(", ")} is no verdict; there are ${ptgq.VERDICTS.join(", ")}, none.`);
@@ -109,14 +109,17 @@ ptgq.verdictTable = function (id, all, none, shown) {
 ptgq.changes = function (machine) {
   const since = ptgq.previous(machine).flatMap(([earlier, later], place) =>
     [place ? "; " : " (", ptgq.commitLink(earlier), `, ${ptgq.between(earlier, later)}`]);
+  const differ = ptgq.previous(machine).flatMap(([earlier, later]) =>
+    ptgq.differing([machine, { commit: earlier }], [machine, { commit: later }]));
   return ptgq.section("changes", "What changed",
+    differ.length ? el("p", { class: "differ" }, `Between them the machine changed: ${differ.join(", ")}. Times of its host, as import and calls, have no verdict then.`) : "",
     el("p", { class: "note" },
       "Against the previous measured commit", ...since, since.length ? ")" : "", ", by the 99 % intervals of the medians. " +
       "Slower or faster: the intervals lie apart and the medians differ by more than the benchmark's " +
       "threshold. Same: even the ends of the intervals differ by no more. Undecided: the noise allows " +
       "neither, or it is no more than nine in ten of the reference's series stay within, whose code " +
       "hardly changes: the machine did. Same code: a kernel whose machine code and launch are unchanged, so " +
-      "what its time did is the machine's doing. Smallest is the slow-down from which the series' own noise " +
+      "what its time did is the machine's doing. Other kernels: some were added or taken away, so their sums are no worse. Smallest is the slow-down from which the series' own noise " +
       "would have let one be called. Ratios, calls' times, which differ between processes by half, also beside PyTorch's, and the " +
       "reference have no verdict. Each commit was measured once, in a process of its own: nox -s compare " +
       "alternates the two and settles a doubt."),

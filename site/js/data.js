@@ -95,13 +95,18 @@ const ptgq = {
     if (stored === "n/a" || stored === "failed") return { ...read, state: stored };
     const [now, before, verdict, smallest] = stored;
     if (now === "failed") return { ...read, state: "failed", before: ptgq.measurement(before) };
+    const facts = read.previous === null ? [] : [read.previous, read.at].map((at) => ptgq.factsAt(machine, at));
+    const kernels = function (place) {
+      const [newer, older] = (ptgq.front.machines[machine].cells[ptgq.KERNEL_COUNT] || [])[place] || [];
+      return [older, newer];
+    };
     return {
       ...read,
       state: "value",
       ...ptgq.measurement(now),
       before: before === undefined || before === "failed" ? null : ptgq.measurement(before),
       fixed: before === "failed",
-      verdict: verdict || null,
+      verdict: verdict ? ptgq.settled(verdict, name, index, facts, kernels) : null,
       smallest: smallest === undefined ? null : smallest,
     };
   },

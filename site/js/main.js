@@ -62,9 +62,16 @@
     const since = `${format.date(found.runs[0].date)}, ${found.runs.length} runs`;
     const differs = found.runs.filter((run) => run.differs.length)
       .map((run) => `${format.date(run.date)}: ${run.differs.join(", ")}`);
+    // The newest commit and the canary need not have been measured on the same day.
+    const { environment } = found;
+    const { params } = front.machines[machine];
+    const text = (key, value) => key === "ram" ? format.memory(value) : value || "none";
+    const apart = Object.keys(params).filter((key) => key in environment && (environment[key] || "none") !== (params[key] || "none"))
+      .map((key) => `${key} ${text(key, environment[key])}, the newest commit ${text(key, params[key])}`);
     return [el("p", { class: "canary" }, `The canary, ${format.hash(found.commit)} measured in every run, `,
       moved.length ? `moved ${moved.join(", ")} since ${since}.` : `ran once, on ${since.slice(0, 10)}.`,
-      differs.length ? ` What changed: ${differs.join("; ")}.` : "")];
+      differs.length ? ` What changed between its runs: ${differs.join("; ")}.` : "",
+      apart.length ? ` Its last run had ${apart.join("; ")}.` : "")];
   }
 
   function tiles(machine) {

@@ -9,6 +9,20 @@ ptgq.differing = function (before, after) {
     .map((key) => `${key} (${text(key, one[key])}; ${text(key, other[key])})`);
 };
 
+// Why two numbers get no verdict, whatever they are: kernels were added or taken away, or the host's
+// times are of other numbers of CPUs. `kernels` gives a family's two counts.
+ptgq.KERNEL_COUNT = "footprint.Kernels.track_kernels";
+ptgq.settled = function (verdict, name, index, [before, after], kernels) {
+  if (!["worse", "better", "undecided"].includes(verdict)) return verdict;
+  const host = ptgq.benchmark(name).unit === "seconds" && !/^(kernel_time|timed\.Kernels)\./.test(name);
+  if (host && before.num_cpu !== after.num_cpu) return "other CPUs";
+  // That a kernel spills is said, of an added one, too.
+  if (!/^footprint\.(Kernels|Library)\./.test(name) || name.endsWith("spill_bytes")) return verdict;
+  const { family = "all" } = ptgq.combination(name, index);
+  const [old, now] = kernels(ptgq.index(ptgq.KERNEL_COUNT, { family }));
+  return old !== now ? "other kernels" : verdict;
+};
+
 ptgq.FAMILIES = {
   kernel_time: "Kernel times", call_latency: "Calls", timed: "Times of a process each", cpu_time: "CPU calls", peers: "Other implementations",
   copy_distance: "Time / copy time", cuda_vs_triton: "CUDA / Triton", accuracy: "Accuracy and byte identity", scale_formats: "Bytes of scale formats",

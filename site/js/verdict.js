@@ -54,6 +54,8 @@ ptgq.compared = function (rules, before, after) {
     if (before[0] !== machine && ptgq.ofCompilers(name)) continue;
     const { thresholds, timed, control } = rules.benchmarks[name];
     const pairs = now.map((stored, index) => [ptgq.ends(old[index]), ptgq.ends(stored)]);
+    const facts = [before, after].map(([number, side]) => ptgq.factsAt(number, side.commit));
+    const counts = (place) => [before, after].map(([, side]) => (side.cells[ptgq.KERNEL_COUNT] || [])[place]);
     // The control's changes are one machine's drift; of two machines there is none to take off.
     const drift = before[0] === machine ? ptgq.driftOf(control.map((index) => pairs[index]).filter(([a, b]) => a && b)) : 0;
     pairs.forEach(function ([a, b], index) {
@@ -73,7 +75,9 @@ ptgq.compared = function (rules, before, after) {
       const isSame = kernels.length > 0 && kernels.every((backend) => same.has(backend));
       rows.push({
         read, ratio: a && b ? b.value / a.value : null,
-        verdict: failed[1] ? "failed" : failed[0] ? "fixed" : !judged ? "not judged" : isSame ? "same code" : ptgq.verdict(a, b, threshold, drift),
+        verdict: failed[1] ? "failed" : failed[0] ? "fixed" : !judged ? "not judged" : isSame ? "same code"
+          : before[0] === machine ? ptgq.settled(ptgq.verdict(a, b, threshold, drift), name, index, facts, counts)
+            : ptgq.verdict(a, b, threshold, drift),
       });
     });
   }

@@ -171,7 +171,8 @@ def test_the_canary_says_what_moved(page, address):
     open_front(page, address)
     assert page.locator(".canary").inner_text() == (
         "The canary, cccccccc measured in every run, moved timed.Kernels +5.0 % since 2024-10-04, "
-        "3 runs. What changed: 2024-10-06: driver was 580.95, is 590.1."
+        "3 runs. What changed between its runs: 2024-10-06: driver was 580.95, is 590.1. "
+        "Its last run had driver 590.1, the newest commit 580.95."
     )
     open_front(page, address, TWO_CORE)
     assert page.locator(".canary").count() == 0
