@@ -139,7 +139,7 @@ ptgq.bandwidth = function (machine, spec) {
       draw();
     }));
   const section = ptgq.section(spec.id, spec.title, el("p", { class: "note" }, spec.note, ptgq.ABOVE_COPY, " ", onGpu ? ptgq.peakNote([machine]) : ""),
-    ptgq.measuredNote(machine, [spec.time]),
+    ptgq.measuredNote(machine, [spec.time]), ptgq.suspectNote(machine, spec.time),
     el("div", { class: "controls" }, ...controls), table, plot);
   // A plot needs its width: draw when it is on the page.
   section.drawn = draw;

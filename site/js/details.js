@@ -29,6 +29,8 @@ ptgq.showDetails = function (title, entries, command) {
     parts.push(el("h3", {}, label));
     if (read.state === "value") {
       parts.push(el("p", {}, `${format.unit(read.value, unit)} (${ptgq.interval(read, unit)})`));
+      const why = ptgq.suspect(read);
+      if (why) parts.push(el("p", { class: "suspects" }, `Doubtful: ${why}.`));
     } else {
       parts.push(el("p", { class: read.state === "failed" ? "failed" : "na" }, `${read.state}: ${ptgq.why(read)}`));
     }

@@ -136,6 +136,7 @@ ptgq.shape = function (machine) {
     });
     body.replaceChildren(
       el("div", { class: "nearest", role: "status" }, ...[...replaced, ...told].map((text) => el("p", {}, text))),
+      ...(lines.some((line) => line.querySelector(".suspect")) ? [el("p", { class: "suspects" }, "“?” is doubtful: a neighbour, or its own interval, contradicts it more than tenfold; ••• says which.")] : []),
       lines.length ? ptgq.table("shape", "My shape", [head], lines) : "",
       asks ? el("p", { class: "note" }, "What was not measured, where you are: ", el("code", {}, asks)) : "",
       el("p", { class: "note" }, ptgq.peakNote(used)));

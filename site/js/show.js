@@ -200,7 +200,9 @@ ptgq.show = function (read, text) {
   const title = read.state === "value" ? ptgq.interval(read, unit) : ptgq.why(read);
   const style = read.state === "value" ? null : read.state === "failed" ? "failed" : "na";
   const sort = read.state === "value" ? read.value : null;
-  return el("a", { href: ptgq.historyAddress(read), title, class: style, "data-sort": sort }, label);
+  const why = ptgq.suspect(read);
+  const link = el("a", { href: ptgq.historyAddress(read), title: why ? `Doubtful: ${why}. ${title}` : title, class: style, "data-sort": sort }, label);
+  return why ? el("span", {}, link, el("strong", { class: "suspect", title: `Doubtful: ${why}` }, "?")) : link;
 };
 
 // Beside commands, once.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 import re
 
@@ -219,3 +220,35 @@ def test_a_change_that_is_called_does_not_read_as_none(page, address):
     open_front(page, address)
     texts = page.evaluate("[1.5, 0.5, 1.0004, 1 - 2e-7, 1].map(format.change)")
     assert texts == ["+50.0 %", "−50.0 %", "+0.04 %", "−0.00002 %", "+0.0 %"]
+
+
+def test_a_time_that_its_neighbours_contradict_is_doubtful(context, address):
+    page = context.new_page()
+    name = "cpu_time.CpuTime.track_call"
+    row_of = {"backend": "cpu", "tokens": "128", "group": "128", "format": "fp8_row_float32"}
+
+    def answer(route):
+        # Threads that waited for a CPU: 8 ms, where 8 times the work takes a twentieth.
+        text = (
+            route.fetch().text()
+            + f""";(() => {{
+            const {{ cells }} = ptgq.front.machines.find(m => m.params.machine === "{TWO_CORE}");
+            window.waited = () => cells["{name}"][ptgq.index("{name}", {json.dumps(row_of)})][0] =
+                [8e-3, 7.9e-3, 8.1e-3];
+        }})();"""
+        )
+        route.fulfill(body=text, content_type="text/javascript")
+
+    page.route("**/data/front.js*", answer)
+    page.route("**/js/address.js*", lambda route: route.fulfill(
+        body=f"waited();{route.fetch().text()}", content_type="text/javascript"))  # fmt: skip
+    open_front(page, address, TWO_CORE)
+    shown = row(page, "cpu", "128 × 7168")
+    assert page.locator("#cpu .suspect").count() == 1
+    assert "8,000?" in shown.inner_text()
+    assert "1 of these 100 times are marked" in page.locator("#cpu .suspects").inner_text()
+    shown.get_by_role("button").click()
+    assert "Doubtful: " in page.locator("dialog .suspects").inner_text()
+    # Where nothing is, nothing is said.
+    open_front(page, address, H200)
+    assert page.locator(".suspect, .suspects").count() == 0
