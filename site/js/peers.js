@@ -127,7 +127,7 @@ ptgq.peers = function (machine) {
     const command = ptgq.peerCommand(machine, one);
     return el("div", {}, ptgq.measuredNote(machine, [one.name]),
       ptgq.table("peers", "Which implementation", [head], rows),
-      el("p", { class: "note" }, "Again, and with what is installed where you are: ", el("code", {}, command)));
+      el("p", { class: "note" }, "To measure this on your own machine, beside the implementations that are installed there: ", el("code", {}, command)));
   }
 
   // Who is fastest among the exact, over the shapes of one format.

@@ -50,6 +50,14 @@ ptgq.nearest = function (configurations, tokens, hidden) {
   return configurations.filter((one) => far(one) === least);
 };
 
+// "1,024 × 7168", "1024X7168" or "1024 7168" as "1024x7168"; what is no shape stays as it is.
+ptgq.readShape = function (text) {
+  const whole = (word) => /^\d{1,3}(?:[,'_\u00a0\u202f ]\d{3})+$/.test(word) ? word.replace(/\D/g, "") : word;
+  const sizes = text.trim().split(/\s*[x×*]\s*/i);
+  if (sizes.length === 2) return sizes.map(whole).join("x");
+  return text.trim().replace(/^(\d+)[\s,]+(\d+)$/, "$1x$2");
+};
+
 // What stands beside each other: kernels of a GPU, calls of a CPU's backends.
 ptgq.KINDS = { kernel: "GPU kernels", call: "CPU calls" };
 ptgq.kindOf = ({ time }) => time.startsWith("kernel_time.") ? "kernel" : "call";
@@ -71,10 +79,11 @@ ptgq.shape = function (machine) {
   const choice = { machines: "this", function: "quant", format: "fp8_row_float32", group: "128", state: ptgq.states()[0], shape: "1024x7168" };
   const allowed = { machines: ["this", "all"], state: ptgq.states() };
   for (const key of Object.keys(choice)) choice[key] = ptgq.chosen(`shape.${key}`, choice[key], allowed[key]);
+  choice.shape = ptgq.readShape(choice.shape);
   const controls = el("div", { class: "controls" });
   const body = el("div", {});
   const typed = el("input", { type: "text", size: "12", value: choice.shape.replace("x", " × "), spellcheck: "false" });
-  typed.addEventListener("change", () => pick("shape", typed.value.trim().replace(/\s*[x×*,\s]\s*/, "x")));
+  typed.addEventListener("change", () => pick("shape", ptgq.readShape(typed.value)));
 
   function pick(key, value) {
     choice[key] = value;
@@ -106,6 +115,11 @@ ptgq.shape = function (machine) {
       return;
     }
     const [tokens, hidden] = [Number(match[1]), Number(match[2])];
+    if (hidden % choice.group) {
+      const groups = options.group.filter((size) => hidden % size === 0);
+      replaced.push(`The group size ${choice.group} does not divide the hidden size ${hidden}, so that there is no such call` +
+        (groups.length ? `: ${groups.join(" and ")} of the measured group sizes ${groups.length > 1 ? "do" : "does"}.` : "."));
+    }
     const lines = [], used = [], said = [];
     for (const number of choice.machines === "all" ? everywhere : [machine]) {
       const { machine: name } = ptgq.front.machines[number].params;
@@ -138,7 +152,7 @@ ptgq.shape = function (machine) {
       el("div", { class: "nearest", role: "status" }, ...[...replaced, ...told].map((text) => el("p", {}, text))),
       ...(lines.some((line) => line.querySelector(".suspect")) ? [el("p", { class: "suspects" }, "“?” is doubtful: a neighbour, or its own interval, contradicts it more than tenfold; ••• says which.")] : []),
       lines.length ? ptgq.table("shape", "My shape", [head], lines) : "",
-      asks ? el("p", { class: "note" }, "What was not measured, where you are: ", el("code", {}, asks)) : "",
+      asks ? el("p", { class: "note" }, `To measure ${tokens} × ${hidden} on your own machine: `, el("code", {}, asks)) : "",
       el("p", { class: "note" }, ptgq.peakNote(used)));
 
     // What a machine has of the choice: it, another shape, or why nothing is shown.

@@ -40,6 +40,7 @@ def test_my_shape_is_the_nearest_measured_one_with_all_that_is_known(
     nearest = "1000 × 7000 was not measured: the nearest is "
     # A GPU's machine measured calls of its CPU, too, of other shapes: none hides the other.
     assert said.inner_text().splitlines()[::2] == [
+        "The group size 128 does not divide the hidden size 7000, so that there is no such call.",
         f"GPU kernels: {nearest}1023 × 7168.",
         f"CPU calls: {nearest}1024 × 7168.",
     ]
@@ -251,3 +252,36 @@ def test_names_break_behind_their_parts_on_a_phone(page, address):
         });
     }""")
     assert lines == [1, 1, 1]
+
+
+@pytest.mark.parametrize("how", ["served", "file"])
+def test_a_shape_is_read_as_people_write_it(page, address, published, how):
+    place = place_of(published, address, how)
+    open_front(page, place)
+    typed = page.locator("#shape input[type=text]")
+    for text in ("1,024 × 7168", "1024X7168", " 1024 * 7,168 ", "1024, 7168", "1024 7168"):
+        typed.fill("2 x 2")
+        typed.press("Enter")
+        assert "2 × 2 was not measured" in " ".join(said_of(page))
+        page.locator("#shape input[type=text]").fill(text)
+        page.locator("#shape input[type=text]").press("Enter")
+        assert "GPU kernels: 1024 × 7168 was measured." in said_of(page)
+    # In an address that somebody wrote, too.
+    page.goto("about:blank")
+    page.goto(f"{place}#machine={H200}&shape.shape=1%2C024+%C3%97+7168")
+    browsers.wait_until(page, browsers.READY)
+    assert "GPU kernels: 1024 × 7168 was measured." in said_of(page)
+    assert page.locator("#shape .note code").count() == 0
+    # A group that cannot be is no shape that nobody measured.
+    for shape, groups in (("4096 x 2880", "64 of the measured group sizes does"), ("1x7000", "")):
+        typed.fill(shape)
+        typed.press("Enter")
+        hidden = shape.split("x")[1].strip()
+        refused = f"The group size 128 does not divide the hidden size {hidden}"
+        assert said_of(page)[0].startswith(refused)
+        assert groups in said_of(page)[0]
+        assert page.locator("#shape .note code").count() == 0
+    typed.fill("1000 x 7168")
+    typed.press("Enter")
+    note = page.locator("#shape .note", has=page.locator("code")).inner_text()
+    assert note.startswith("To measure 1000 × 7168 on your own machine: nox -s bench -- --shape")
