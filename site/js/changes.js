@@ -115,13 +115,13 @@ ptgq.changes = function (machine) {
     differ.length ? el("p", { class: "differ" }, `Between them the machine changed: ${differ.join(", ")}. Times of its host, as import and calls, have no verdict then.`) : "",
     el("p", { class: "note" },
       "Against the previous measured commit", ...since, since.length ? ")" : "", ", by the 99 % intervals of the medians. " +
-      "Slower or faster: the intervals lie apart and the medians differ by more than the benchmark's " +
+      "Each commit was measured once, in a process of its own: nox -s compare alternates the two and settles a doubt."),
+    el("details", { class: "note" }, el("summary", {}, "What the verdicts mean"), el("p", {}, "Slower or faster: the intervals lie apart and the medians differ by more than the benchmark's " +
       "threshold. Same: even the ends of the intervals differ by no more. Undecided: the noise allows " +
       "neither, or it is no more than nine in ten of the reference's series stay within, whose code " +
       "hardly changes: the machine did. Same code: a kernel whose machine code and launch are unchanged, so " +
-      "what its time did is the machine's doing. Other kernels: some were added or taken away, so their sums are no worse. Smallest is the slow-down from which the series' own noise " +
-      "would have let one be called. Ratios, calls' times, which differ between processes by half, also beside PyTorch's, and the " +
-      "reference have no verdict. Each commit was measured once, in a process of its own: nox -s compare " +
-      "alternates the two and settles a doubt."),
+      "what its time did is the machine's doing. Other kernels: some were added or taken away, so their sums are no worse. " +
+      "Other CPUs: the host's time on another number of them. Smallest is the slow-down from which the series' own noise would have let one be called. Ratios, calls' times, which differ between processes by half, also beside PyTorch's, and the " +
+      "reference have no verdict.")),
     ...ptgq.verdictTable("changes", ptgq.changed(machine), "No earlier commit was measured here."));
 };

@@ -37,7 +37,8 @@ ptgq.showDetails = function (title, entries, command) {
     if (read.before) {
       parts.push(el("p", { class: "note" },
         "Before, at ", ptgq.commitLink(read.previous), ` of ${format.date(ptgq.front.commits[read.previous][1])} (${ptgq.between(read.previous, read.at)}): ` +
-        `${format.unit(read.before.value, unit)} (${ptgq.interval(read.before, unit)})`));
+        `${format.unit(read.before.value, unit)} (${ptgq.interval(read.before, unit)})`,
+        read.smallest === null ? "" : `. The smallest slow-down that would have been called: ${ptgq.smallestText(read)}.`));
     }
     const history = el("button", {
       type: "button",

@@ -119,7 +119,8 @@ ptgq.footprint = function (machine) {
         ...reads.map(function (read) {
           const { unit } = ptgq.benchmark(read.name);
           const style = read.verdict === "worse" || read.verdict === "better" ? read.verdict : null;
-          const old = style ? el("span", { class: "quiet" }, ` (was ${format.unit(read.before.value, unit === "seconds" ? unit : "")})`) : "";
+          const changed = style || ["other kernels", "other CPUs"].includes(read.verdict);
+          const old = changed ? el("span", { class: "was" }, ` (was ${format.unit(read.before.value, unit === "seconds" ? unit : "")})`) : "";
           return el("td", { class: style }, ptgq.show(read, (value) => format.unit(value, unit === "seconds" ? unit : "")), old);
         }),
         ptgq.more(`${className}: ${title}`, reads.map((read, place) => ({ label: columns[place].title, read })))));
@@ -128,8 +129,9 @@ ptgq.footprint = function (machine) {
     head.append(el("th", { scope: "col" }, el("span", { class: "hidden-text" }, "Details")));
     const families = names.includes("family") ? ptgq.values(name, "family").map((family) => family.split("<")[0]) : [];
     const known = [...new Set(families)].filter((family) => ptgq.KERNELS[family]);
-    const explained = known.length ? el("dl", { class: "note kernels" }, ...known.map((family) =>
-      el("div", {}, el("dt", {}, el("code", {}, family)), el("dd", {}, ptgq.KERNELS[family])))) : "";
+    const explained = known.length ? el("details", { class: "note" }, el("summary", {}, "What the kernels are for"),
+      el("dl", { class: "kernels" }, ...known.map((family) =>
+        el("div", {}, el("dt", {}, el("code", {}, family)), el("dd", {}, ptgq.KERNELS[family]))))) : "";
     return [el("h3", {}, className), explained, ptgq.table(`footprint.${className}`, className, [head], rows, { long: rows.length > 16 })];
   });
   return ptgq.section("footprint", "Footprint",

@@ -34,7 +34,7 @@ def test_no_change_is_the_newer_commits_alone(far, published):
     before, newest = (git(published, "rev-parse", name)[:8] for name in ("main^", "main"))
     day = git(published, "log", "-1", "--format=%cs", "main^")
     assert f"since {before}, {WORDS}" in far.locator(".tiles").inner_text()
-    note = far.locator("#changes .note").inner_text()
+    note = far.locator("#changes p.note").inner_text()
     assert f"previous measured commit ({before}, {WORDS})" in note
     row(far, "speedup", "64 × 256", "128", "int8").get_by_role("button").click()
     said = far.locator("dialog .note", has_text="Before").first.inner_text()

@@ -181,6 +181,7 @@ def test_the_canary_says_what_moved(page, address):
 
 def test_kernel_names_are_explained(page, address):
     open_front(page, address)
+    page.locator("#footprint summary").click()
     known = page.locator("#footprint dl.kernels")
     assert known.locator("dt").all_inner_texts() == ["vector_kernel", "small_kernel"]
     assert "up to 6 elements" in known.inner_text()

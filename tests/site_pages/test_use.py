@@ -10,7 +10,7 @@ import shlex
 
 import browser as browsers
 import pytest
-from pages import CALL, MACHINES, ROOT, TWO_CORE, git, open_front, row
+from pages import CALL, H200, MACHINES, ROOT, TWO_CORE, git, open_front, row
 
 from tracking import track
 
@@ -257,6 +257,31 @@ def test_phone_needs_no_sideways_scrolling_to_numbers(page, address, machine):
             return [table.caption.textContent, text(found), seen];
         }""")
         assert seen, (label, number)
+
+
+def test_a_phone_shows_what_changed_on_the_first_screen(page, address):
+    page.set_viewport_size({"width": 390, "height": 844})
+    open_front(page, address, H200, "changes")
+
+    def seen(place):
+        box = place.bounding_box()
+        return box["x"] + box["width"] <= 390 and box["y"] > 0 and box["y"] + box["height"] <= 844
+
+    slower = page.locator("#changes tbody td.text", has_text="failed").first
+    assert seen(slower)
+    assert seen(page.locator("#changes thead th", has_text="change"))
+    page.locator("#compare").get_by_role("button", name="Compare").click()
+    page.locator("#compare tbody tr").first.wait_for()
+    page.locator("#compare table").evaluate("table => table.scrollIntoView()")
+    assert seen(page.locator("#compare tbody td.text").first)
+    # What is not beside it is behind its button.
+    page.locator("#changes tbody tr", has_text="slower").first.get_by_role("button").click()
+    said = page.locator("dialog").inner_text()
+    assert "Before, at" in said
+    assert "The smallest slow-down that would have been called" in said
+    page.keyboard.press("Escape")
+    page.locator("#footprint").evaluate("section => section.scrollIntoView()")
+    assert seen(page.locator("#footprint .was").first)
 
 
 def test_asvs_pages_follow_the_theme(page, address):
