@@ -26,7 +26,10 @@ ptgq.sayUnknown = function () {
   const address = ptgq.address();
   for (const [key, { values }] of ptgq.unknown) if (String(address.getAll(key)) !== values) ptgq.unknown.delete(key);
   const said = [...ptgq.unknown.values()].map(({ text }) => text);
-  for (const key of new Set(address.keys())) {
+  // Only as a file: a server has led there.
+  const asvs = ptgq.forAsv();
+  if (asvs) said.push(`${location.hash} is a place of asv's pages, which need a server: nox -s site -- --serve.`);
+  for (const key of asvs ? [] : new Set(address.keys())) {
     const [section] = key.split(".");
     // A table asks for its own when it is drawn; an element's id is a place on the page.
     if (ptgq.asked.has(key) && !key.includes(".") || (!address.get(key) && document.getElementById(key))) continue;

@@ -7,7 +7,7 @@
     "#" + new URLSearchParams({ machine: front.machines[machine].params.machine, ...(at ? { at } : {}) });
 
   // Links made for asv's page when it was index.html (its own feed's, too) still arrive.
-  function forAsv() {
+  ptgq.forAsv = function () {
     let place = location.hash.replace(/^#\/?/, "").split("?")[0];
     try {
       place = decodeURIComponent(place);
@@ -16,7 +16,7 @@
     }
     return location.hash.startsWith("#/") || ["summarylist", "regressions"].includes(place) ||
       ptgq.benchmarkNumber(place) >= 0;
-  }
+  };
 
   ptgq.commitLink = function (position) {
     const hash = front.commits[position][0];
@@ -105,7 +105,7 @@
   }
 
   function show() {
-    if (forAsv()) {
+    if (ptgq.served && ptgq.forAsv()) {
       location.replace("asv.html" + location.hash);
       return;
     }

@@ -144,13 +144,12 @@ ptgq.peers = function (machine) {
       const behind = own ? (best.includes(own) ? 1 : own.time.value / best[0].time.value) : null;
       // 0 to 4: how far ptgq is behind, in steps of 5 %.
       const step = behind === null ? 0 : Math.min(4, Math.ceil((behind - 1) * 20));
-      return el("td", { class: `text heat heat-${step}` },
+      return el("td", { class: `text heat heat-${step}`, "data-sort": behind },
         el("button", { type: "button", "aria-pressed": String(one.shape === choice.shape), onclick: () => pick("shape", one.shape) },
           best.map(({ implementation }) => implementation).join(" or "), behind > 1 ? ` (ptgq ×${behind.toFixed(2)})` : ""));
     })));
     return el("div", {}, el("h3", {}, "The fastest exact one, by shape"),
-      el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "The fastest exact implementation by shape" },
-        el("table", { class: "map" }, el("caption", { class: "hidden-text" }, "The fastest exact one, by shape"), el("thead", {}, head), el("tbody", {}, ...rows))));
+      ptgq.table("peers.map", "The fastest exact implementation by shape", [head], rows, { kind: "map" }));
   }
 
   function absent() {

@@ -17,7 +17,7 @@ ptgq.compareKeys = function (one, other) {
 
 // `id` names the table in the address; `limit` rows are shown until more are asked for. It scrolls
 // by itself, so that the page does not; the keyboard can scroll it too.
-ptgq.table = function (id, label, head, rows, { long, limit } = {}) {
+ptgq.table = function (id, label, head, rows, { long, limit, kind } = {}) {
   const STEP = 5;
   const [sorting, finding] = [`${id}.sort`, `${id}.find`];
   const body = el("tbody", {});
@@ -82,5 +82,5 @@ ptgq.table = function (id, label, head, rows, { long, limit } = {}) {
   fill();
   return el("div", {}, rows.length > 4 ? search : "",
     el("div", { class: long ? "scroll long" : "scroll", tabindex: "0", role: "region", "aria-label": label },
-      el("table", {}, el("caption", { class: "hidden-text" }, label), el("thead", {}, ...head), body)), more);
+      el("table", { class: kind }, el("caption", { class: "hidden-text" }, label), el("thead", {}, ...head), body)), more);
 };

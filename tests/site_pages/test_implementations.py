@@ -151,3 +151,15 @@ def test_what_the_command_says_is_parsed(page, address, load_script):
     options = load_script("table_arguments", "table_arguments.py").parse(words)
     assert (options.dtypes, options.group_size) == (("int8",), [128])
     assert "sglang" in options.against
+
+
+def test_the_map_is_sorted_by_how_far_behind(page, address):
+    open_front(page, address)
+    column = page.locator("#peers table.map thead button").nth(1)
+    column.click()
+    column.click()
+    assert "peers.map.sort=-1" in page.url
+    cells_of = page.locator("#peers table.map tbody td:nth-child(2)")
+    behind = [float(cell.get_attribute("data-sort")) for cell in cells_of.all()]
+    assert len(behind) > 1
+    assert behind == sorted(behind, reverse=True)

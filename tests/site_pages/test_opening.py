@@ -243,3 +243,16 @@ def test_opens_from_a_file(page, published):
     assert "nox -s site -- --serve" in page.locator(".top").inner_text()
     row(page, "speedup", "32 × 128", "128", "int8").get_by_role("button").click()
     assert page.locator("dialog a[href*='asv.html']").count() == 0
+
+
+@pytest.mark.parametrize(
+    "place", ["#/regressions", "#summarylist", f"#{CALL}?p-backend='cuda'&x=1"]
+)
+def test_places_of_asv_are_said_to_need_a_server_where_there_is_none(page, published, place):
+    page.goto("about:blank")
+    page.goto((published / "html" / "index.html").as_uri() + place)
+    browsers.wait_until(page, browsers.READY)
+    assert page.locator("#sections > section").count() > 5
+    said = page.locator("#unknown").inner_text()
+    assert "asv's pages, which need a server: nox -s site -- --serve" in said
+    assert len(said.splitlines()) == 1
