@@ -94,11 +94,6 @@ ptgq.KERNELS = {
   dequantize_kernel: "dequantize, groups of whole 16-byte stores: what is served",
   dequantize_small_kernel: "dequantize, contiguous codes in groups of any other size",
   dequantize_rows_kernel: "dequantize, what the other two do not take: any alignment and row stride",
-  per_block_quant_tile_kernel: "weights in blocks: whole blocks of 128 × 128, each held in registers and read once",
-  per_block_quant_kernel: "weights in blocks of any size, alignment and stride, read twice",
-  dequantize_blocks_kernel: "dequantize weights whose last blocks are cut off",
-  per_token_group_quant_transposed_kernel: "rows and columns at once, from one reading of x",
-  per_token_group_quant_transposed_columns_kernel: "the columns alone, of any group size and alignment",
 };
 
 // One table for each class of the suite's footprint file: a row a combination, a column a count.
