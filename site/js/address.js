@@ -39,7 +39,8 @@ ptgq.sayUnknown = function () {
   }
   const place = document.getElementById("unknown");
   place.hidden = said.length === 0;
-  place.replaceChildren(...said.map((text) => el("p", {}, text)));
+  place.replaceChildren(el("button", { type: "button", class: "close", "aria-label": "Close", onclick: () => (place.hidden = true) }, "×"),
+    ...said.map((text) => el("p", {}, text)));
 };
 document.addEventListener("chosen", () => queueMicrotask(ptgq.sayUnknown));
 

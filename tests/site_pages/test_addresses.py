@@ -12,7 +12,9 @@ def opened(page, base, choices):
     page.goto("about:blank")
     page.goto(f"{base}#machine={H200}&{choices}")
     browsers.wait_until(page, browsers.READY)
-    return page.locator("#unknown").inner_text() if page.locator("#unknown").is_visible() else ""
+    if not page.locator("#unknown").is_visible():
+        return ""
+    return "\n".join(page.locator("#unknown p").all_inner_texts())
 
 
 @pytest.mark.parametrize(
@@ -43,9 +45,12 @@ def test_what_an_address_names_and_is_not_here_is_said(page, address, choice, sa
     assert len(text.splitlines()) == 1
     # In sight wherever the address leads, and gone with the choice.
     page.evaluate("document.querySelector('#footprint').scrollIntoView()")
-    assert page.locator("#unknown").evaluate("box => box.getBoundingClientRect().top < innerHeight")
+    box = page.locator("#unknown").bounding_box()
+    assert 0 < box["y"] < 900 - box["height"]
+    page.locator("#unknown").get_by_role("button", name="Close").click()
+    assert not page.locator("#unknown").is_visible()
     page.evaluate(f"location.hash = 'machine={H200}&speedup.find=int8'")
-    browsers.wait_until(page, "document.querySelector('#unknown').hidden")
+    browsers.wait_until(page, "!document.querySelector('#unknown p')")
 
 
 @pytest.mark.parametrize("how", ["served", "file"])
@@ -55,6 +60,9 @@ def test_unknown_commits_are_not_compared(page, address, published, how):
     pair = f"compare.before=deadbeef&compare.after={newest}&at=compare"
     said = "compare.before=deadbeef names no commit measured on h200: nothing is compared."
     assert opened(page, base, pair) == said
+    # What says so covers nothing of what the address leads to.
+    title = page.locator("#compare-title").bounding_box()
+    assert title["y"] + title["height"] < page.locator("#unknown").bounding_box()["y"]
     section = page.locator("#compare")
     assert said in section.inner_text()
     assert section.locator("table").count() == 0

@@ -253,6 +253,6 @@ def test_places_of_asv_are_said_to_need_a_server_where_there_is_none(page, publi
     page.goto((published / "html" / "index.html").as_uri() + place)
     browsers.wait_until(page, browsers.READY)
     assert page.locator("#sections > section").count() > 5
-    said = page.locator("#unknown").inner_text()
+    said = page.locator("#unknown p").inner_text()
     assert "asv's pages, which need a server: nox -s site -- --serve" in said
     assert len(said.splitlines()) == 1
