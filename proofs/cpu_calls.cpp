@@ -26,7 +26,7 @@ struct Call {
   int64_t x_type, q_type, s_type, counts_type;  // ElementType
   int64_t x_dim, s_dim;                         // q has that of x
   int64_t x_sizes[3], x_strides[3], q_sizes[3], s_sizes[3], s_strides[3];
-  int64_t x_bytes, s_bytes, counts_bytes;                    // of no counts: all rows exist
+  int64_t x_bytes, s_bytes, counts_bytes;  // of no counts: all rows exist
   int64_t batches, count_stride;
   int64_t group_size, int8, format, silu_and_mul, saturate;  // format: ptgq.ScaleFormat.code
   double eps, swiglu_limit;                                  // infinity: none

@@ -5,8 +5,6 @@
 
 namespace ptgq {
 
-void FUNCTION(const Problem& p, const MaskedRows& rows) {
-  quantize_on<TYPE>(p, rows, 0, nullptr);
-}
+void FUNCTION(const Problem& p, const MaskedRows& rows) { quantize_on<TYPE>(p, rows, 0, nullptr); }
 
 }  // namespace ptgq
