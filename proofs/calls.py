@@ -107,7 +107,8 @@ def _compare(
     ):
         line.compare(name, result.cpu(), expected.repeat(repeats, 1), describe)
     line.checked += 1
-    if fmt.codes is E4M3 and not fmt.fused and repeats == 1:
+    # Filled up to whole groups, columns of larger ones would take gigabytes.
+    if fmt.codes is E4M3 and not fmt.fused and repeats == 1 and group_size < 500:
         _compare_columns(line, on_device, x, group_size, fmt, backend)
     form = next(form for form in dequantize.FORMS if form.dtype is x.dtype)
 
