@@ -48,6 +48,14 @@ def leave_out_repetition() -> None:
         return interpreter._LangPatchScope()
 
     interpreter._patch_lang = patch_unless_patched
+    patch_tensor = interpreter._patch_lang_tensor
+
+    def patch_tensor_and_index(tensor, scope):
+        patch_tensor(tensor, scope)
+        # Triton before 3.9 asks for the int of an array, which NumPy 2.4 refuses.
+        scope.set_attr(tensor, "__index__", lambda self: int(self.handle.data.squeeze()))
+
+    interpreter._patch_lang_tensor = patch_tensor_and_index
     interpreter._get_np_dtype = remembered(interpreter._get_np_dtype, lambda kind: kind.name)
     tl.core.block_type.with_element_ty = remembered(
         tl.core.block_type.with_element_ty, lambda block, element: (block.name, element.name)
