@@ -44,7 +44,7 @@ PyObject* in_python(Function function) {
   return nullptr;
 }
 
-// As quantize and prepare in module.cpp, of blocks.
+// quantize and prepare of module.cpp, for blocks.
 PyObject* quantize_blocks(PyObject* module, PyObject* const* args, Py_ssize_t count);
 PyObject* prepare_blocks(PyObject* module, PyObject* const* args, Py_ssize_t count);
 

@@ -135,10 +135,10 @@ void quantize_rms_norm(const Tensor& x, const Tensor& q, const Tensor& s, int64_
   if (x.is_cuda()) {
     const int device = x.get_device_index();
     const torch::stable::accelerator::DeviceGuard guard(device);
-    return rms_norm_quantize_cuda(p, n, device, current_stream(device));
+    return quantize_rms_norm_cuda(p, n, device, current_stream(device));
   }
 #endif
-  rms_norm_quantize_cpu(p, n);
+  quantize_rms_norm_cpu(p, n);
 }
 
 Tensor dequantize(const Tensor& q, const Tensor& s, int64_t group_size, ScalarType dtype) {

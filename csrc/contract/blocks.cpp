@@ -69,7 +69,7 @@ BlockProblem check_block_input(const TensorView& w, const BlockOptions& options)
   p.batches = matrices(w);
   p.rows = w.sizes[w.dim - 2];
   p.columns = w.sizes[w.dim - 1];
-  // Of a matrix: larger ones are the same, and their products might overflow.
+  // Blocks are cut to the matrix: products of larger sizes might overflow.
   p.block_rows = std::min(options.block_rows, std::max<int64_t>(p.rows, 1));
   p.block_columns = std::min(options.block_columns, std::max<int64_t>(p.columns, 1));
   p.row_blocks = ceil_of(p.rows, p.block_rows);

@@ -5,6 +5,7 @@
 
 #include "contract/dequantize.h"
 #include "contract/scales.h"
+#include "contract/views.h"
 
 namespace ptgq {
 namespace {
@@ -13,13 +14,11 @@ namespace {
 int64_t row_stride(const char* name, const TensorView& t, const TensorView& x, const Problem& p) {
   require(t.dim == x.dim && std::equal(t.sizes, t.sizes + t.dim, x.sizes), name,
           " must have the shape of x");
-  require(t.device_type == x.device_type && t.device_index == x.device_index, name,
-          " must be on the device of x");
+  require(same_device(t, x), name, " must be on the device of x");
   const int64_t hidden_dim = p.num_groups * p.group_size;
   if (p.num_tokens == 0) return hidden_dim;
   require(has_row_stride(t), name, " must have contiguous rows with one stride");
-  require(reinterpret_cast<uintptr_t>(t.data) % x_element_size(t.type) == 0, name,
-          " must be aligned to its elements");
+  require(is_aligned(t, x_element_size(t.type)), name, " must be aligned to its elements");
   int64_t stride = hidden_dim;
   for (int64_t i = 0; i + 1 < t.dim; ++i) {
     if (t.sizes[i] > 1) stride = t.strides[i];
@@ -39,16 +38,15 @@ RmsNorm check_rms_norm(const Problem& p, const TensorView& x, double norm_eps,
                        const TensorView* norm_out) {
   RmsNorm n{};
   const int64_t hidden_dim = p.num_groups * p.group_size;
-  require(norm_eps >= 1e-24 && norm_eps <= 3.4028234663852886e38,
-          "norm_eps must lie between 1e-24 and 3.4028235e38, got ", norm_eps);
+  require(is_accepted(norm_eps), "norm_eps must lie between 1e-24 and 3.4028235e38, got ",
+          norm_eps);
   n.norm_eps = static_cast<float>(norm_eps);
   require(is_of(weight.type, x), "weight must have the dtype of x, or float32");
   require(weight.dim == 1 && weight.sizes[0] == hidden_dim, "weight must have the shape (",
           hidden_dim, ")");
-  require(weight.device_type == x.device_type && weight.device_index == x.device_index,
-          "weight must be on the device of x");
+  require(same_device(weight, x), "weight must be on the device of x");
   require(weight.strides[0] == 1 || hidden_dim <= 1, "weight must be contiguous");
-  require(reinterpret_cast<uintptr_t>(weight.data) % x_element_size(weight.type) == 0,
+  require(is_aligned(weight, x_element_size(weight.type)),
           "weight must be aligned to its elements");
   n.weight = weight.data;
   n.weight_type = weight.type;
@@ -68,36 +66,34 @@ RmsNorm check_rms_norm(const Problem& p, const TensorView& x, double norm_eps,
 }
 
 bool overlap(const Problem& p, const RmsNorm& n) {
-  struct Span {
-    const void* data;
-    int64_t bytes;
+  struct Operand {
+    Span memory;
     bool written;
-    bool meets(const Span& other) const {
-      const auto* const begin = static_cast<const char*>(data);
-      const auto* const others = static_cast<const char*>(other.data);
-      return begin < others + other.bytes && others < begin + bytes;
-    }
   };
   const int64_t width = p.num_groups * p.group_size;
-  const auto rows = [&](const void* data, int64_t stride, ElementType type, bool written) {
+  const auto memory = [](const void* data, int64_t bytes) {
+    return Span{static_cast<const char*>(data), bytes};
+  };
+  const auto rows = [&](const void* data, int64_t stride, ElementType type) {
     const int64_t elements = data == nullptr ? 0 : (p.num_tokens - 1) * stride + width;
-    return Span{data, elements * x_element_size(type), written};
+    return memory(data, elements * x_element_size(type));
   };
   const bool bytes = p.e8m0 && !p.packed;
-  const std::array spans{
-      Span{n.weight, width * x_element_size(n.weight_type), false},
-      rows(n.residual, n.residual_token_stride, n.residual_type, true),
-      rows(n.norm_out, n.norm_out_token_stride, p.x_type, true),
-      Span{p.q, p.num_tokens * width, true},
-      Span{p.s, scale_elements(p) * (bytes ? 1 : 4), true},
-      rows(p.x, p.x_token_stride, p.x_type, false),
+  const std::array operands{
+      Operand{memory(n.weight, width * x_element_size(n.weight_type)), false},
+      Operand{rows(n.residual, n.residual_token_stride, n.residual_type), true},
+      Operand{rows(n.norm_out, n.norm_out_token_stride, p.x_type), true},
+      Operand{memory(p.q, p.num_tokens * width), true},
+      Operand{memory(p.s, scale_elements(p) * (bytes ? 1 : 4)), true},
+      Operand{rows(p.x, p.x_token_stride, p.x_type), false},
   };
   const bool in_place =
       n.norm_out == p.x && (p.num_tokens == 1 || n.norm_out_token_stride == p.x_token_stride);
-  for (size_t i = 0; i < spans.size(); ++i) {
-    for (size_t j = i + 1; j < spans.size(); ++j) {
+  for (size_t i = 0; i < operands.size(); ++i) {
+    for (size_t j = i + 1; j < operands.size(); ++j) {
       if (in_place && i == 2 && j == 5) continue;
-      if ((spans[i].written || spans[j].written) && spans[i].meets(spans[j])) return true;
+      const bool written = operands[i].written || operands[j].written;
+      if (written && operands[i].memory.meets(operands[j].memory)) return true;
     }
   }
   return false;

@@ -29,8 +29,8 @@ RmsNorm check_rms_norm(const Problem& p, const TensorView& x, double norm_eps,
 bool overlap(const Problem& p, const RmsNorm& n);
 
 // As quantize_cpu and quantize_cuda.
-void rms_norm_quantize_cpu(const Problem& p, const RmsNorm& n);
-void rms_norm_quantize_cuda(const Problem& p, const RmsNorm& n, int device, void* stream);
+void quantize_rms_norm_cpu(const Problem& p, const RmsNorm& n);
+void quantize_rms_norm_cuda(const Problem& p, const RmsNorm& n, int device, void* stream);
 
 // The sum of neighbours, by halves.
 PTGQ_HOST_DEVICE float sum_of(const float (&s)[kSummed]) {

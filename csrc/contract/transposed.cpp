@@ -13,7 +13,9 @@ Transposition check_transposed(const TensorView& x, const TensorView& rows, cons
   t.tokens = x.sizes[x.dim - 2];
   std::vector<int64_t> sizes(x.sizes, x.sizes + x.dim);
   sizes[x.dim - 2] = x.sizes[x.dim - 1];
-  sizes[x.dim - 1] = (t.tokens + options.group_size - 1) / options.group_size * options.group_size;
+  // The size, of an x without elements, may be the largest number: nothing is added to it.
+  const int64_t groups = t.tokens / options.group_size + (t.tokens % options.group_size != 0);
+  sizes[x.dim - 1] = groups * options.group_size;
   std::vector<int64_t> strides(x.dim, 1);
   for (int64_t i = x.dim - 1; i > 0; --i) strides[i - 1] = strides[i] * sizes[i];
   TensorView transpose = x;

@@ -32,7 +32,7 @@ inline int64_t row_panels(const BlockProblem& p) {
 
 // quantize: the groups [begin, end), counted row by row.
 // dequantize: the same groups.
-// quantize_columns: the columns of a band.
+// quantize_transposed: the columns of a band.
 // quantize_blocks: panels of blocks, counted row by row, of which row_panels() says how many a row
 // has; dequantize_blocks: rows of all matrices.
 // normalize: RMSNorm of a token to y, in the type of x; `row` holds a token, `sums` `size` sums.
@@ -42,7 +42,7 @@ inline int64_t row_panels(const BlockProblem& p) {
   void quantize(const Problem& p, int64_t begin, int64_t end);                               \
   void activate(const Problem& p, int64_t token, int64_t begin, int64_t count, void* y);     \
   void dequantize(const Dequantization& d, int64_t begin, int64_t end);                      \
-  void quantize_columns(const Transposition& t, const Band& band);                           \
+  void quantize_transposed(const Transposition& t, const Band& band);                        \
   void quantize_blocks(const BlockProblem& p, int64_t begin, int64_t end);                   \
   void dequantize_blocks(const BlockDequantization& d, int64_t begin, int64_t end);          \
   void normalize(const Problem& p, const RmsNorm& n, int64_t token, float* row, float* sums, \

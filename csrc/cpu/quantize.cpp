@@ -1,4 +1,4 @@
-// The ops on the CPU: choice of the instruction set, threads.
+// Quantization of rows on the CPU: choice of the instruction set, threads.
 #include <torch/csrc/stable/ops.h>
 
 #ifdef __SSE2__
@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "contract/rows.h"
+#include "cpu/instruction_set.h"
 
 // The instruction set that the compiler assumes without flags.
 #define PTGQ_ISA baseline
@@ -28,27 +29,8 @@ namespace {
 
 using namespace baseline;  // its stores past the caches
 
-// A thread of fewer elements costs more than it saves.
-constexpr int64_t kThreadElements = 32768;
 // Results of silu_and_mul that are kept at a time: they stay in the cache.
 constexpr int64_t kActivatedElements = 4096;
-// Bands of tokens that are enough for all threads, and the columns of one where there are fewer.
-constexpr int64_t kManyBands = 64;
-constexpr int64_t kBandTokens = 128;
-constexpr int64_t kBandColumns = 1024;
-
-struct InstructionSet {
-  const char* name;
-  bool supported;
-  decltype(&baseline::quantize) quantize;
-  decltype(&baseline::activate) activate;
-  decltype(&baseline::dequantize) dequantize;
-  decltype(&baseline::quantize_columns) quantize_columns;
-  decltype(&baseline::quantize_blocks) quantize_blocks;
-  decltype(&baseline::dequantize_blocks) dequantize_blocks;
-  decltype(&baseline::normalize) normalize;
-};
-
 #ifdef __x86_64__
 // Not asked as the others are: GCC knows the name from its release 11 on.
 bool has_f16c() {
@@ -64,14 +46,14 @@ InstructionSet choose_instruction_set() {
       {"avx512",
        __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"),
-       avx512::quantize, avx512::activate, avx512::dequantize, avx512::quantize_columns,
+       avx512::quantize, avx512::activate, avx512::dequantize, avx512::quantize_transposed,
        avx512::quantize_blocks, avx512::dequantize_blocks, avx512::normalize},
       {"avx2", __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c(),
-       avx2::quantize, avx2::activate, avx2::dequantize, avx2::quantize_columns,
+       avx2::quantize, avx2::activate, avx2::dequantize, avx2::quantize_transposed,
        avx2::quantize_blocks, avx2::dequantize_blocks, avx2::normalize},
 #endif
       {"baseline", true, baseline::quantize, baseline::activate, baseline::dequantize,
-       baseline::quantize_columns, baseline::quantize_blocks, baseline::dequantize_blocks,
+       baseline::quantize_transposed, baseline::quantize_blocks, baseline::dequantize_blocks,
        baseline::normalize},
   };
   const char* wanted = std::getenv("PTGQ_CPU_ISA");
@@ -83,11 +65,6 @@ InstructionSet choose_instruction_set() {
   throw std::runtime_error(
       "PTGQ_CPU_ISA must be avx512, avx2 or baseline, as the processor has, got " +
       std::string(wanted));
-}
-
-const InstructionSet& instruction_set() {
-  static const InstructionSet set = choose_instruction_set();
-  return set;
 }
 
 // Quantizes silu_and_mul of x, some groups of a token at a time.
@@ -237,6 +214,11 @@ void quantize_masked(const InstructionSet& set, const Problem& p, const MaskedRo
 
 }  // namespace
 
+const InstructionSet& instruction_set() {
+  static const InstructionSet set = choose_instruction_set();
+  return set;
+}
+
 const char* cpu_instruction_set() { return instruction_set().name; }
 
 void quantize_cpu(const Problem& p, const MaskedRows& rows) {
@@ -248,71 +230,12 @@ void quantize_cpu(const Problem& p, const MaskedRows& rows) {
       [&](int64_t begin, int64_t end) { quantize_range(set, p, begin, end); });
 }
 
-void rms_norm_quantize_cpu(const Problem& p, const RmsNorm& n) {
+void quantize_rms_norm_cpu(const Problem& p, const RmsNorm& n) {
   const InstructionSet& set = instruction_set();
   const int64_t grain = std::max<int64_t>(1, kThreadElements / (p.num_groups * p.group_size));
   torch::stable::parallel_for(0, p.num_tokens, grain, [&](int64_t begin, int64_t end) {
     quantize_normalized(set, p, n, begin, end);
   });
-}
-
-void quantize_transposed_cpu(const Transposition& t) {
-  if (t.rows.num_tokens == 0) return;
-  const InstructionSet& set = instruction_set();
-  const Problem& p = t.rows;
-  // Scales of columns lie side by side, group after group: a line takes several.
-  const int64_t high = std::max<int64_t>(1, kBandTokens / p.group_size);
-  const int64_t down = (t.columns.num_groups + high - 1) / high;
-  const int64_t matrices = p.num_tokens / t.tokens;
-  // Whole rows are read fastest, but a few bands would leave threads idle.
-  const int64_t wide = matrices * down >= kManyBands
-                           ? p.num_groups
-                           : std::max<int64_t>(1, kBandColumns / p.group_size);
-  const int64_t across = (p.num_groups + wide - 1) / wide;
-  const int64_t elements = high * p.group_size * wide * p.group_size;
-  const int64_t grain = std::max<int64_t>(1, kThreadElements / elements);
-  torch::stable::parallel_for(0, matrices * down * across, grain, [&](int64_t begin, int64_t end) {
-    for (int64_t unit = begin; unit < end; ++unit) {
-      const int64_t matrix = unit / across / down;
-      const int64_t group = unit / across % down * high;
-      const int64_t last_group = std::min(t.columns.num_groups, group + high);
-      const int64_t first = unit % across * wide;
-      const int64_t last = std::min(p.num_groups, first + wide);
-      const int64_t end_token = std::min(t.tokens, last_group * p.group_size);
-      for (int64_t token = group * p.group_size; token < end_token; ++token) {
-        const int64_t row = (matrix * t.tokens + token) * p.num_groups;
-        set.quantize(p, row + first, row + last);
-      }
-      set.quantize_columns(t,
-                           {matrix, group, last_group, first * p.group_size, last * p.group_size});
-    }
-  });
-}
-
-void quantize_blocks_cpu(const BlockProblem& p) {
-  if (p.batches * p.rows * p.columns == 0) return;
-  const InstructionSet& set = instruction_set();
-  const int64_t elements = blocks_of_panel(p) * p.block_rows * p.block_columns;
-  const int64_t grain = std::max<int64_t>(1, kThreadElements / elements);
-  torch::stable::parallel_for(
-      0, p.batches * p.row_blocks * row_panels(p), grain,
-      [&](int64_t begin, int64_t end) { set.quantize_blocks(p, begin, end); });
-}
-
-void dequantize_blocks_cpu(const BlockDequantization& d) {
-  if (d.batches * d.rows * d.columns == 0) return;
-  const InstructionSet& set = instruction_set();
-  const int64_t grain = std::max<int64_t>(1, kThreadElements / d.columns);
-  torch::stable::parallel_for(0, d.batches * d.rows, grain, [&](int64_t begin, int64_t end) {
-    set.dequantize_blocks(d, begin, end);
-  });
-}
-
-void dequantize_cpu(const Dequantization& d) {
-  const InstructionSet& set = instruction_set();
-  const int64_t grain = std::max<int64_t>(1, kThreadElements / d.group_size);
-  torch::stable::parallel_for(0, d.num_tokens * d.num_groups, grain,
-                              [&](int64_t begin, int64_t end) { set.dequantize(d, begin, end); });
 }
 
 }  // namespace ptgq

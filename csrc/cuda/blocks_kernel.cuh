@@ -40,7 +40,7 @@ __global__ void __launch_bounds__(kBlockThreads)
   const T* const w =
       static_cast<const T*>(p.w) + batch * p.w_batch_stride + row * p.w_row_stride + column;
   uint8_t* const q = p.q + (batch * p.rows + row) * p.columns + column;
-  // Of the thread's chunks, the first `chunks` are in the matrix: columns divide by a chunk.
+  // The thread's first `chunks` chunks are in the matrix: columns divide by a chunk.
   const int64_t left = column < p.columns ? (p.rows - row + kBlockStep - 1) / kBlockStep : 0;
   const int chunks = static_cast<int>(min(left, int64_t{kBlockChunks}));
 

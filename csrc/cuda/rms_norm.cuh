@@ -61,7 +61,7 @@ auto rms_norm_kernel_of(int64_t vectors) {
 }
 
 template <typename T>
-void rms_norm_quantize_on(const Problem& p, const RmsNorm& n, Launch how) {
+void quantize_rms_norm_on(const Problem& p, const RmsNorm& n, Launch how) {
   const int64_t hidden_dim = p.num_groups * p.group_size;
   NormArguments a{p, n};
   a.hidden_dim = static_cast<float>(hidden_dim);

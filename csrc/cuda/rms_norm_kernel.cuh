@@ -137,7 +137,7 @@ template <typename T, bool kMixed, int kVectors>
 __global__ void __launch_bounds__(kMaxNormThreads, kMixed || sizeof(T) == 4 ? 1 : 2)
     rms_norm_per_token_group_quant_kernel(const __grid_constant__ NormArguments a) {
   using R = std::conditional_t<kMixed, float, T>;
-  // Of more, registers hold no weights while the row is summed.
+  // Registers hold no weights of more vectors while the row is summed.
   constexpr bool kEarly = kVectors <= 2;
   const Problem& p = a.problem;
   const RmsNorm& n = a.norm;
@@ -248,7 +248,7 @@ __global__ void __launch_bounds__(kMaxNormThreads, kMixed || sizeof(T) == 4 ? 1 
     }
   }
   if (p.plain) return;
-  // Of what is rare, the code stands here once.
+  // Rare formats share one copy of the code.
   __syncthreads();
   for (uint32_t group = threadIdx.x; group < p.num_groups; group += blockDim.x) {
     store_scale(p, static_cast<uint32_t>(token), group, scales[group]);

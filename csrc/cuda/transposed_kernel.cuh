@@ -125,7 +125,7 @@ __global__ void __launch_bounds__(kTransposedThreads, 2)
   // Of a column, 8 neighbouring codes, at another place in each chunk of columns: threads side by
   // side then write to different banks.
   uint2* const words = reinterpret_cast<uint2*>(codes);
-  // Of tokens that are none, 0, also where the group is marked.
+  // Codes of tokens past the last are 0, also where the group is marked.
   const uint32_t tokens = token < a.tokens ? min(uint32_t{kChunk}, a.tokens - token) : 0;
   const uint64_t kept = tokens == 0 ? 0 : ~uint64_t{0} >> 8 * (kChunk - tokens);
 #pragma unroll

@@ -26,7 +26,7 @@ extern "C" bool run(void** data, const int64_t* places, const int* types, int64_
     weight.dim = 1;
     const RmsNorm n = check_rms_norm(p, x, norm_eps, weight, data[4] ? &residual : nullptr,
                                      data[5] ? &norm_out : nullptr);
-    rms_norm_quantize_cuda(p, n, 0, nullptr);
+    quantize_rms_norm_cuda(p, n, 0, nullptr);
     return true;
   } catch (const std::exception& error) {
     std::fprintf(stderr, "%s\n", error.what());
