@@ -10,6 +10,7 @@ import torch
 
 from ptgq import scales
 from ptgq.scales import ScaleFormat, known
+from ptgq.scales.flags import scale_format as format_of
 from ptgq.scales.formats import check_format
 from ptgq.scales.layouts import strides_match, strides_of
 from ptgq.values import check_counts, check_tensor, shown
@@ -82,6 +83,31 @@ def check_alone(scale_format: ScaleFormat, *flags: object) -> None:
                 "scale_format says all about the scales: column_major_scales, use_ue8m0, "
                 f"scale_dtype and tma_aligned_scales must be left out, got {name}={shown(option)}"
             )
+
+
+def chosen_format(
+    scale_format: ScaleFormat | None,
+    column_major_scales: bool,
+    use_ue8m0: bool,
+    scale_dtype: torch.dtype | None,
+    tma_aligned_scales: bool,
+) -> ScaleFormat:
+    """Return the format that is given, or that the other options of the scales name."""
+    flags = column_major_scales, use_ue8m0, scale_dtype, tma_aligned_scales
+    if scale_format is None:
+        return format_of(*flags)
+    check_alone(scale_format, *flags)
+    return scale_format
+
+
+def check_read(name: str, x: torch.Tensor) -> None:
+    """Raise unless it is of a dtype that is quantized, with contiguous, aligned elements."""
+    check_tensor(name, x, INPUT_DTYPES)
+    if x.stride(-1) != 1 and x.shape[-1] > 1:
+        raise ValueError(
+            f"{name} must be contiguous in its last dimension, got strides {x.stride()}"
+        )
+    check_aligned(name, x)
 
 
 def check_int8_scales(

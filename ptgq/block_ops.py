@@ -13,7 +13,7 @@ from ptgq.scales import check_memory, has_strides, scale_strides, to_float32
 from ptgq.scales.blocks import block_shape_of, check_block_size, of_elements
 from ptgq.scales.formats import check_in_format, decode_format
 
-# As those of groups (see ptgq.extension): q and s may be given as bytes.
+# q and s may be given as bytes, as to the ops of groups (see ptgq.extension).
 QUANTIZE = (
     "(Tensor w, Tensor(a!) q, Tensor(b!) s, int block_rows, int block_columns, float eps, "
     "int scale_format, bool saturate=False) -> ()"

@@ -17,6 +17,7 @@ from ptgq.arguments import (
     check_eps,
     check_nonfinite,
     check_out,
+    check_read,
 )
 from ptgq.backends import (
     _OPS,
@@ -44,7 +45,7 @@ from ptgq.values import check_dtype, check_tensor
 _FP8 = torch.float8_e4m3fn
 _MARK: Nonfinite = "mark"
 _ROW_FLOAT32 = scales.scale_format()
-# Of a block, unless others are given.
+# The sides of a block, unless others are given.
 _SIDES = (128, 128)
 _Results = tuple[torch.Tensor, torch.Tensor]
 
@@ -160,15 +161,12 @@ def _quantize(
             results = quantize_directly(name, w, *options)
         if results is not None:
             return results
-    check_tensor("w", w, INPUT_DTYPES)
+    check_read("w", w)
     if w.dim() < 2:
         raise ValueError(f"w must have at least two dimensions, got shape {tuple(w.shape)}")
     size = check_block_size(block_size)
     q_shape = tuple(w.shape)
     shape = block_shape_of(q_shape, size, scale_format)
-    if w.stride(-1) != 1 and w.shape[-1] > 1:
-        raise ValueError(f"w must be contiguous in its last dimension, got strides {w.stride()}")
-    check_aligned("w", w)
     eps = check_eps(eps)
     check_backend(backend)
     chosen = "reference" if w.is_meta else choose_backend(backend, w.device)

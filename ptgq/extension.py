@@ -190,7 +190,7 @@ for _op in OPS:
     for _backend in ("triton", "reference"):
         _register_python_backend(_op, _backend)
 dequantize_op.register()
-transposed_op.register()
+transposed_op.register(announce_writes)
 block_ops.register(announce_writes)
 try:
     # Loading it registers its ops.

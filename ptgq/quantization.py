@@ -9,22 +9,21 @@ from torch.compiler import is_dynamo_compiling
 
 from ptgq import backends, extension, scales
 from ptgq.arguments import (
-    INPUT_DTYPES,
     Nonfinite,
-    check_aligned,
     check_alone,
     check_eps,
     check_int8_scales,
     check_masked_m,
     check_nonfinite,
     check_out,
+    check_read,
     check_swiglu_limit,
 )
 from ptgq.backends import Backend, check_backend, choose_backend, forced, is_eager, loaded
 from ptgq.scales import ScaleFormat
 from ptgq.scales.flags import scale_format as format_of
 from ptgq.scales.layouts import allocate, shape_of
-from ptgq.values import check_group_size, check_tensor
+from ptgq.values import check_group_size
 
 MARK: Nonfinite = "mark"
 _ROW_FLOAT32 = scales.scale_format()
@@ -89,7 +88,7 @@ def quantize(
             )  # fmt: skip
         if results is not None:
             return results
-    check_tensor("x", x, INPUT_DTYPES)
+    check_read("x", x)
     hidden_dim = x.shape[-1]
     if silu_and_mul:
         if hidden_dim % 2:
@@ -97,9 +96,6 @@ def quantize(
         hidden_dim //= 2
     q_shape = (*x.shape[:-1], hidden_dim)
     group_size = check_group_size(group_size, q_shape, "half of x" if silu_and_mul else "x")
-    if x.stride(-1) != 1 and x.shape[-1] > 1:
-        raise ValueError(f"x must be contiguous in its last dimension, got strides {x.stride()}")
-    check_aligned("x", x)
     if q_dtype is torch.int8:
         check_int8_scales(scale_format, use_ue8m0, scale_dtype)
     eps = check_eps(eps)

@@ -10,17 +10,17 @@ from torch.compiler import is_dynamo_compiling
 
 from ptgq import extension, scales
 from ptgq.arguments import (
-    INPUT_DTYPES,
     Nonfinite,
     check_aligned,
-    check_alone,
     check_apart,
     check_device,
     check_eps,
     check_int8_scales,
     check_nonfinite,
     check_out,
+    check_read,
     check_written,
+    chosen_format,
 )
 from ptgq.backends import (
     Backend,
@@ -33,7 +33,6 @@ from ptgq.backends import (
     quantize,
 )
 from ptgq.scales import ScaleFormat
-from ptgq.scales.flags import scale_format as format_of
 from ptgq.scales.layouts import allocate, shape_of
 from ptgq.values import check_group_size, check_tensor
 
@@ -157,10 +156,7 @@ def _quantize(
     backend: Backend | None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     flags = column_major_scales, use_ue8m0, scale_dtype, tma_aligned_scales
-    if scale_format is None:
-        scale_format = format_of(*flags)
-    else:
-        check_alone(scale_format, *flags)
+    scale_format = chosen_format(scale_format, *flags)
     saturate = False if nonfinite is _MARK else check_nonfinite(nonfinite)
     accepted = scale_format.group_sizes
     # Only an int is compared: comparing a tensor would read it.
@@ -177,11 +173,8 @@ def _quantize(
             results = quantize_directly(name, *call, residual, norm_out, out)
         if results is not None:
             return results
-    check_tensor("x", x, INPUT_DTYPES)
+    check_read("x", x)
     group_size = check_group_size(group_size, x.shape, "x")
-    if x.stride(-1) != 1 and x.shape[-1] > 1:
-        raise ValueError(f"x must be contiguous in its last dimension, got strides {x.stride()}")
-    check_aligned("x", x)
     _check_operands(x, weight, residual, norm_out)
     if q_dtype is torch.int8:
         check_int8_scales(scale_format, use_ue8m0, scale_dtype)

@@ -8,22 +8,20 @@ import torch
 
 from ptgq import extension
 from ptgq.arguments import (
-    INPUT_DTYPES,
     Nonfinite,
-    check_aligned,
-    check_alone,
     check_apart,
     check_eps,
     check_nonfinite,
     check_out,
+    check_read,
+    chosen_format,
 )
 from ptgq.backends import Backend, as_bytes, check_backend, choose_backend, is_eager, load
 from ptgq.scales import ScaleFormat, memory_of
-from ptgq.scales.flags import scale_format as format_of
 from ptgq.scales.formats import encode_format
 from ptgq.scales.layouts import allocate, shape_of
 from ptgq.transposed_op import OP, transposed_shape
-from ptgq.values import check_group_size, check_tensor, shown
+from ptgq.values import check_group_size, shown
 
 _FP8 = torch.float8_e4m3fn
 _Results = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
@@ -74,18 +72,12 @@ def per_token_group_quant_fp8_transposed(
     Other parameters and errors are those of :func:`per_token_group_quant_fp8`.
     """
     flags = column_major_scales, use_ue8m0, scale_dtype, tma_aligned_scales
-    if scale_format is None:
-        scale_format = format_of(*flags)
-    else:
-        check_alone(scale_format, *flags)
+    scale_format = chosen_format(scale_format, *flags)
     saturate = check_nonfinite(nonfinite)
-    check_tensor("x", x, INPUT_DTYPES)
+    check_read("x", x)
     if x.dim() < 2:
         raise ValueError(f"x must have at least two dimensions, got shape {tuple(x.shape)}")
     group_size = check_group_size(group_size, x.shape, "x")
-    if x.stride(-1) != 1 and x.shape[-1] > 1:
-        raise ValueError(f"x must be contiguous in its last dimension, got strides {x.stride()}")
-    check_aligned("x", x)
     eps = check_eps(eps)
     check_backend(backend)
     chosen = "reference" if x.is_meta else choose_backend(backend, x.device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import import_module
 
 import torch
@@ -23,21 +24,25 @@ def transposed_shape(shape: tuple[int, ...], group_size: int) -> tuple[int, ...]
     return *shape[:-2], shape[-1], -(-shape[-2] // group_size) * group_size
 
 
-def register() -> None:
+def register(announce_writes: Callable[[torch.Tensor, torch.Tensor], None]) -> None:
     """Register the op that ``csrc`` implements, and those of backends written in Python."""
     for suffix, module in _BACKENDS.items():
         name = f"ptgq::{OP}{suffix}"
         torch.library.define(name, _SCHEMA, tags=torch.Tag.pt2_compliant_tag)
         torch.library.register_fake(name, _fake)
         if module:
-            torch.library.impl(name, "CompositeExplicitAutograd", _implementation(module))
+            torch.library.impl(
+                name, "CompositeExplicitAutograd", _implementation(module, announce_writes)
+            )
 
 
 def _fake(*args: object) -> None:
     """The ops write into tensors that exist: there are no shapes to compute."""
 
 
-def _implementation(module: str):  # type: ignore[no-untyped-def]
+def _implementation(
+    module: str, announce_writes: Callable[[torch.Tensor, torch.Tensor], None]
+) -> Callable[..., None]:
     def run(
         x: torch.Tensor,
         q: torch.Tensor,
@@ -49,8 +54,6 @@ def _implementation(module: str):  # type: ignore[no-untyped-def]
         scale_format: int,
         saturate: bool = False,
     ) -> None:
-        from ptgq.extension import announce_writes
-
         backend = import_module(f"ptgq.backends.{module}")
         scales = decode_format(scale_format)
         results = (*named(q, s), *named(q_t, s_t))

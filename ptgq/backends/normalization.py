@@ -42,7 +42,7 @@ def rms_norm(
             sums[chunk] = (sums[chunk].float() + r).to(sums.dtype)
             r = sums[chunk].float()
         total = sum_of_squares(r)
-        # By float64: torch's float32 square root is not rounded to nearest on every processor.
+        # float64 is used: torch's float32 square root is not rounded to nearest on every processor.
         root = (total / size + eps).double().sqrt().float()
         rstd = torch.where(total.isfinite(), one / root, torch.nan)
         results[chunk] = (r * rstd * weight.float()).to(x.dtype)

@@ -19,7 +19,7 @@ _INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 # larger ones are read twice.
 _TILE = 16384
 _MAX_WARPS = 8
-# Of a product: the elements of a tile.
+# The elements of a tile of products.
 _PRODUCTS = 4096
 # What 31 bits count, with what a tile reaches beyond.
 _SMALL = 2**31 - _TILE

@@ -17,7 +17,7 @@ from ptgq.scales.formats import encode_format
 # Elements of a row that a program holds; longer ones are normalized by PyTorch.
 _MAX_ROW = 32768
 _NEIGHBOURS = 8
-# Of each of a program's threads: with fewer, sums would wait for more warps.
+# Elements of a thread: with fewer, sums would wait for more warps.
 _ELEMENTS = 32
 _MAX_WARPS = 16
 

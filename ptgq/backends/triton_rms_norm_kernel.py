@@ -128,7 +128,7 @@ def rms_norm_per_token_group_quant_kernel(
             groups: tl.constexpr = BLOCK // GROUP_BLOCK
             y = tl.reshape(y, [groups, GROUP_BLOCK])
             columns = tl.reshape(columns, [groups, GROUP_BLOCK])
-            # Not by pairs: elements would move between threads.
+            # Pairs are not compared: elements would move between threads.
             absmax = absmax_bits(y, False, SATURATE, INTERPRETED)
             scale = group_scale(absmax, eps, QMAX, POWER_OF_TWO, INTERPRETED)
             store_row(

@@ -46,7 +46,7 @@ FORMATS = {
 # Those that a preset alone names, not the functions' other arguments; also of each batch.
 TILED_FORMATS = {"tiled_ue8m0": Stored("power_of_two", "float8_e8m0fnu", "tiled")}
 TILED_PRESETS = {"torch_scaled_mm_mx": Preset("tiled_ue8m0", (32,), per_batch=True)}
-# Of blocks of a weight alone.
+# Formats of a weight's blocks alone.
 BLOCK_FORMATS = {
     "aligned_row_float32": Stored("float32", "float32", "aligned_rows"),
     "aligned_row_ue8m0_float32": Stored("power_of_two", "float32", "aligned_rows"),
