@@ -166,9 +166,8 @@ def sanitize(session):
     install(session, project=False)
     folder = Path(session.create_tmp(), "sanitize")
     shutil.rmtree(folder, ignore_errors=True)
-    checks = "-fsanitize=address,undefined"
-    flags = f"-g -fno-omit-frame-pointer {checks} -fno-sanitize-recover=undefined"
-    build = {"CFLAGS": flags, "LDFLAGS": checks, "PTGQ_CUDA": "0"}
+    flags = "-g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all"
+    build = {"CFLAGS": flags, "LDFLAGS": flags, "PTGQ_CUDA": "0"}
     options = ("--no-deps", "--no-build-isolation", "--target", str(folder))
     pip_install(session, *options, ".", env=build)
     if only_installs(session):

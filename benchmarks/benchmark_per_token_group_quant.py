@@ -151,7 +151,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except Exception as error:
         stated = isinstance(error, (RuntimeError, ValueError)) and str(error)
-        # Of what PyTorch raises, its stack follows.
+        # The stack that PyTorch appends is left out.
         why = (stated or f"{type(error).__name__}: {error}").splitlines()[0]
         print(f"error: {why}", file=sys.stderr)
         return 2

@@ -27,7 +27,7 @@ SHAPES = (
     (3, 64, 8), (5, 256, 256), (3, 640, 32), (3, 1536, 768), (3, 100, 20), (2, 63, 7),
     (3, 2500, 2500), (3, 7168, 128), (2, 16384, 16), (1, 20480, 128),
 )  # fmt: skip
-# On Triton, which compiles a kernel for each: few.
+# Few cases for Triton, which compiles a kernel for each.
 TRITON_SHAPES = ((3, 256, 32), (2, 100, 20), (2, 1536, 1536))
 # Rows on a GPU: more than it holds with many threads each.
 MANY = 700

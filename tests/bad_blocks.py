@@ -49,7 +49,7 @@ NOT_OF_BLOCKS = [
     ),
 ]
 Q, S = q_of(FP8), s_of()
-# As of groups of 128, which a block of one row is.
+# A block of one row is a group of 128.
 OF_W = [
     (value, error, text.replace("x's device", "w's device").replace("overlap x", "overlap w"))
     for value, error, text in bad_out(FP8)

@@ -42,7 +42,7 @@ def test_bytes_are_those_of_integer_arithmetic(library, dtype, monkeypatch):
         w = weight(shape, dtype)
         wide = torch.nn.functional.pad(w, (0, 8))[..., :-8]
         inside = tuple(min(pair) for pair in zip(size, shape[-2:], strict=True))
-        # Of each format some shapes: all differ in how a scale is stored alone.
+        # Formats meet some shapes each: they differ in how a scale is stored alone.
         for fmt in [*NAMED.values()][number % 3 :: 3]:
             wanted_q, wanted_s = fmt.expected(w, inside)
             for given in (w, wide):

@@ -22,7 +22,7 @@ HOPPER = pytest.mark.skipif(
 # Of two operands with 3 bits behind the point, rounded: 2 * (2^-4 / sqrt(3))^2, under the root, for
 # numbers that are spread evenly.
 FROM_EXACT = 0.04
-# Of a product that is rounded to bfloat16.
+# The error of a product that is rounded to bfloat16.
 FROM_DEQUANTIZED = 3e-3
 
 

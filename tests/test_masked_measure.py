@@ -36,7 +36,7 @@ def test_each_counts_has_its_yardstick(monkeypatch):
         exist = s.any(-1)
         assert exist.sum() == rows.rows
         others = [part if isinstance(part, torch.Tensor) else part[1] for part in timed[1:]]
-        # Of the matrix and of the memset: together as many scales as there are.
+        # The matrix and the memset have together as many scales as there are.
         assert sum(part.numel() for part in others) == s.numel()
 
 

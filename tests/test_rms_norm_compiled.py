@@ -31,7 +31,7 @@ def test_compiled(backend_on):
     def run(x, weight, residual, in_place):
         norm_out = x if in_place else torch.empty_like(x)
         q, s = call(FUSED, x, weight, residual, norm_out, backend=backend)
-        # Behind the call, so that what was written is seen.
+        # They are negated after the call, so that what was written is seen.
         return q, s, -norm_out, -residual
 
     for in_place in (False, True):

@@ -22,7 +22,7 @@ from tracking.arguments import Parser, whole_number
 
 CONFIGURATION = "asv.conf.json"
 ENDS = {signal.SIGINT, signal.SIGTERM}
-# Of renameat2(2).
+# A flag of renameat2(2).
 AT_FDCWD, RENAME_EXCHANGE = -100, 2
 
 

@@ -17,7 +17,7 @@ from measure.timers import Call, Timer
 
 EXPERTS, TOKENS, HIDDEN, GROUP_SIZE = 32, 256, 7168, 128
 _TRIAL = (20, 60)  # calls of the two graphs that tell how long the others have to be
-# Of TOKENS, by the names of measure.configurations.MASKED.
+# Counts of TOKENS, by the names of measure.configurations.MASKED.
 COUNTS: dict[str, Callable[[torch.Generator], torch.Tensor]] = {
     "routed": lambda seeded: torch.randint(0, 65, (EXPERTS,), generator=seeded),
     "full": lambda seeded: torch.full((EXPERTS,), TOKENS),

@@ -25,7 +25,7 @@ from measure.configurations import (
 )
 from ptgq.scales import empty_scales, scale_format, scale_shape
 
-# By what is quantized to, and whether the fused SiLU is before.
+# Public functions, by their codes and whether they fuse SiLU.
 _FUNCTIONS = {
     ("fp8", False): "per_token_group_quant_fp8",
     ("fp8", True): "silu_and_mul_per_token_group_quant_fp8",
@@ -130,7 +130,7 @@ class Workload:
         """Return uninitialized ``(q, s)``."""
         q_dtype = torch.int8 if self.dtype == "int8" else torch.float8_e4m3fn
         scales = self.scale_format
-        # Where the shape is another than that of float32; old commits know no other.
+        # A format is named where its shape is not that of float32: old commits know no other.
         packed = (scales,) if self.is_tiled or STORED[self.scales].dtype == "int32" else ()
         q = torch.empty((self.tokens, self.hidden), dtype=q_dtype, device=device)
         return q, empty_scales(scale_shape(q.shape, self.group_size, *packed), scales, q.device)
@@ -154,7 +154,7 @@ class Workload:
     ) -> Callable[[], tuple[torch.Tensor, torch.Tensor]]:
         """Return a call of the public function, bound to its arguments: nothing else is timed."""
         function, arguments, keywords = self._called
-        # Only where they are used, as old commits have neither.
+        # Options are passed where they are used: old commits have neither.
         if self.swiglu_limit is not None:
             keywords = {**keywords, "swiglu_limit": self.swiglu_limit}
         if self.nonfinite != "mark":

@@ -56,7 +56,7 @@ def _stored(scale: torch.Tensor, stored: str, layout: str) -> torch.Tensor:
     tokens = scale.shape[0]
     if layout == "tiled":
         padded = functional.pad(scale, (0, -scale.shape[1] % 4, 0, -tokens % 128))
-        # Of a tile: 32 rows of four tokens, 32 apart, with four groups each.
+        # A tile has 32 rows, each of four tokens, 32 apart, with four groups.
         tiles = padded.unflatten(0, (-1, 4, 32)).unflatten(-1, (-1, 4)).permute(0, 3, 2, 1, 4)
         return tiles.reshape(padded.shape)
     padding = -tokens % 4 if layout == "tma_aligned" else 0

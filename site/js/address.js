@@ -26,7 +26,7 @@ ptgq.sayUnknown = function () {
   const address = ptgq.address();
   for (const [key, { values }] of ptgq.unknown) if (String(address.getAll(key)) !== values) ptgq.unknown.delete(key);
   const said = [...ptgq.unknown.values()].map(({ text }) => text);
-  // Only as a file: a server has led there.
+  // A page that is a file says it: a server has led there.
   const asvs = ptgq.forAsv();
   if (asvs) said.push(`${location.hash} is a place of asv's pages, which need a server: nox -s site -- --serve.`);
   for (const key of asvs ? [] : new Set(address.keys())) {

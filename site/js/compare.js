@@ -64,7 +64,7 @@ ptgq.compareSection = function (machine) {
     if (mine !== turn) return;
     const [before, after] = sides.map(({ number, at }, place) => [number, { commit: at, cells: cells[place] }]);
     const rows = ptgq.compared(rules, before, after);
-    // Of two machines, the calls that both have are what there is, although nothing is called slower.
+    // Calls that two machines both have are shown, although nothing is called slower.
     const usual = before[0] === after[0] ? undefined : ptgq.VERDICTS;
     body.replaceChildren(ptgq.pairNotes(before, after, rows), ...ptgq.verdictTable("compare", rows, "Nothing was measured at both.", usual));
   }

@@ -72,7 +72,7 @@ ptgq.shape = function (machine) {
       Array.isArray(cells[ptgq.index(one.time, { ...one.row, backend, state })]));
   };
   const measured = (number, kind) => all.some((one) => ptgq.kindOf(one) === kind && statesOf(one).some((state) => has(number, one, state)));
-  // Of a GPU that was not measured, too, that is said.
+  // A GPU that was not measured is named, too.
   const kinds = everywhere.map((number) => Object.keys(ptgq.KINDS)
     .filter((kind) => measured(number, kind) || (kind === "kernel" && ptgq.hasGpu(number))));
   if (!everywhere.some((number) => kinds[number].some((kind) => measured(number, kind)))) return null;

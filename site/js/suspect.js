@@ -11,7 +11,7 @@ ptgq.suspects = function (machine, name) {
     const found = new Map();
     const benchmark = ptgq.benchmark(name);
     if (benchmark.unit !== "seconds" || !benchmark.names.includes("tokens")) return found;
-    // Of one backend, state, variant and type of codes: others are other code.
+    // Rows of one backend, state, variant and type of codes are compared: others are other code.
     const groups = new Map();
     (ptgq.front.machines[machine].cells[name] || []).forEach(function (stored, index) {
       const read = ptgq.cell(machine, name, index);

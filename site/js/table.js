@@ -37,7 +37,7 @@ ptgq.table = function (id, label, head, rows, { long, limit, kind } = {}) {
     column.append(button);
     return button;
   });
-  // Where a column is narrow, names break behind their parts.
+  // Names break behind their parts where a column is narrow.
   for (const row of rows)
     for (const cell of row.querySelectorAll("th, td.text"))
       for (const node of [...cell.childNodes].filter((child) => child.nodeType === Node.TEXT_NODE)) {

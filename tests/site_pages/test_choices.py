@@ -109,7 +109,7 @@ def test_two_commits_and_two_machines_are_compared(page, address, published, how
     )
     browsers.wait_until(page, "location.hash.includes('before-machine=x')")
     browsers.wait_until(page, "document.querySelectorAll('#compare tbody tr').length > 90")
-    # Of two machines all verdicts are shown, also none.
+    # All verdicts on two machines are shown, also none.
     unjudged = section.get_by_role("button", name="not judged")
     assert unjudged.get_attribute("aria-pressed") == "true"
     assert (

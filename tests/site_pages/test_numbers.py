@@ -250,6 +250,6 @@ def test_a_time_that_its_neighbours_contradict_is_doubtful(context, address):
     assert "1 of these 100 times are marked" in page.locator("#cpu .suspects").inner_text()
     shown.get_by_role("button").click()
     assert "Doubtful: " in page.locator("dialog .suspects").inner_text()
-    # Where nothing is, nothing is said.
+    # Nothing is said where nothing is wrong.
     open_front(page, address, H200)
     assert page.locator(".suspect, .suspects").count() == 0
