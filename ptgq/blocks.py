@@ -35,6 +35,7 @@ from ptgq.backends import (
 from ptgq.block_ops import matrices_of
 from ptgq.dequantization import is_differentiated
 from ptgq.extension import _C  # type: ignore[attr-defined]
+from ptgq.quantization import MARK
 from ptgq.scales import ScaleFormat
 from ptgq.scales.blocks import block_shape_of, check_block_size
 from ptgq.scales.flags import scale_format as format_of
@@ -43,7 +44,6 @@ from ptgq.scales.layouts import allocate
 from ptgq.values import check_dtype, check_tensor
 
 _FP8 = torch.float8_e4m3fn
-_MARK: Nonfinite = "mark"
 _ROW_FLOAT32 = scales.scale_format()
 # The sides of a block, unless others are given.
 _SIDES = (128, 128)
@@ -67,7 +67,7 @@ def per_block_quant_fp8(
     eps: float = 1e-10,
     scale_dtype: torch.dtype | None = None,
     scale_format: ScaleFormat | None = None,
-    nonfinite: Nonfinite = _MARK,
+    nonfinite: Nonfinite = MARK,
     out: tuple[torch.Tensor, torch.Tensor] | None = None,
     backend: Backend | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -144,7 +144,7 @@ def _quantize(
         scale_format = _ROW_FLOAT32 if left_out else format_of(False, use_ue8m0, scale_dtype)
     elif not (left_out and isinstance(scale_format, ScaleFormat)):
         check_alone(scale_format, False, use_ue8m0, scale_dtype, False)
-    saturate = False if nonfinite is _MARK else check_nonfinite(nonfinite)
+    saturate = False if nonfinite is MARK else check_nonfinite(nonfinite)
     # Only ints are compared: comparing a tensor would read it.
     plain = block_size is _SIDES or (
         type(block_size) in (tuple, list) and [type(n) for n in block_size] == [int, int]

@@ -32,11 +32,11 @@ from ptgq.backends import (
     normalization,
     quantize,
 )
+from ptgq.quantization import MARK
 from ptgq.scales import ScaleFormat
 from ptgq.scales.layouts import allocate, shape_of
 from ptgq.values import check_group_size, check_tensor
 
-_MARK: Nonfinite = "mark"
 # As extension.quantize_directly, of ``(backend, x, weight, group_size, q_dtype, ScaleFormat.code,
 # saturate, eps, norm_eps, residual, norm_out, out)``.
 quantize_directly: Callable[..., tuple[torch.Tensor, torch.Tensor] | None] = getattr(
@@ -60,7 +60,7 @@ def rms_norm_per_token_group_quant_fp8(
     scale_dtype: torch.dtype | None = None,
     tma_aligned_scales: bool = False,
     scale_format: ScaleFormat | None = None,
-    nonfinite: Nonfinite = _MARK,
+    nonfinite: Nonfinite = MARK,
     out: tuple[torch.Tensor, torch.Tensor] | None = None,
     backend: Backend | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -121,7 +121,7 @@ def rms_norm_per_token_group_quant_int8(
     scale_dtype: torch.dtype | None = None,
     tma_aligned_scales: bool = False,
     scale_format: ScaleFormat | None = None,
-    nonfinite: Nonfinite = _MARK,
+    nonfinite: Nonfinite = MARK,
     out: tuple[torch.Tensor, torch.Tensor] | None = None,
     backend: Backend | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -157,7 +157,7 @@ def _quantize(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     flags = column_major_scales, use_ue8m0, scale_dtype, tma_aligned_scales
     scale_format = chosen_format(scale_format, *flags)
-    saturate = False if nonfinite is _MARK else check_nonfinite(nonfinite)
+    saturate = False if nonfinite is MARK else check_nonfinite(nonfinite)
     accepted = scale_format.group_sizes
     # Only an int is compared: comparing a tensor would read it.
     if not is_dynamo_compiling() and (

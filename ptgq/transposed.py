@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import SupportsIndex
 
 import torch
+from torch.compiler import is_dynamo_compiling
 
 from ptgq import extension
 from ptgq.arguments import (
@@ -16,7 +18,8 @@ from ptgq.arguments import (
     check_read,
     chosen_format,
 )
-from ptgq.backends import Backend, as_bytes, check_backend, choose_backend, is_eager, load
+from ptgq.backends import Backend, as_bytes, check_backend, choose_backend, forced, is_eager, load
+from ptgq.quantization import MARK
 from ptgq.scales import ScaleFormat, memory_of
 from ptgq.scales.formats import encode_format
 from ptgq.scales.layouts import allocate, shape_of
@@ -25,6 +28,13 @@ from ptgq.values import check_group_size, shown
 
 _FP8 = torch.float8_e4m3fn
 _Results = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
+# As extension.quantize_directly, of ``(backend, x, group_size, ScaleFormat.code, saturate, eps,
+# out)``; Triton is refused.
+quantize_directly: Callable[..., _Results | None] = getattr(
+    extension._C,  # type: ignore[attr-defined]
+    "quantize_transposed",
+    extension._refuse,
+)
 
 
 def per_token_group_quant_fp8_transposed(
@@ -37,7 +47,7 @@ def per_token_group_quant_fp8_transposed(
     scale_dtype: torch.dtype | None = None,
     tma_aligned_scales: bool = False,
     scale_format: ScaleFormat | None = None,
-    nonfinite: Nonfinite = "mark",
+    nonfinite: Nonfinite = MARK,
     out: _Results | None = None,
     backend: Backend | None = None,
 ) -> _Results:
@@ -73,7 +83,17 @@ def per_token_group_quant_fp8_transposed(
     """
     flags = column_major_scales, use_ue8m0, scale_dtype, tma_aligned_scales
     scale_format = chosen_format(scale_format, *flags)
-    saturate = check_nonfinite(nonfinite)
+    saturate = False if nonfinite is MARK else check_nonfinite(nonfinite)
+    accepted = scale_format.group_sizes
+    # Only an int is compared: comparing a tensor would read it.
+    if not is_dynamo_compiling() and (
+        not accepted or (type(group_size) is int and group_size in accepted)
+    ):
+        name = forced.get() if backend is None else backend
+        code = scale_format.code
+        direct = quantize_directly(name, x, group_size, code, saturate, eps, out)
+        if direct is not None:
+            return direct
     check_read("x", x)
     if x.dim() < 2:
         raise ValueError(f"x must have at least two dimensions, got shape {tuple(x.shape)}")

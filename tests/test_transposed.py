@@ -16,6 +16,7 @@ from values import DTYPES, hard_input
 
 from ptgq import ScaleFormat, per_token_group_quant_fp8, scales
 from ptgq import per_token_group_quant_fp8_transposed as transposed
+from ptgq.transposed import quantize_directly
 
 # NumPy's, by which Triton's interpreter computes.
 pytestmark = pytest.mark.filterwarnings("ignore:(overflow|invalid value) encountered")
@@ -79,6 +80,22 @@ def test_every_format(backend_on, f):
 @pytest.mark.parametrize("f", TILED.values(), ids=TILED)
 def test_tiles(backend_on, f):
     check_format(backend_on, f, (2, 37, 10 * 32), 32)
+
+
+@pytest.mark.parametrize("f", (FORMATS | TILED).values(), ids=FORMATS | TILED)
+def test_calls_of_every_format_are_direct(f):
+    x = input_of((2, 37, 64), 32, torch.bfloat16)
+    expected = transposed(x, 32, scale_format=f)
+    for out in (None, overwritten(transposed(x, 32, scale_format=f), f)):
+        results = quantize_directly(None, x, 32, f.code, False, 1e-10, out)
+        assert_equal(results, expected, f)
+    # Results that share memory, and rows that one stride does not reach, take the long way.
+    q, s, q_t, s_t = expected
+    shared = torch.empty(q_t.numel(), dtype=q.dtype)
+    both = shared[: q.numel()].view(q.shape), shared.view(q_t.shape)
+    assert quantize_directly(None, x, 32, f.code, False, 1e-10, (both[0], s, both[1], s_t)) is None
+    assert quantize_directly(None, x.mT.contiguous().mT, 32, f.code, False, 1e-10, None) is None
+    assert quantize_directly("triton", x, 32, f.code, False, 1e-10, None) is None
 
 
 def overwritten(results, f):

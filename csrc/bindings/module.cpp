@@ -5,6 +5,7 @@
 #include "contract/dequantize.h"
 #include "contract/rms_norm.h"
 #include "contract/scales.h"
+#include "contract/transposed.h"
 
 namespace ptgq {
 namespace {
@@ -203,6 +204,7 @@ PyObject* prepare_dequantize(PyObject*, PyObject* const* args, Py_ssize_t count)
 }
 
 #include "bindings/rms_norm.inc"
+#include "bindings/transposed.inc"
 
 PyObject* instruction_set(PyObject*, PyObject*) {
   return in_python([] { return PyUnicode_FromString(cpu_instruction_set()); });
@@ -239,6 +241,7 @@ PyMethodDef methods[] = {
     {"dequantize", function(dequantize), METH_FASTCALL, nullptr},
     {"rms_norm", function(rms_norm), METH_FASTCALL, nullptr},
     {"prepare_rms_norm", function(prepare_rms_norm), METH_FASTCALL, nullptr},
+    {"quantize_transposed", function(quantize_transposed), METH_FASTCALL, nullptr},
     {"prepare_dequantize", function(prepare_dequantize), METH_FASTCALL, nullptr},
     {"quantize_blocks", function(quantize_blocks), METH_FASTCALL, nullptr},
     {"prepare_blocks", function(prepare_blocks), METH_FASTCALL, nullptr},

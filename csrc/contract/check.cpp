@@ -2,7 +2,6 @@
 
 #include <limits>
 
-#include "contract/scales.h"
 #include "contract/views.h"
 
 namespace ptgq {
@@ -160,16 +159,15 @@ ScaleFormat decode_format(int64_t code) {
 }
 
 bool overlap(const Problem& p, const MaskedRows& rows) {
-  const int64_t width = p.num_groups * p.group_size;
-  const int64_t row = p.prologue == Prologue::kSiluAndMul ? 2 * width : width;
-  const int64_t x_elements = rows.counts == nullptr
-                                 ? (p.num_tokens - 1) * p.x_token_stride + row
-                                 : (rows.batches - 1) * rows.x_batch_stride +
-                                       (rows.batch_tokens - 1) * p.x_token_stride + row;
-  const Span x{static_cast<const char*>(p.x), x_elements * x_element_size(p.x_type)};
-  const Span q{reinterpret_cast<const char*>(p.q), p.num_tokens * width};
-  const bool bytes = p.e8m0 && !p.packed;
-  const Span s{static_cast<const char*>(p.s), scale_elements(p) * (bytes ? 1 : 4)};
+  Span x = memory_of_x(p);
+  if (rows.counts != nullptr) {
+    // One batch's rows, and as far as the last batch is from the first.
+    Problem one = p;
+    one.num_tokens = rows.batch_tokens;
+    const int64_t elements = (rows.batches - 1) * rows.x_batch_stride;
+    x.bytes = memory_of_x(one).bytes + elements * x_element_size(p.x_type);
+  }
+  const Span q = memory_of_q(p), s = memory_of_s(p);
   const int64_t counts = rows.counts == nullptr ? 0 : (rows.batches - 1) * rows.count_stride + 1;
   const Span m{static_cast<const char*>(rows.counts), counts * (rows.wide ? 8 : 4)};
   return q.meets(x) || s.meets(x) || s.meets(q) || q.meets(m) || s.meets(m);

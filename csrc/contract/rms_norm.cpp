@@ -4,7 +4,6 @@
 #include <array>
 
 #include "contract/dequantize.h"
-#include "contract/scales.h"
 #include "contract/views.h"
 
 namespace ptgq {
@@ -78,14 +77,13 @@ bool overlap(const Problem& p, const RmsNorm& n) {
     const int64_t elements = data == nullptr ? 0 : (p.num_tokens - 1) * stride + width;
     return memory(data, elements * x_element_size(type));
   };
-  const bool bytes = p.e8m0 && !p.packed;
   const std::array operands{
       Operand{memory(n.weight, width * x_element_size(n.weight_type)), false},
       Operand{rows(n.residual, n.residual_token_stride, n.residual_type), true},
       Operand{rows(n.norm_out, n.norm_out_token_stride, p.x_type), true},
-      Operand{memory(p.q, p.num_tokens * width), true},
-      Operand{memory(p.s, scale_elements(p) * (bytes ? 1 : 4)), true},
-      Operand{rows(p.x, p.x_token_stride, p.x_type), false},
+      Operand{memory_of_q(p), true},
+      Operand{memory_of_s(p), true},
+      Operand{memory_of_x(p), false},
   };
   const bool in_place =
       n.norm_out == p.x && (p.num_tokens == 1 || n.norm_out_token_stride == p.x_token_stride);

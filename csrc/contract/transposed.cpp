@@ -1,9 +1,22 @@
 #include "contract/transposed.h"
 
 #include <string>
-#include <vector>
+
+#include "contract/views.h"
 
 namespace ptgq {
+
+Transpose::Transpose(const TensorView& x, int64_t group_size)
+    : sizes(x.sizes, x.sizes + x.dim), strides(x.dim, 1), view(x) {
+  const int64_t tokens = x.sizes[x.dim - 2];
+  sizes[x.dim - 2] = x.sizes[x.dim - 1];
+  // The size, of an x without elements, may be the largest number: nothing is added to it.
+  sizes[x.dim - 1] = (tokens / group_size + (tokens % group_size != 0)) * group_size;
+  for (int64_t i = x.dim - 1; i > 0; --i) strides[i - 1] = strides[i] * sizes[i];
+  view.data = nullptr;
+  view.sizes = sizes.data();
+  view.strides = strides.data();
+}
 
 Transposition check_transposed(const TensorView& x, const TensorView& rows, const Options& options,
                                const TensorView (&results)[4]) {
@@ -11,24 +24,25 @@ Transposition check_transposed(const TensorView& x, const TensorView& rows, cons
   Transposition t{};
   t.rows = check_outputs(check_input(rows, options), options, x, results[0], results[1]);
   t.tokens = x.sizes[x.dim - 2];
-  std::vector<int64_t> sizes(x.sizes, x.sizes + x.dim);
-  sizes[x.dim - 2] = x.sizes[x.dim - 1];
-  // The size, of an x without elements, may be the largest number: nothing is added to it.
-  const int64_t groups = t.tokens / options.group_size + (t.tokens % options.group_size != 0);
-  sizes[x.dim - 1] = groups * options.group_size;
-  std::vector<int64_t> strides(x.dim, 1);
-  for (int64_t i = x.dim - 1; i > 0; --i) strides[i - 1] = strides[i] * sizes[i];
-  TensorView transpose = x;
-  transpose.data = nullptr;
-  transpose.sizes = sizes.data();
-  transpose.strides = strides.data();
+  const Transpose transpose(x, options.group_size);
   try {
-    t.columns =
-        check_outputs(check_input(transpose, options), options, transpose, results[2], results[3]);
+    t.columns = check_outputs(check_input(transpose.view, options), options, transpose.view,
+                              results[2], results[3]);
   } catch (const Refusal& refusal) {
     throw Refusal("of the transpose of x: " + std::string(refusal.what()));
   }
   return t;
+}
+
+bool overlap(const Transposition& t) {
+  const Span spans[] = {memory_of_x(t.rows), memory_of_q(t.rows), memory_of_s(t.rows),
+                        memory_of_q(t.columns), memory_of_s(t.columns)};
+  for (const Span& one : spans) {
+    for (const Span& other : spans) {
+      if (&one != &other && one.meets(other)) return true;
+    }
+  }
+  return false;
 }
 
 }  // namespace ptgq

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "contract/check.h"
+#include "contract/scales.h"
 
 namespace ptgq {
 
@@ -37,5 +38,20 @@ struct Span {
     return begin < other.begin + other.bytes && other.begin < begin + bytes;
   }
 };
+
+// What is read and written of a call whose rows all exist; padding of s counts.
+inline Span memory_of_x(const Problem& p) {
+  const int64_t width = p.num_groups * p.group_size;
+  const int64_t row = p.prologue == Prologue::kSiluAndMul ? 2 * width : width;
+  const int64_t elements = (p.num_tokens - 1) * p.x_token_stride + row;
+  return {static_cast<const char*>(p.x), elements * x_element_size(p.x_type)};
+}
+inline Span memory_of_q(const Problem& p) {
+  return {reinterpret_cast<const char*>(p.q), p.num_tokens * p.num_groups * p.group_size};
+}
+inline Span memory_of_s(const Problem& p) {
+  const bool bytes = p.e8m0 && !p.packed;
+  return {static_cast<const char*>(p.s), scale_elements(p) * (bytes ? 1 : 4)};
+}
 
 }  // namespace ptgq
