@@ -129,7 +129,8 @@ def for_seconds(check, strategy, endings) -> None:
     """Run `check` on ever new examples until the budget is spent and all `endings` were seen."""
     ends: dict[str, int] = {}
 
-    @settings(max_examples=400, deadline=None, database=None,
+    # Hypothesis repeats one run's examples where the variable CI is set, unless told.
+    @settings(max_examples=400, deadline=None, database=None, derandomize=False,
               suppress_health_check=list(HealthCheck))  # fmt: skip
     @given(strategy)
     def run(arguments):

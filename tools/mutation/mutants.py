@@ -112,7 +112,7 @@ DIRECT = {
         "tests/test_direct_formats.py -k out_of_memory",
     ),
     "direct: padding that reaches q": Mutant(
-        "csrc/contract/check.cpp", "scale_elements(p) * (bytes ? 1 : 4)",
+        "csrc/contract/views.h", "scale_elements(p) * (bytes ? 1 : 4)",
         "p.num_tokens * (bytes ? 1 : 4)",
         "tests/test_direct_formats.py -k out_of_memory",
     ),
