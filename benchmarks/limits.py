@@ -15,6 +15,7 @@ import limits_blocks
 import limits_masked
 import limits_measure
 import limits_norm
+import limits_transposed
 import torch
 from measure import machine
 
@@ -77,6 +78,8 @@ ROWS = {
     "masked_empty": Row("masked rows, none of 256", 2.00, "× memset", ("cuda",)),
     "blocks": Row("weights in blocks, 7168 × 7168, 256 experts", 1.05, "× copy", ("cuda",)),
     "blocks_triton": Row("weights in blocks, Triton", 1.15, "× copy", ("triton",)),
+    "transposed": Row("rows and columns, 8192 × 7168", 1.10, "× copy", ("cuda",)),
+    "transposed_triton": Row("rows and columns, Triton", 1.21, "× copy", ("triton",)),
     "norm": Row("fused RMSNorm, residual, 1024, 8192 × 7168", 1.05, "× copy", ("cuda",)),
     "norm_triton": Row("the same, Triton", 1.16, "× copy", ("triton",)),
     "norm_small": Row("the same, 1, 128 × 7168, produced", 0.70, "× unfused", ("cuda",)),
@@ -88,6 +91,7 @@ ROWS = {
     "call_formats_out": Row("the same, out= given", 0.85, "× torch.abs(x)", ("cuda",)),
     "call_formats_triton": Row("the same of Triton, both", 2.20, "× torch.abs(x)", ("triton",)),
     "call_blocks": Row("call of weights in blocks", 1.50, "× torch.abs(w)", ("cuda",)),
+    "call_transposed": Row("call of rows and columns", 1.80, "× torch.abs(x)", ("cuda",)),
     "python": Row("call, CUDA, Python's part", 1.00, "µs", ("cuda",)),
     "first": Row("first CUDA call in a process", 50.0, "ms", ("cuda",)),
     "cpu": Row(
@@ -105,10 +109,12 @@ MEASURES = (
     (("silu", "silu_triton"), limits_measure.silu),
     (("masked_routed", "masked_full", "masked_empty"), limits_masked.masked),
     (("blocks", "blocks_triton"), limits_blocks.blocks),
+    (("transposed", "transposed_triton"), limits_transposed.transposed),
     (("norm", "norm_triton", "norm_small", "norm_call"), limits_norm.norm),
     (("call", "call_out", "call_triton"), limits_measure.calls),
     (("call_formats", "call_formats_out", "call_formats_triton"), limits_measure.format_calls),
     (("call_blocks",), limits_blocks.block_calls),
+    (("call_transposed",), limits_transposed.transposed_calls),
     (("python",), limits_measure.python),
     (("first",), limits_measure.first),
     (("cpu",), limits_measure.cpu),

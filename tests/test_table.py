@@ -267,7 +267,7 @@ def test_a_wrong_backend_is_not_timed(table, capsys, monkeypatch):
     monkeypatch.setattr(reference, "per_token_group_quant", wrong)
     assert table.main(ONE) == 2
     captured = capsys.readouterr()
-    assert "cpu and reference differ in 1 bytes of q and 0 of s" in captured.err
+    assert "cpu and reference differ in bytes, 1 of q, 0 of s, for" in captured.err
     assert "×" not in captured.out
 
 

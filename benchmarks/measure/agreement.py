@@ -9,6 +9,9 @@ import torch
 import ptgq
 from measure.workloads import Workload
 
+# In the order in which functions return them.
+RESULTS = ("q", "s", "q_t", "s_t")
+
 
 def differing_bytes(a: torch.Tensor, b: torch.Tensor) -> int:
     """Return how many bytes of two tensors of one shape and dtype differ, in logical order."""
@@ -20,12 +23,12 @@ def differing_bytes(a: torch.Tensor, b: torch.Tensor) -> int:
 
 def check_agreement(workload: Workload, x: torch.Tensor, backends: Sequence[ptgq.Backend]) -> None:
     """Raise RuntimeError unless all `backends` give the first one's bytes for `x`."""
-    q, s = workload.call(x, backend=backends[0])
+    first = workload.call(x, backend=backends[0])
     for backend in backends[1:]:
-        other_q, other_s = workload.call(x, backend=backend)
-        wrong = differing_bytes(q, other_q), differing_bytes(s, other_s)
-        if any(wrong):
+        both = zip(RESULTS, first, workload.call(x, backend=backend), strict=False)
+        wrong = {name: differing_bytes(one, other) for name, one, other in both}
+        if any(wrong.values()):
+            counts = ", ".join(f"{count} of {name}" for name, count in wrong.items())
             raise RuntimeError(
-                f"{backends[0]} and {backend} differ in {wrong[0]} bytes of q and {wrong[1]} of s "
-                f"for {workload}"
+                f"{backends[0]} and {backend} differ in bytes, {counts}, for {workload}"
             )
