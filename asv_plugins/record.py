@@ -25,7 +25,8 @@ CONTROL = "'reference'"
 # Ratios, calls, whose time differs between processes by half, and these beside PyTorch's, which one
 # process each does not settle, and other implementations: shown, but never slower.
 NOT_JUDGED = re.compile(
-    r"cuda_vs_triton|copy_distance|call_latency|peers\.|\w+\.\w+\.track_copy_ratio|\w+\.Calls\."
+    r"cuda_vs_triton|copy_distance|call_latency|peers\.|masked_rows\.MaskedDistance\.|"
+    r"\w+\.\w+\.track_copy_ratio|\w+\.Calls\."
 )
 
 

@@ -97,6 +97,7 @@ def test_sources_of_a_launch_are_all_but_the_cpus(tmp_path):
         ("copy_distance.DistanceToCopy.track_serving('triton', 16)", {"'triton'"}),
         ("timed.Kernels.time_default_shapes('cuda', 16)", {"'cuda'"}),
         ("scale_formats.SiluAndMul.track_kernel('cuda', 16)", {"'cuda'"}),
+        ("masked_rows.MaskedTime.track_masked_rows('cuda', 'full', 'fp8')", {"'cuda'"}),
         ("cuda_vs_triton.KernelRatio.track_variants(128)", {"'cuda'", "'triton'"}),
         # Calls, accuracy.
         ("call_latency.CallLatency.track_call('cuda', 16)", set()),

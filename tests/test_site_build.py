@@ -185,6 +185,8 @@ def test_the_smallest_change_that_is_called(before, after, threshold, drift, exp
         ("cuda_vs_triton.KernelRatio.track_variants('cold', 128, 'int8')", False),
         ("copy_distance.DistanceToCopy.track_variants('cuda', 'cold', 128, 'int8')", False),
         ("peers.Peers.track_default_shapes('ptgq', 'cold', 16, 'int8')", False),
+        ("masked_rows.MaskedTime.track_masked_rows('cuda', 'full', 'fp8')", True),
+        ("masked_rows.MaskedDistance.track_masked_rows('cuda', 'full', 'fp8')", False),
     ],
 )
 def test_ratios_calls_and_the_reference_are_not_judged(row, judged):

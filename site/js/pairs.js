@@ -14,7 +14,7 @@ ptgq.differing = function (before, after) {
 ptgq.KERNEL_COUNT = "footprint.Kernels.track_kernels";
 ptgq.settled = function (verdict, name, index, [before, after], kernels) {
   if (!["worse", "better", "undecided"].includes(verdict)) return verdict;
-  const host = ptgq.benchmark(name).unit === "seconds" && !/^(kernel_time|timed\.Kernels)\./.test(name);
+  const host = ptgq.benchmark(name).unit === "seconds" && !/^(kernel_time|timed\.Kernels|masked_rows)\./.test(name);
   if (host && before.num_cpu !== after.num_cpu) return "other CPUs";
   // That a kernel spills is said, of an added one, too.
   if (!/^footprint\.(Kernels|Library)\./.test(name) || name.endsWith("spill_bytes")) return verdict;
@@ -26,12 +26,12 @@ ptgq.settled = function (verdict, name, index, [before, after], kernels) {
 ptgq.FAMILIES = {
   kernel_time: "Kernel times", call_latency: "Calls", timed: "Times of a process each", cpu_time: "CPU calls", peers: "Other implementations",
   copy_distance: "Time / copy time", cuda_vs_triton: "CUDA / Triton", accuracy: "Accuracy and byte identity", scale_formats: "Bytes of scale formats",
-  footprint: "Footprint and start-up", code_hash: "Hashes of machine code",
+  masked_rows: "Masked rows", footprint: "Footprint and start-up", code_hash: "Hashes of machine code",
 };
 ptgq.family = (name) => name.split(".")[0];
 // They tell compilers and releases apart, not machines.
 ptgq.ofCompilers = (name) => ["footprint", "code_hash"].includes(ptgq.family(name));
-ptgq.ofGpu = (family) => ["kernel_time", "copy_distance", "cuda_vs_triton"].includes(family);
+ptgq.ofGpu = (family) => ["kernel_time", "copy_distance", "cuda_vs_triton", "masked_rows"].includes(family);
 
 // A line for each family that one of two machines has and no row of `rows` compares.
 ptgq.notCompared = function (before, after, rows) {

@@ -28,6 +28,8 @@ ptgq.titles = {
   "peers.PeerExactness.track_relative_rms_error": "Implementations, relative RMS error",
   "cpu_time.CpuTime.track_call": "CPU call time",
   "cpu_time.CpuTime.track_copy_ratio": "CPU time / copy time",
+  "masked_rows.MaskedTime.track_masked_rows": "Kernel time, masked rows",
+  "masked_rows.MaskedDistance.track_masked_rows": "Time / time of as many rows and a memset, masked rows",
 };
 ptgq.title = (name) => ptgq.titles[name] || name;
 ptgq.backendNames = { cuda: "CUDA", triton: "Triton", cpu: "CPU", reference: "Reference" };
