@@ -23,7 +23,7 @@ HASHES = {
 }
 # What times one backend's kernel alone, and what compares the two's.
 KERNELS = re.compile(
-    r"kernel_time\.|copy_distance\.|timed\.Kernels\.|masked_rows\.|"
+    r"kernel_time\.|copy_distance\.|timed\.Kernels\.|masked_rows\.|beside_gemm\.Kernels\.|"
     r"scale_formats\.(ScaleFormats|SiluAndMul)\."
 )
 RATIOS = re.compile(r"cuda_vs_triton\.(KernelRatio\.|CudaVsTriton\.track_kernel_ratio)")

@@ -3,48 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any
 
 import limits_measure
 import torch
+from measure import beside_gemm
+from measure.beside_gemm import EPSILON
 from measure.kernels import COPY, Kernels
-from measure.workloads import Workload
 
 import ptgq
 
 LARGE = ((1024, 7168), (8192, 7168))
 SMALL = ((1, 7168), (128, 7168))
-EPSILON = 1e-6
 # In place of a backend: what torch.compile makes of the norm, then ptgq's quantization.
 UNFUSED = "unfused"
 
 
-@dataclass(frozen=True)
-class NormWorkload(Workload):
+class NormWorkload(beside_gemm.NormWorkload):
     """A call of the fused RMSNorm, each on a residual of its own."""
-
-    @property
-    def bytes_moved(self) -> int:
-        """As usual, and the residual read and written once; the weight is small."""
-        return super().bytes_moved + 2 * self.input_dtype.itemsize * self.tokens * self.hidden
 
     def bind(
         self,
         x: torch.Tensor,
         *,
         backend: str | None,
-        out: tuple[torch.Tensor, torch.Tensor] | None = None,
+        out: tuple[torch.Tensor, ...] | None = None,
     ) -> Callable[[], Any]:
         """Return a call of the public function or, UNFUSED, of both that it fuses."""
-        residual, weight = torch.randn_like(x), torch.ones_like(x[0])
-        if backend == UNFUSED:
-            return partial(_unfused, x, weight, residual, self.group_size, out)
+        if backend != UNFUSED:
+            return super().bind(x, backend=backend, out=out)
         return partial(
-            ptgq.rms_norm_per_token_group_quant_fp8, x, weight, self.group_size,
-            norm_eps=EPSILON, residual=residual, out=out, backend=backend,
-        )  # fmt: skip
+            _unfused, x, torch.ones_like(x[0]), torch.randn_like(x), self.group_size, out
+        )
 
 
 def add_and_norm(x: torch.Tensor, weight: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
@@ -64,7 +55,7 @@ def _unfused(
     weight: torch.Tensor,
     residual: torch.Tensor,
     group_size: int,
-    out: tuple[torch.Tensor, torch.Tensor] | None,
+    out: tuple[torch.Tensor, ...] | None,
 ) -> object:
     y = _compiled()(x, weight, residual)
     return ptgq.per_token_group_quant_fp8(y, group_size, out=out)

@@ -136,6 +136,9 @@ def test_discovery_finds_the_suite_without_starting_cuda():
     assert set(found) == {
         "accuracy.Accuracy.track_relative_rms_error",
         "accuracy.ByteIdentity.track_differing_bytes",
+        "beside_gemm.Bytes.track_differing_bytes",
+        "beside_gemm.Kernels.track_copy_ratio",
+        "beside_gemm.Kernels.track_time",
         "call_latency.CallLatency.track_default_shapes",
         "call_latency.CallLatency.track_functions",
         "masked_rows.MaskedDistance.track_masked_rows",

@@ -98,12 +98,14 @@ def test_sources_of_a_launch_are_all_but_the_cpus(tmp_path):
         ("timed.Kernels.time_default_shapes('cuda', 16)", {"'cuda'"}),
         ("scale_formats.SiluAndMul.track_kernel('cuda', 16)", {"'cuda'"}),
         ("masked_rows.MaskedTime.track_masked_rows('cuda', 'full', 'fp8')", {"'cuda'"}),
+        ("beside_gemm.Kernels.track_copy_ratio('triton', 'norm')", {"'triton'"}),
         ("cuda_vs_triton.KernelRatio.track_variants(128)", {"'cuda'", "'triton'"}),
         # Calls, accuracy.
         ("call_latency.CallLatency.track_call('cuda', 16)", set()),
         ("cuda_vs_triton.CudaVsTriton.track_call_ratio(16)", set()),
         ("timed.Calls.time_default_shapes('cuda', 16)", set()),
         ("scale_formats.ScaleBytes.track_differing_bytes('cuda')", set()),
+        ("beside_gemm.Bytes.track_differing_bytes('cuda', 'norm')", set()),
     ],
 )
 def test_rows_that_time_kernels_alone(row, backends):

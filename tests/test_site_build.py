@@ -187,6 +187,9 @@ def test_the_smallest_change_that_is_called(before, after, threshold, drift, exp
         ("peers.Peers.track_default_shapes('ptgq', 'cold', 16, 'int8')", False),
         ("masked_rows.MaskedTime.track_masked_rows('cuda', 'full', 'fp8')", True),
         ("masked_rows.MaskedDistance.track_masked_rows('cuda', 'full', 'fp8')", False),
+        ("beside_gemm.Kernels.track_time('cuda', 'norm_8192x7168_cold')", True),
+        ("beside_gemm.Kernels.track_copy_ratio('cuda', 'norm_8192x7168_cold')", False),
+        ("beside_gemm.Bytes.track_differing_bytes('cuda', 'blocks')", True),
     ],
 )
 def test_ratios_calls_and_the_reference_are_not_judged(row, judged):

@@ -129,10 +129,11 @@ def test_benchmarks_are_chosen():
         assert call(has_gpu=has_gpu)[-3:-1] == ["--bench", track.BENCHMARKS[has_gpu]]
         assert track.BENCHMARKS[has_gpu] not in call("--bench", "a", has_gpu=has_gpu)
     names = ("kernel_time.A.b", "timed.Kernels.c", "cpu_time.D.e", "call_latency.F.g", "peers.H.i",
-             "masked_rows.J.k")  # fmt: skip
+             "beside_gemm.Kernels.j", "masked_rows.K.l", "beside_gemm.Bytes.m")  # fmt: skip
     found = {has: [n for n in names if re.match(track.BENCHMARKS[has], n)] for has in (True, False)}
-    on_gpu = [names[0], names[1], names[3], names[5]]
-    assert found == {True: on_gpu, False: [names[2], names[3]]}
+    both = [names[3], names[7]]
+    on_gpu = [*names[:2], names[3], *names[5:]]
+    assert found == {True: on_gpu, False: [names[2], *both]}
 
 
 FACTS = {"machine": "here", "gpu": "none", "cpu": "some CPU", "torch": "2.13.0"}

@@ -33,6 +33,10 @@ BACKENDS = {"backend": ("cuda", "triton", "cpu", "reference")}
 CPU_BACKENDS = {"backend": ("cpu", "reference")}
 STATE = {"state": ("produced", "hot", "cold")}
 DATA = {"data": ("normal", "heavy_tailed", "outlier_channels")}
+# With the tokens of 7168 whose bytes are as many.
+FORMS = {"norm_residual_8192x7168_cold": 19_000, "blocks_256x2048x7168_cold": 524_288}
+FORM = {"form": tuple(FORMS)}
+CHECKED = {"backend": ("cuda", "triton", "cpu"), "call": ("norm_residual", "dequantize-blocks")}
 KERNEL = {"kernel": ("quantize<128, row>", "quantize<128, column>")}
 FAMILY = {
     "family": ("all", "vector_kernel<bfloat16>", "vector_kernel<float16>", "small_kernel<float32>")
@@ -159,6 +163,12 @@ BENCHMARKS = (
      {**CPU_BACKENDS, "tokens": (16, 32, 64, 128, 1024), "group": (64, 128), "format": FORMATS},
      lambda v: 1.8 if v["backend"] == "cpu" else 27.0, False),
     *synthetic_peers.BENCHMARKS,
+    ("beside_gemm.Kernels.track_time", "seconds", {**GPU_BACKENDS, **FORM},
+     lambda v: seconds(v["backend"], FORMS[v["form"]], 7168, 9e-7), False),
+    ("beside_gemm.Kernels.track_copy_ratio", "time / copy time", {**GPU_BACKENDS, **FORM},
+     lambda v: 1.03 if v["backend"] == "cuda" else 1.2, False),
+    ("beside_gemm.Bytes.track_differing_bytes", "bytes", CHECKED,
+     lambda v: 3.0 * (v["call"] == "norm_residual" and v["backend"] == "triton"), True),
 )  # fmt: skip
 
 

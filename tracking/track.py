@@ -28,7 +28,10 @@ RESULTS = Path("results")
 # Of what is measured first, so many wheels are built side by side.
 BUILT_AHEAD = 3
 # All n/a without a GPU, and most of the suite's combinations.
-WITHOUT_GPU = r"^(?!kernel_time\.|copy_distance\.|cuda_vs_triton\.|timed\.Kernels\.|masked_rows\.)"
+WITHOUT_GPU = (
+    r"^(?!kernel_time\.|copy_distance\.|cuda_vs_triton\.|timed\.Kernels\.|masked_rows\.|"
+    r"beside_gemm\.Kernels\.)"
+)
 # What is measured unless --bench says, by whether there is a GPU: no other implementations; and a
 # machine that is named after its GPU may have any CPU.
 BENCHMARKS = {False: r"^(?!peers\.)" + WITHOUT_GPU[1:], True: r"^(?!cpu_time\.|peers\.)"}

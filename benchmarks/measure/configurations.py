@@ -7,10 +7,11 @@ of the working tree, as commits of before it existed are measured, too.
 from __future__ import annotations
 
 import itertools
+import math
 import runpy
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from ptgq.scales import known as known
@@ -130,6 +131,50 @@ CALLS = (
 MASKED = ("routed", "full", "empty")
 
 
+class Form(NamedTuple):
+    """A function before or beside the GEMM, the shape it is given, and the state of that."""
+
+    function: str
+    shape: tuple[int, ...]
+    state: str
+
+    @property
+    def bytes_moved(self) -> int:
+        """The bytes of bfloat16, read once, and of what is written, with float32 scales."""
+        moved, scaled = _MOVED[self.function]
+        return moved * math.prod(self.shape) + 4 * math.prod(self.shape) // scaled
+
+
+# Bytes an element, read and written, and elements a scale.
+_MOVED = {"norm": (3, 128), "norm_residual": (7, 128), "transposed": (4, 64), "blocks": (3, 128**2)}
+FORMS = {
+    "_".join((form.function, "x".join(map(str, form.shape)), form.state)): form
+    for form in (
+        Form("norm_residual", (1, 7168), "produced"),
+        Form("norm_residual", (128, 7168), "produced"),
+        Form("norm_residual", (1024, 7168), "cold"),
+        Form("norm_residual", (8192, 7168), "cold"),
+        Form("norm", (8192, 7168), "cold"),
+        Form("transposed", (8192, 7168), "cold"),
+        Form("blocks", (7168, 7168), "cold"),
+        Form("blocks", (256, 2048, 7168), "cold"),
+    )
+}
+# Calls of theirs whose bytes are compared, by a preset or another word behind the function's.
+CHECKED = (
+    "norm_row_float32",
+    "norm_deep_gemm_blackwell",
+    "norm_residual",
+    "norm-int8",
+    "transposed_row_float32",
+    "transposed_deep_gemm_blackwell",
+    "blocks",
+    "blocks_torch_scaled_mm_blocks",
+    "blocks_deep_gemm_blackwell_blocks",
+    "dequantize-blocks",
+)
+
+
 def for_site() -> dict[str, Any]:
     """Return what the site needs of them to say what a row of the record is."""
     variants = {
@@ -147,6 +192,9 @@ def for_site() -> dict[str, Any]:
         "default_hidden": dict(DEFAULT_SHAPES),
         "variant_hidden": VARIANT_HIDDEN,
         "variants": variants,
+        "forms": {
+            name: {**form._asdict(), "bytes": form.bytes_moved} for name, form in FORMS.items()
+        },
         "formats": {name: its._asdict() for name, its in formats.items()},
         "consumers": {f"fp8_{name}": ", ".join(names) for name, names in CONSUMERS.items()},
     }

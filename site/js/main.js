@@ -168,7 +168,7 @@
       ptgq.shape(machine), ptgq.peers(machine),
       // What is served first, the small default shapes last.
       ...ptgq.bandwidths.filter(({ id }) => id !== "default-bandwidth").map((spec) => ptgq.bandwidth(machine, spec)),
-      ptgq.speedup(machine),
+      ptgq.besideGemm(machine), ptgq.speedup(machine),
       ...ptgq.bandwidths.filter(({ id }) => id === "default-bandwidth").map((spec) => ptgq.bandwidth(machine, spec)),
       ptgq.functions(machine), ptgq.changes(machine), ptgq.compareSection(machine), ptgq.historySection(machine), ptgq.accuracy(machine),
       ptgq.identity(machine), ptgq.footprint(machine),

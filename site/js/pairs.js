@@ -14,7 +14,7 @@ ptgq.differing = function (before, after) {
 ptgq.KERNEL_COUNT = "footprint.Kernels.track_kernels";
 ptgq.settled = function (verdict, name, index, [before, after], kernels) {
   if (!["worse", "better", "undecided"].includes(verdict)) return verdict;
-  const host = ptgq.benchmark(name).unit === "seconds" && !/^(kernel_time|timed\.Kernels|masked_rows)\./.test(name);
+  const host = ptgq.benchmark(name).unit === "seconds" && !/^(kernel_time|timed\.Kernels|masked_rows|beside_gemm\.Kernels)\./.test(name);
   if (host && before.num_cpu !== after.num_cpu) return "other CPUs";
   // That a kernel spills is said, of an added one, too.
   if (!/^footprint\.(Kernels|Library)\./.test(name) || name.endsWith("spill_bytes")) return verdict;
@@ -26,7 +26,7 @@ ptgq.settled = function (verdict, name, index, [before, after], kernels) {
 ptgq.FAMILIES = {
   kernel_time: "Kernel times", call_latency: "Calls", timed: "Times of a process each", cpu_time: "CPU calls", peers: "Other implementations",
   copy_distance: "Time / copy time", cuda_vs_triton: "CUDA / Triton", accuracy: "Accuracy and byte identity", scale_formats: "Bytes of scale formats",
-  masked_rows: "Masked rows", footprint: "Footprint and start-up", code_hash: "Hashes of machine code",
+  masked_rows: "Masked rows", beside_gemm: "Before and beside the GEMM", footprint: "Footprint and start-up", code_hash: "Hashes of machine code",
 };
 ptgq.family = (name) => name.split(".")[0];
 // They tell compilers and releases apart, not machines.

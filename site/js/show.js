@@ -30,6 +30,9 @@ ptgq.titles = {
   "cpu_time.CpuTime.track_copy_ratio": "CPU time / copy time",
   "masked_rows.MaskedTime.track_masked_rows": "Kernel time, masked rows",
   "masked_rows.MaskedDistance.track_masked_rows": "Time / time of as many rows and a memset, masked rows",
+  "beside_gemm.Kernels.track_time": "Kernel time, before and beside the GEMM",
+  "beside_gemm.Kernels.track_copy_ratio": "Time / copy time, before and beside the GEMM",
+  "beside_gemm.Bytes.track_differing_bytes": "Bytes that differ from the reference, before and beside the GEMM",
 };
 ptgq.title = (name) => ptgq.titles[name] || name;
 ptgq.backendNames = { cuda: "CUDA", triton: "Triton", cpu: "CPU", reference: "Reference" };

@@ -81,6 +81,28 @@ def test_serving_shapes_are_of_row_major_float32_scales(page, address, published
     assert page.locator("#bandwidth select").count() == 1
 
 
+def test_functions_before_and_beside_the_gemm_have_a_section(page, address, published):
+    open_front(page, address)
+    form = "norm_residual_8192x7168_cold"
+    time, ratio = (
+        stored(published, H200, f"beside_gemm.Kernels.track_{what}", "cuda", form)
+        for what in ("time", "copy_ratio")
+    )
+    # x, the residual read and written, q, and the scales of groups of 128.
+    moved = 8192 * 7168 * (2 + 4 + 1) + 8192 * 7168 // 128 * 4
+    shown = cells(row(page, "beside-gemm", "RMSNorm, residual, 8192 × 7168, cold"))
+    assert shown[1:4] == [
+        f"{1e6 * time:.1f}", f"{moved / time / 1e9:,.0f}", f"{100 / ratio:.0f} %",
+    ]  # fmt: skip
+    assert row(page, "beside-gemm", "Blocks, 256 × 2048 × 7168, cold").count() == 1
+    assert cells(row(page, "beside-gemm", "norm_residual"))[1:4] == ["0", "3", "0"]
+    assert page.locator("#beside-gemm td.worse").all_inner_texts() == ["3"]
+    # Without a GPU the bytes alone.
+    open_front(page, address, TWO_CORE)
+    assert page.locator("#beside-gemm table").count() == 1
+    assert cells(row(page, "beside-gemm", "norm_residual"))[1:4] == ["n/a", "n/a", "0"]
+
+
 def test_footprint_is_exact_and_says_what_was_before(page, address):
     open_front(page, address)
     assert "1,859,408" in page.locator("#footprint").inner_text()

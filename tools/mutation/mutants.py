@@ -264,6 +264,14 @@ RECORD = {
         "benchmarks/measure/workloads.py", "return input_bytes + elements + tokens * words",
         "return input_bytes + tokens * words", "tests/test_measure.py tests/test_table.py",
     ),
+    "measure: a residual that costs nothing": Mutant(
+        "benchmarks/measure/configurations.py", '"norm_residual": (7, 128)',
+        '"norm_residual": (3, 128)', "tests/test_beside_gemm.py",
+    ),
+    "measure: transposed results are not compared": Mutant(
+        "benchmarks/measure/agreement.py", '("q", "s", "q_t", "s_t")', '("q", "s")',
+        "tests/test_limits_transposed.py",
+    ),
     "site: a ratio upside down": Mutant(
         "site/js/speedup.js", "slow.value / fast.value", "fast.value / slow.value",
         "tests/site_pages/test_numbers.py",
