@@ -8,7 +8,7 @@ ptgq.PEAKS = {
 ptgq.peak = (machine) => ptgq.PEAKS[ptgq.fact(machine, "gpu")] || null;
 ptgq.peakNote = function (machines) {
   const known = [...new Set(machines.map(ptgq.peak).filter(Boolean).map((peak) => peak.source))];
-  return known.length ? `% of peak: x read once, q and s written once, over the time and the memory's peak bandwidth as NVIDIA states it (${known.join("; ")}).` : "";
+  return known.length ? `% of peak: all that is read and all that is written, once, over the time and the memory's peak bandwidth as NVIDIA states it (${known.join("; ")}).` : "";
 };
 ptgq.percentOfPeak = function (machine, bytes, time) {
   const peak = ptgq.peak(machine);
