@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, SupportsIndex
+from typing import SupportsIndex
 
 import torch
 from torch.compiler import is_dynamo_compiling
@@ -34,7 +34,6 @@ from ptgq.backends import (
 )
 from ptgq.block_ops import matrices_of
 from ptgq.dequantization import is_differentiated
-from ptgq.extension import _C  # type: ignore[attr-defined]
 from ptgq.quantization import MARK
 from ptgq.scales import ScaleFormat
 from ptgq.scales.blocks import block_shape_of, check_block_size
@@ -53,10 +52,8 @@ _Results = tuple[torch.Tensor, torch.Tensor]
 # saturate, eps, out)``; without the backend to ``((q, s), (addresses of w, q and s), (batches, N,
 # K, strides of w between matrices and rows, stride of s between rows), index of the CUDA device or
 # -1, stream)``; or None.
-quantize_directly: Callable[..., _Results | None] = getattr(
-    _C, "quantize_blocks", extension._refuse
-)
-prepare: Callable[..., tuple[Any, ...] | None] = getattr(_C, "prepare_blocks", extension._refuse)
+quantize_directly: Callable[..., _Results | None] = extension.function("quantize_blocks")
+prepare = extension.function("prepare_blocks")
 
 
 def per_block_quant_fp8(

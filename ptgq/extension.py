@@ -185,6 +185,11 @@ def _refuse(*call: object) -> None:
     """Refuse every call, where there is no library."""
 
 
+def function(name: str) -> Any:
+    """Return a function of the library."""
+    return getattr(_C, name, _refuse)
+
+
 for _op in OPS:
     _register(f"ptgq::{_op}", OPS[_op])
     for _backend in ("triton", "reference"):
@@ -205,19 +210,17 @@ _COMMIT = Path(__file__).with_name("commit.txt")
 commit = _COMMIT.read_text() if _C and _COMMIT.exists() else ""
 # From ``(backend, x, group_size, q_dtype, ScaleFormat.code, silu_and_mul, swiglu_limit, saturate,
 # masked_m, eps, out)`` to ``(q, s)`` or, where it refuses, None.
-quantize_directly: Callable[..., tuple[torch.Tensor, torch.Tensor] | None] = (
-    _C.quantize if _C else _refuse
-)
+quantize_directly: Callable[..., tuple[torch.Tensor, torch.Tensor] | None] = function("quantize")
 # For backends written in Python: from the same without the backend to ``((q, s), (addresses of x, q
 # and s), (num_tokens, num_groups, x_token_stride, s_groups, column_tokens, column_length), (address
 # of masked_m, or 0, its stride, batches, tokens of a batch, stride of x between them), index of the
 # CUDA device or -1, stream)`` or, where it refuses, None.
-prepare: Callable[..., tuple[Any, ...] | None] = _C.prepare if _C else _refuse
+prepare: Callable[..., tuple[Any, ...] | None] = function("prepare")
 # ``(backend, q, s, group_size, dtype)`` to y; the same without the backend to ``(y, (addresses of
 # q, s and y), (num_tokens, num_groups, batch_tokens, strides of s between batches, tokens and
 # groups), index of the CUDA device or -1, stream)``; or None.
-dequantize_directly: Callable[..., torch.Tensor | None] = _C.dequantize if _C else _refuse
-prepare_dequantize: Callable[..., tuple[Any, ...] | None] = _C.prepare_dequantize if _C else _refuse
+dequantize_directly: Callable[..., torch.Tensor | None] = function("dequantize")
+prepare_dequantize: Callable[..., tuple[Any, ...] | None] = function("prepare_dequantize")
 
 
 def missing(device_type: str) -> str | None:

@@ -39,10 +39,8 @@ from ptgq.values import check_group_size, check_tensor
 
 # As extension.quantize_directly, of ``(backend, x, weight, group_size, q_dtype, ScaleFormat.code,
 # saturate, eps, norm_eps, residual, norm_out, out)``.
-quantize_directly: Callable[..., tuple[torch.Tensor, torch.Tensor] | None] = getattr(
-    extension._C,  # type: ignore[attr-defined]
-    "rms_norm",
-    extension._refuse,
+quantize_directly: Callable[..., tuple[torch.Tensor, torch.Tensor] | None] = extension.function(
+    "rms_norm"
 )
 
 

@@ -30,11 +30,7 @@ _FP8 = torch.float8_e4m3fn
 _Results = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
 # As extension.quantize_directly, of ``(backend, x, group_size, ScaleFormat.code, saturate, eps,
 # out)``; Triton is refused.
-quantize_directly: Callable[..., _Results | None] = getattr(
-    extension._C,  # type: ignore[attr-defined]
-    "quantize_transposed",
-    extension._refuse,
-)
+quantize_directly: Callable[..., _Results | None] = extension.function("quantize_transposed")
 
 
 def per_token_group_quant_fp8_transposed(

@@ -21,11 +21,7 @@ _NEIGHBOURS = 8
 _ELEMENTS = 32
 _MAX_WARPS = 16
 
-prepare = getattr(
-    extension._C,  # type: ignore[attr-defined]
-    "prepare_rms_norm",
-    extension._refuse,
-)
+prepare = extension.function("prepare_rms_norm")
 
 
 class Launch(NamedTuple):
