@@ -34,6 +34,7 @@ from ptgq.backends import (
 )
 from ptgq.block_ops import matrices_of
 from ptgq.dequantization import is_differentiated
+from ptgq.dequantize_op import in_forward_mode
 from ptgq.quantization import MARK
 from ptgq.scales import ScaleFormat
 from ptgq.scales.blocks import block_shape_of, check_block_size
@@ -54,6 +55,10 @@ _Results = tuple[torch.Tensor, torch.Tensor]
 # -1, stream)``; or None.
 quantize_directly: Callable[..., _Results | None] = extension.function("quantize_blocks")
 prepare = extension.function("prepare_blocks")
+# The same of ``(backend, q, s, block_rows, block_columns, dtype)``; to ``(y, (addresses of q, s and
+# y), (batches, N, K, strides of s between matrices, rows and columns), device, stream)``; or None.
+dequantize_directly: Callable[..., torch.Tensor | None] = extension.function("dequantize_blocks")
+prepare_dequantize = extension.function("prepare_dequantize_blocks")
 
 
 def per_block_quant_fp8(
@@ -142,12 +147,12 @@ def _quantize(
     elif not (left_out and isinstance(scale_format, ScaleFormat)):
         check_alone(scale_format, False, use_ue8m0, scale_dtype, False)
     saturate = False if nonfinite is MARK else check_nonfinite(nonfinite)
-    # Only ints are compared: comparing a tensor would read it.
-    plain = block_size is _SIDES or (
-        type(block_size) in (tuple, list) and [type(n) for n in block_size] == [int, int]
-    )
     accepted = scale_format.group_sizes
-    if not is_dynamo_compiling() and plain and (not accepted or tuple(block_size) in accepted):
+    if (
+        not is_dynamo_compiling()
+        and (block_size is _SIDES or _are_ints(block_size))
+        and (not accepted or tuple(block_size) in accepted)
+    ):
         name = forced.get() if backend is None else backend
         options = *block_size, scale_format.code, saturate, eps, out
         if isinstance(name, str) and name == "triton":
@@ -178,6 +183,11 @@ def _quantize(
         return q, s
     _run(chosen, w, q, s, size, eps, scale_format, saturate)
     return q, s
+
+
+def _are_ints(block_size: Sequence[SupportsIndex]) -> bool:
+    """Whether it is compared: comparing a tensor would read it."""
+    return type(block_size) in (tuple, list) and [type(n) for n in block_size] == [int, int]
 
 
 def _run(
@@ -244,6 +254,17 @@ def dequantize_blocks(
     RuntimeError
         If the backend is not available.
     """
+    if not (is_dynamo_compiling() or in_forward_mode()) and (
+        block_size is _SIDES or _are_ints(block_size)
+    ):
+        name = forced.get() if backend is None else backend
+        if isinstance(name, str) and name == "triton":
+            triton = loaded.get("triton_blocks")
+            y = triton and triton.dequantize_directly(q, s, *block_size, dtype)
+        else:
+            y = dequantize_directly(name, q, s, *block_size, dtype)
+        if y is not None:
+            return y
     return _dequantize(q, s, block_size, dtype, backend)
 
 

@@ -119,11 +119,35 @@ def run_function(arguments):
 
 
 @st.composite
+def product_arguments(draw):
+    _, q, s, rows, columns, _ = draw(of_blocks(DTYPES[:3]))
+    return q, s, (rows, columns), draw(any_of(DTYPES[:3]))
+
+
+def run_products(arguments):
+    q, s, size, dtype = arguments
+    try:
+        y = ptgq.dequantize_blocks(q, s, size, dtype=dtype)
+    except (TypeError, ValueError) as error:
+        return type(error).__name__
+    expected = ptgq.dequantize_blocks(q, s, size, dtype=dtype, backend="reference")
+    assert same(y.where(y == y, 0), expected.where(expected == expected, 0))
+    return "dequantized"
+
+
+KINDS = (
+    (run_op, op_arguments),
+    (run_function, function_arguments),
+    (run_products, product_arguments),
+)
+
+
+@st.composite
 def cases(draw):
-    run, arguments = draw(any_of(((run_op, op_arguments), (run_function, function_arguments))))
+    run, arguments = draw(any_of(KINDS))
     return run, draw(arguments())
 
 
 def test_the_op_and_the_functions():
     endings = {"refused", "empty", "rows", "aligned rows", "TypeError", "ValueError", "quantized"}
-    for_seconds(lambda case: case[0](case[1]), cases(), endings)
+    for_seconds(lambda case: case[0](case[1]), cases(), endings | {"dequantized"})

@@ -73,6 +73,18 @@ Owned read_outputs(const Arguments& a, Input& in) {
   return a.out == Py_None ? allocate(a, in) : take_given(a, in);
 }
 
+// Reads (q, s, block_rows, block_columns, dtype), and allocates y.
+Dequantized<BlockDequantization> read_products(PyObject* const* args) {
+  refuse_unless(PyLong_CheckExact(args[2]) && PyLong_CheckExact(args[3]));
+  return read_dequantization(
+      args[0], args[1], args[4], [&](const TensorView& q, const TensorView& s, ElementType y_type) {
+        const BlockDequantization d = check_dequantize_blocks(q, s, PyLong_AsLongLong(args[2]),
+                                                              PyLong_AsLongLong(args[3]), y_type);
+        refuse_unless(d.batches * d.rows * d.columns > 0);
+        return d;
+      });
+}
+
 }  // namespace
 
 PyObject* quantize_blocks(PyObject*, PyObject* const* args, Py_ssize_t count) {
@@ -108,6 +120,37 @@ PyObject* prepare_blocks(PyObject*, PyObject* const* args, Py_ssize_t count) {
     return Py_BuildValue("O(KKK)(LLLLLL)iK", outputs.get(), Address(p.w), Address(p.q),
                          Address(p.s), p.batches, p.rows, p.columns, p.w_batch_stride,
                          p.w_row_stride, p.s_row_stride, in.device, Address(stream));
+  });
+}
+
+PyObject* dequantize_blocks(PyObject*, PyObject* const* args, Py_ssize_t count) {
+  return in_python([&] {
+    refuse_unless(count == 6);
+    auto d = read_products(args + 1);
+    refuse_unless(is_served(d.device) && fits(args[0], d.device));
+    without_gil([&] {
+#ifdef PTGQ_WITH_CUDA
+      if (d.device != kCpu) {
+        return dequantize_blocks_cuda(d.call, d.device, current_stream(d.device));
+      }
+#endif
+      dequantize_blocks_cpu(d.call);
+    });
+    return d.y.release();
+  });
+}
+
+// For kernels that Python launches: (y, addresses, sizes, device, stream).
+PyObject* prepare_dequantize_blocks(PyObject*, PyObject* const* args, Py_ssize_t count) {
+  return in_python([&] {
+    refuse_unless(count == 5);
+    const auto d = read_products(args);
+    const BlockDequantization& c = d.call;
+    using Address = unsigned long long;
+    void* stream = d.device == kCpu ? nullptr : current_stream(d.device);
+    return Py_BuildValue("O(KKK)(LLLLLL)iK", d.y.get(), Address(c.q), Address(c.s), Address(c.y),
+                         c.batches, c.rows, c.columns, c.s_batch_stride, c.s_row_stride,
+                         c.s_column_stride, d.device, Address(stream));
   });
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <type_traits>
 
 #include "bindings/tensors.h"
 
@@ -44,8 +45,35 @@ PyObject* in_python(Function function) {
   return nullptr;
 }
 
-// quantize and prepare of module.cpp, for blocks.
+// A checked call that undoes quantization, with its result.
+template <typename Call>
+struct Dequantized {
+  Owned y;
+  Call call;
+  int device;
+};
+
+// Reads q and s, and allocates y; `check` takes both and the type of y.
+template <typename Check>
+auto read_dequantization(PyObject* q_tensor, PyObject* s_tensor, PyObject* dtype, Check check) {
+  refuse_unless(!is_intercepted());
+  const TensorView q = view(q_tensor), s = view(s_tensor);
+  // Negated views are views of complex numbers, so float32 alone can be one.
+  refuse_unless(s.type != ElementType::kFloat32 || !is_negated(s_tensor));
+  refuse_unless(q.type == ElementType::kInt8 || !requires_grad(q_tensor));
+  refuse_unless(s.type == ElementType::kInt32 || !requires_grad(s_tensor));
+  const auto call = check(q, s, float_type_of(dtype));
+  Dequantized<std::remove_const_t<decltype(call)>> d{nullptr, call, device_of(q)};
+  const int64_t width = q.sizes[q.dim - 1];
+  d.y = empty(q, width, {1, width, 0}, dtype);
+  d.call.y = view(d.y.get()).data;
+  return d;
+}
+
+// The functions of module.cpp, for blocks.
 PyObject* quantize_blocks(PyObject* module, PyObject* const* args, Py_ssize_t count);
 PyObject* prepare_blocks(PyObject* module, PyObject* const* args, Py_ssize_t count);
+PyObject* dequantize_blocks(PyObject* module, PyObject* const* args, Py_ssize_t count);
+PyObject* prepare_dequantize_blocks(PyObject* module, PyObject* const* args, Py_ssize_t count);
 
 }  // namespace ptgq

@@ -149,34 +149,21 @@ PyObject* prepare(PyObject*, PyObject* const* args, Py_ssize_t count) {
   });
 }
 
-struct Dequantized {
-  Owned y;
-  Dequantization call;
-  int device;
-};
-
 // Reads (q, s, group_size, dtype), and allocates y.
-Dequantized read_dequantization(PyObject* const* args) {
-  refuse_unless(!is_intercepted());
-  const TensorView q = view(args[0]), s = view(args[1]);
+Dequantized<Dequantization> read_products(PyObject* const* args) {
   refuse_unless(PyLong_CheckExact(args[2]));
-  // Float32 alone can be a negated view, as in take_given.
-  refuse_unless(s.type != ElementType::kFloat32 || !is_negated(args[1]));
-  refuse_unless(q.type == ElementType::kInt8 || !requires_grad(args[0]));
-  refuse_unless(s.type == ElementType::kInt32 || !requires_grad(args[1]));
-  const int64_t group_size = PyLong_AsLongLong(args[2]);
-  Dequantized d{nullptr, check_dequantize(q, s, group_size, float_type_of(args[3])), device_of(q)};
-  refuse_unless(d.call.num_tokens > 0);
-  const int64_t width = q.sizes[q.dim - 1];
-  d.y = empty(q, width, {1, width, 0}, args[3]);
-  d.call.y = view(d.y.get()).data;
-  return d;
+  return read_dequantization(
+      args[0], args[1], args[3], [&](const TensorView& q, const TensorView& s, ElementType y_type) {
+        const Dequantization d = check_dequantize(q, s, PyLong_AsLongLong(args[2]), y_type);
+        refuse_unless(d.num_tokens > 0);
+        return d;
+      });
 }
 
 PyObject* dequantize(PyObject*, PyObject* const* args, Py_ssize_t count) {
   return in_python([&] {
     refuse_unless(count == 5);
-    Dequantized d = read_dequantization(args + 1);
+    auto d = read_products(args + 1);
     refuse_unless(is_served(d.device) && fits(args[0], d.device));
     without_gil([&] {
 #ifdef PTGQ_WITH_CUDA
@@ -192,7 +179,7 @@ PyObject* dequantize(PyObject*, PyObject* const* args, Py_ssize_t count) {
 PyObject* prepare_dequantize(PyObject*, PyObject* const* args, Py_ssize_t count) {
   return in_python([&] {
     refuse_unless(count == 4);
-    const Dequantized d = read_dequantization(args);
+    const auto d = read_products(args);
     const Dequantization& c = d.call;
     refuse_unless(c.q_token_stride == c.num_groups * c.group_size);
     using Address = unsigned long long;
@@ -245,6 +232,8 @@ PyMethodDef methods[] = {
     {"prepare_dequantize", function(prepare_dequantize), METH_FASTCALL, nullptr},
     {"quantize_blocks", function(quantize_blocks), METH_FASTCALL, nullptr},
     {"prepare_blocks", function(prepare_blocks), METH_FASTCALL, nullptr},
+    {"dequantize_blocks", function(dequantize_blocks), METH_FASTCALL, nullptr},
+    {"prepare_dequantize_blocks", function(prepare_dequantize_blocks), METH_FASTCALL, nullptr},
     {nullptr, nullptr, 0, nullptr},
 };
 

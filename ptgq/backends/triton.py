@@ -96,6 +96,11 @@ def _key(
     return device, dtypes, strides, group_size, code, silu, limited, saturate, padded, rule
 
 
+def specialized(*sizes: int) -> tuple[int, ...]:
+    """Return what Triton compiles others for: sizes of 1, and those that 16 divides."""
+    return tuple(n == 1 or (n % 16 == 0) * 16 for n in sizes)
+
+
 def _tile(group_size: int, column_major: bool) -> tuple[int, int]:
     """The tokens, and the groups of each, that a program quantizes."""
     groups = max(1, _TILE // triton.next_power_of_2(group_size))

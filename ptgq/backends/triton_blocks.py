@@ -9,8 +9,9 @@ import torch
 import triton
 
 from ptgq.backends.reference import QMAX
+from ptgq.backends.triton import specialized
 from ptgq.backends.triton_block_kernels import dequantize_blocks_kernel, per_block_quant_kernel
-from ptgq.blocks import prepare
+from ptgq.blocks import prepare, prepare_dequantize
 from ptgq.extension import increment_version
 from ptgq.scales import ScaleFormat, memory_of
 
@@ -25,6 +26,7 @@ _PRODUCTS = 4096
 _SMALL = 2**31 - _TILE
 
 _launches: dict[tuple[Any, ...], tuple[Any, tuple[Any, ...]]] = {}
+_products: dict[tuple[Any, ...], tuple[Any, tuple[Any, ...]]] = {}
 
 
 def _inside(block_size: tuple[int, int], rows: int, columns: int) -> tuple[int, int]:
@@ -64,14 +66,17 @@ def _key(
 ) -> tuple[Any, ...] | None:
     """Return what determines the compiled kernel, or None for the rare ones."""
     _, rows, columns, batch_stride, row_stride, s_row_stride = sizes
-    if any(pointer % 16 for pointer in pointers) or max(sizes) >= _SMALL:
+    if _is_rare(pointers, sizes):
         return None
     block = _inside(block_size, rows, columns)
     whole = rows % block[0] == 0 and columns % block[1] == 0
     padded = s_row_stride > -(-columns // block[1])
-    # Triton compiles others for sizes of 1, and for those that 16 divides.
-    specialized = tuple(n == 1 or (n % 16 == 0) * 16 for n in (columns, batch_stride, row_stride))
-    return device, dtype, block, whole, padded, specialized, code, saturate
+    kinds = specialized(columns, batch_stride, row_stride)
+    return device, dtype, block, whole, padded, kinds, code, saturate
+
+
+def _is_rare(pointers: tuple[int, int, int], sizes: tuple[int, ...]) -> bool:
+    return any(pointer % 16 for pointer in pointers) or max(sizes) >= _SMALL
 
 
 def per_block_quant(
@@ -153,6 +158,25 @@ def quantize_directly(
     return results
 
 
+def _products_key(
+    device: int,
+    dtypes: tuple[torch.dtype, torch.dtype],
+    pointers: tuple[int, int, int],
+    sizes: tuple[int, ...],
+    block_size: tuple[int, int],
+) -> tuple[Any, ...] | None:
+    """As _key, of s and y."""
+    if _is_rare(pointers, sizes):
+        return None
+    _, rows, columns, *_ = sizes
+    return device, dtypes, _inside(block_size, rows, columns), specialized(columns)
+
+
+def _tiles(sizes: tuple[int, ...], tile: tuple[int, int]) -> tuple[int, int, int]:
+    batches, down, across = _blocks(sizes, tile)
+    return batches * down * across, 1, 1
+
+
 def dequantize(
     q: torch.Tensor, s: torch.Tensor, block_size: tuple[int, int], dtype: torch.dtype
 ) -> torch.Tensor:
@@ -160,30 +184,53 @@ def dequantize(
     y = torch.empty(q.shape, dtype=dtype, device=q.device)
     if y.numel() == 0:
         return y
-    rows, columns = q.shape[-2:]
-    block = _inside(block_size, rows, columns)
+    q = q.contiguous()
     s = s.resolve_neg().reshape(-1, *s.shape[-2:])
+    sizes = len(s), *q.shape[-2:], *s.stride()
+    block = _inside(block_size, *sizes[1:3])
     tile = _tile(block, _PRODUCTS)
-    down, across = triton.cdiv(rows, tile[0]), triton.cdiv(columns, tile[1])
     e8m0 = s.dtype is torch.float8_e8m0fnu
+    constants = {
+        "BLOCK_ROWS": block[0],
+        "BLOCK_COLUMNS": block[1],
+        "ROWS": tile[0],
+        "COLUMNS": tile[1],
+        "CHUNK": 16 // dtype.itemsize,
+        "E8M0": e8m0,
+        "HARDWARE": _capability(q) >= 89,
+        "INTERPRETED": _INTERPRETED,
+    }
     with torch.cuda.device_of(q):
-        dequantize_blocks_kernel[(len(s) * down * across,)](
-            q.contiguous().view(torch.uint8),
+        compiled = dequantize_blocks_kernel[_tiles(sizes, tile)](
+            q.view(torch.uint8),
             # What points to its bytes: their strides are told apart.
             s.as_strided((1,), (1,)).view(torch.uint8) if e8m0 else s,
             y,
-            rows,
-            columns,
-            *s.stride(),
-            BLOCK_ROWS=block[0],
-            BLOCK_COLUMNS=block[1],
-            ROWS=tile[0],
-            COLUMNS=tile[1],
-            CHUNK=16 // dtype.itemsize,
-            E8M0=e8m0,
-            HARDWARE=_capability(q) >= 89,
-            INTERPRETED=_INTERPRETED,
+            *sizes[1:],
+            **constants,
             num_warps=max(1, min(4, tile[0] * tile[1] // 1024)),
             enable_fp_fusion=False,
         )
+    pointers = q.data_ptr(), s.data_ptr(), y.data_ptr()
+    key = _products_key(q.get_device(), (s.dtype, dtype), pointers, sizes, block_size)
+    if compiled is not None and key is not None:
+        _products[key] = compiled, tuple(constants.values())
+    return y
+
+
+def dequantize_directly(
+    q: torch.Tensor, s: torch.Tensor, block_rows: int, block_columns: int, dtype: torch.dtype
+) -> torch.Tensor | None:
+    """As quantize_directly."""
+    call = prepare_dequantize(q, s, block_rows, block_columns, dtype)
+    if call is None or triton.knobs.compilation.instrumentation_mode:
+        return None
+    y, pointers, sizes, device, stream = call
+    block_size = block_rows, block_columns
+    key = _products_key(device, (s.dtype, dtype), pointers, sizes, block_size)
+    launch = None if key is None else _products.get(key)
+    if launch is None:
+        return None
+    compiled, constants = launch
+    compiled[_tiles(sizes, constants[2:4])](*pointers, *sizes[1:], *constants, stream=stream)
     return y

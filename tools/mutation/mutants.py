@@ -116,6 +116,10 @@ DIRECT = {
         "p.num_tokens * (bytes ? 1 : 4)",
         "tests/test_direct_formats.py -k out_of_memory",
     ),
+    "direct: products without gradients": Mutant(
+        "csrc/bindings/fast_path.h", "|| !requires_grad(s_tensor)", "|| true",
+        "tests/test_direct_blocks.py -k others",
+    ),
 }  # fmt: skip
 TRITON = {
     "triton: the next group's element": Mutant(
