@@ -1,15 +1,16 @@
-"""The op that quantizes rows and columns, in Triton: a program has a tile, which it reads once."""
+"""The op that quantizes rows and columns, in Triton: choice of the kernel, and its launch."""
 
 from __future__ import annotations
 
 import torch
 import triton
-import triton.language as tl
 
 from ptgq.backends.reference import QMAX
 from ptgq.backends.triton import _INTERPRETED, per_token_group_quant
-from ptgq.backends.triton_kernel import store_codes, store_scales
-from ptgq.backends.triton_numerics import absmax_bits, group_scale
+from ptgq.backends.triton_transposed_kernel import (
+    per_token_group_quant_transposed_columns_kernel,
+    per_token_group_quant_transposed_kernel,
+)
 from ptgq.extension import rows_of
 from ptgq.scales import ScaleFormat, column_lengths, memory_of
 from ptgq.scales.formats import encode_format
@@ -20,189 +21,6 @@ _MAX_SIDE = 128
 # Elements of a column that a program of columns alone holds at a time, and such columns.
 _MAX_BLOCK = 1024
 _ELEMENTS = 4096
-
-
-@triton.jit
-def scale_offset(
-    token, group, column_tokens, column_length, s_groups, LAYOUT: tl.constexpr, PACKED: tl.constexpr
-):
-    """Where a scale lies, in elements or, of PACKED, bytes: as in csrc/contract/scales.h."""
-    batch = token // column_tokens
-    place = token - batch * column_tokens
-    if LAYOUT == 0:
-        return token * s_groups + group
-    elif LAYOUT == 3:
-        row = batch * column_length + place
-        tile = row // 128 * (s_groups // 4) + group // 4
-        return tile * 512 + row % 32 * 16 + row // 32 % 4 * 4 + group % 4
-    elif PACKED:
-        return ((batch * (s_groups // 4) + group // 4) * column_length + place) * 4 + group % 4
-    else:
-        return (batch * s_groups + group) * column_length + place
-
-
-@triton.jit
-def quantize_groups(
-    x,
-    q_ptrs,
-    s_ptrs,
-    inside,
-    inside_codes,
-    eps,
-    QMAX: tl.constexpr,
-    POWER_OF_TWO: tl.constexpr,
-    SATURATE: tl.constexpr,
-    E8M0: tl.constexpr,
-    CAPABILITY: tl.constexpr,
-    INTERPRETED: tl.constexpr,
-):
-    """Quantize ``x`` ``[groups, group_size]``; ``s_ptrs`` and ``inside`` are ``[groups]``."""
-    pairs: tl.constexpr = x.shape[1] % 16 == 0 and CAPABILITY >= 86
-    absmax = absmax_bits(x, pairs, SATURATE, INTERPRETED)
-    scale = group_scale(absmax, eps, QMAX, POWER_OF_TWO, INTERPRETED)
-    store_scales(s_ptrs, scale, inside, inside, False, E8M0)
-    store_codes(
-        q_ptrs, x, scale, inside_codes,
-        QMAX, False, POWER_OF_TWO, SATURATE, CAPABILITY, INTERPRETED,
-    )  # fmt: skip
-
-
-@triton.jit
-def per_token_group_quant_transposed_kernel(
-    x_ptr,
-    q_ptr,
-    s_ptr,
-    qt_ptr,
-    st_ptr,
-    num_tokens,
-    hidden_dim,
-    x_token_stride,
-    s_groups,
-    column_tokens,
-    column_length,
-    st_groups,
-    column_tokens_t,
-    column_length_t,
-    eps,
-    GROUP_SIZE: tl.constexpr,
-    SIDE: tl.constexpr,
-    LAYOUT: tl.constexpr,
-    PACKED: tl.constexpr,
-    QMAX: tl.constexpr,
-    POWER_OF_TWO: tl.constexpr,
-    SATURATE: tl.constexpr,
-    E8M0: tl.constexpr,
-    CAPABILITY: tl.constexpr,
-    INTERPRETED: tl.constexpr,
-):
-    """Quantize the groups of rows and of columns of a tile of SIDE tokens and columns."""
-    across = tl.cdiv(hidden_dim, SIDE)
-    down = tl.cdiv(num_tokens, SIDE)
-    program = tl.program_id(0)
-    matrix = (program // across // down).to(tl.int64)
-    token = program // across % down * SIDE + tl.arange(0, SIDE)
-    column = program % across * SIDE + tl.arange(0, SIDE)
-    row = matrix * num_tokens + token
-    row_t = matrix * hidden_dim + column
-    inside = (token < num_tokens)[:, None] & (column < hidden_dim)[None, :]
-    x = tl.load(x_ptr + row[:, None] * x_token_stride + column[None, :], mask=inside, other=0.0)
-    of_side: tl.constexpr = SIDE // GROUP_SIZE
-    groups: tl.constexpr = SIDE * of_side
-
-    first = program % across * of_side + tl.arange(0, of_side)
-    place = scale_offset(
-        row[:, None], first[None, :], column_tokens, column_length, s_groups, LAYOUT, PACKED
-    )
-    exists = (token < num_tokens)[:, None] & (first * GROUP_SIZE < hidden_dim)[None, :]
-    q_place = row[:, None] * hidden_dim + column[None, :]
-    quantize_groups(
-        tl.reshape(x, [groups, GROUP_SIZE]),
-        q_ptr + tl.reshape(q_place, [groups, GROUP_SIZE]),
-        s_ptr + tl.reshape(place, [groups]),
-        tl.reshape(exists, [groups]),
-        tl.reshape(inside, [groups, GROUP_SIZE]),
-        eps, QMAX, POWER_OF_TWO, SATURATE, E8M0, CAPABILITY, INTERPRETED,
-    )  # fmt: skip
-
-    first = program // across % down * of_side + tl.arange(0, of_side)
-    place = scale_offset(
-        row_t[:, None], first[None, :], column_tokens_t, column_length_t, st_groups, LAYOUT, PACKED
-    )
-    exists = (column < hidden_dim)[:, None] & (first * GROUP_SIZE < num_tokens)[None, :]
-    length = tl.cdiv(num_tokens, GROUP_SIZE) * GROUP_SIZE
-    q_place = row_t[:, None] * length + token[None, :]
-    qt_ptrs = qt_ptr + tl.reshape(q_place, [groups, GROUP_SIZE])
-    quantize_groups(
-        tl.reshape(tl.trans(x), [groups, GROUP_SIZE]),
-        qt_ptrs,
-        st_ptr + tl.reshape(place, [groups]),
-        tl.reshape(exists, [groups]),
-        tl.reshape(tl.trans(inside), [groups, GROUP_SIZE]),
-        eps, QMAX, POWER_OF_TWO, SATURATE, E8M0, CAPABILITY, INTERPRETED,
-    )  # fmt: skip
-    past = (token >= num_tokens) & (token < length)
-    past = (column < hidden_dim)[:, None] & past[None, :]
-    zeros = tl.zeros((groups, GROUP_SIZE), tl.uint8)
-    tl.store(qt_ptrs, zeros, mask=tl.reshape(past, [groups, GROUP_SIZE]))
-
-
-@triton.jit
-def per_token_group_quant_transposed_columns_kernel(
-    x_ptr,
-    qt_ptr,
-    st_ptr,
-    num_tokens,
-    hidden_dim,
-    x_token_stride,
-    st_groups,
-    column_tokens_t,
-    column_length_t,
-    eps,
-    GROUP_SIZE: tl.constexpr,
-    COLUMNS: tl.constexpr,
-    BLOCK: tl.constexpr,
-    LAYOUT: tl.constexpr,
-    PACKED: tl.constexpr,
-    QMAX: tl.constexpr,
-    POWER_OF_TWO: tl.constexpr,
-    SATURATE: tl.constexpr,
-    E8M0: tl.constexpr,
-    CAPABILITY: tl.constexpr,
-    INTERPRETED: tl.constexpr,
-):
-    """Quantize COLUMNS columns of a group of tokens, BLOCK tokens at a time: of any size."""
-    across = tl.cdiv(hidden_dim, COLUMNS)
-    down = tl.cdiv(num_tokens, GROUP_SIZE)
-    program = tl.program_id(0)
-    matrix = (program // across // down).to(tl.int64)
-    group = program // across % down
-    column = program % across * COLUMNS + tl.arange(0, COLUMNS)
-    exists = column < hidden_dim
-    row_t = matrix * hidden_dim + column
-    absmax = tl.zeros((COLUMNS,), tl.int32)
-    for start in range(0, GROUP_SIZE, BLOCK):
-        place = start + tl.arange(0, BLOCK)
-        token = group * GROUP_SIZE + place
-        mask = exists[:, None] & ((place < GROUP_SIZE) & (token < num_tokens))[None, :]
-        at = (matrix * num_tokens + token)[None, :] * x_token_stride + column[:, None]
-        x = tl.load(x_ptr + at, mask=mask, other=0.0)
-        absmax = tl.maximum(absmax, absmax_bits(x, False, SATURATE, INTERPRETED))
-    scale = group_scale(absmax, eps, QMAX, POWER_OF_TWO, INTERPRETED)
-    s_at = scale_offset(row_t, group, column_tokens_t, column_length_t, st_groups, LAYOUT, PACKED)
-    store_scales(st_ptr + s_at, scale, exists, exists, False, E8M0)
-    for start in range(0, GROUP_SIZE, BLOCK):
-        place = start + tl.arange(0, BLOCK)
-        token = group * GROUP_SIZE + place
-        mask = exists[:, None] & ((place < GROUP_SIZE) & (token < num_tokens))[None, :]
-        at = (matrix * num_tokens + token)[None, :] * x_token_stride + column[:, None]
-        x = tl.load(x_ptr + at, mask=mask, other=0.0)
-        qt_ptrs = qt_ptr + row_t[:, None] * (down * GROUP_SIZE) + token[None, :]
-        store_codes(
-            qt_ptrs, x, scale, mask,
-            QMAX, False, POWER_OF_TWO, SATURATE, CAPABILITY, INTERPRETED,
-        )  # fmt: skip
-        past = exists[:, None] & ((place < GROUP_SIZE) & (token >= num_tokens))[None, :]
-        tl.store(qt_ptrs, tl.zeros((COLUMNS, BLOCK), tl.uint8), mask=past)
 
 
 def per_token_group_quant_transposed(
