@@ -18,7 +18,16 @@ from ptgq.arguments import (
     check_read,
     chosen_format,
 )
-from ptgq.backends import Backend, as_bytes, check_backend, choose_backend, forced, is_eager, load
+from ptgq.backends import (
+    Backend,
+    as_bytes,
+    check_backend,
+    choose_backend,
+    forced,
+    is_eager,
+    load,
+    loaded,
+)
 from ptgq.quantization import MARK
 from ptgq.scales import ScaleFormat, memory_of
 from ptgq.scales.formats import encode_format
@@ -28,9 +37,12 @@ from ptgq.values import check_group_size, shown
 
 _FP8 = torch.float8_e4m3fn
 _Results = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
-# As extension.quantize_directly, of ``(backend, x, group_size, ScaleFormat.code, saturate, eps,
-# out)``; Triton is refused.
+# As those of ptgq.extension, of ``(backend, x, group_size, ScaleFormat.code, saturate, eps, out)``;
+# without the backend to ``(results, (addresses of x and the results), matrices, (num_tokens of one,
+# hidden_dim, x_token_stride, s_groups, column_tokens and column_length of s and of s_t), index of
+# the CUDA device or -1, stream)``; or None.
 quantize_directly: Callable[..., _Results | None] = extension.function("quantize_transposed")
+prepare = extension.function("prepare_transposed")
 
 
 def per_token_group_quant_fp8_transposed(
@@ -86,8 +98,13 @@ def per_token_group_quant_fp8_transposed(
         not accepted or (type(group_size) is int and group_size in accepted)
     ):
         name = forced.get() if backend is None else backend
-        code = scale_format.code
-        direct = quantize_directly(name, x, group_size, code, saturate, eps, out)
+        call = x, group_size, scale_format.code, saturate, eps, out
+        if isinstance(name, str) and name == "triton":
+            # The first call loads it, and finds out whether it can serve.
+            triton = loaded.get("triton_transposed")
+            direct = triton and triton.quantize_directly(*call)
+        else:
+            direct = quantize_directly(name, *call)
         if direct is not None:
             return direct
     check_read("x", x)

@@ -12,10 +12,12 @@ from emulated_calls import TYPES
 from scale_cases import FORMATS, TILED, every_format, interpret_few, memory
 from test_cuda_on_cpu import HERE, compile_sources
 from test_cuda_on_cpu import pytestmark as needs_nvcc
+from test_direct_triton import Compiled, needs_interpreter
 from values import DTYPES, hard_input
 
 from ptgq import ScaleFormat, per_token_group_quant_fp8, scales
 from ptgq import per_token_group_quant_fp8_transposed as transposed
+from ptgq.backends import load
 from ptgq.transposed import quantize_directly
 
 # NumPy's, by which Triton's interpreter computes.
@@ -96,6 +98,40 @@ def test_calls_of_every_format_are_direct(f):
     assert quantize_directly(None, x, 32, f.code, False, 1e-10, (both[0], s, both[1], s_t)) is None
     assert quantize_directly(None, x.mT.contiguous().mT, 32, f.code, False, 1e-10, None) is None
     assert quantize_directly("triton", x, 32, f.code, False, 1e-10, None) is None
+
+
+@needs_interpreter
+@pytest.mark.parametrize("f", (FORMATS | TILED).values(), ids=FORMATS | TILED)
+def test_triton_is_launched_as_it_compiled_it(monkeypatch, f):
+    triton = load("triton_transposed")
+    compiled = Compiled(list(triton.per_token_group_quant_transposed_kernel.arg_names))
+    right, ordinary = triton.per_token_group_quant_transposed, []
+    monkeypatch.setattr(triton, "_launches", {})
+    monkeypatch.setattr(triton, "per_token_group_quant_transposed_kernel", compiled)
+    monkeypatch.setattr(
+        triton,
+        "per_token_group_quant_transposed",
+        lambda *call: (ordinary.append(1), right(*call))[1],
+    )
+    whole = torch.zeros(2, 512, 144, dtype=torch.bfloat16)[..., :128]
+    padded = f.token_unit > 1 or f.group_unit > 1
+    # What is padded, or at other addresses, takes the ordinary way each time.
+    cases = [(whole, 1), (whole.float().contiguous(), 1), (torch.zeros(1, 128, 512).half(), 1)]
+    cases += [(torch.zeros(2, 37, 160), 3 if padded else 1)]
+    cases += [(torch.zeros(128 * 256 + 1)[1:].view(128, 256), 3)]
+    for x, ordinary_calls in cases:
+        del compiled.launches[:], ordinary[:]
+        out = transposed(x, 32, scale_format=f, backend="triton")
+        versions = [t._version for t in out]
+        results = transposed(x, 32, scale_format=f, backend="triton")
+        again = transposed(x, 32, scale_format=f, out=out, backend="triton")
+        assert [id(t) for t in again] == [id(t) for t in out]
+        assert all(t._version > before for t, before in zip(out, versions, strict=True))
+        first, second, last = compiled.launches
+        assert first == last
+        addresses = tuple(t.data_ptr() for t in results)
+        assert second == (*first[:2], *addresses, *first[6:])
+        assert len(ordinary) == ordinary_calls, x.shape
 
 
 def overwritten(results, f):

@@ -229,6 +229,7 @@ PyMethodDef methods[] = {
     {"rms_norm", function(rms_norm), METH_FASTCALL, nullptr},
     {"prepare_rms_norm", function(prepare_rms_norm), METH_FASTCALL, nullptr},
     {"quantize_transposed", function(quantize_transposed), METH_FASTCALL, nullptr},
+    {"prepare_transposed", function(prepare_transposed), METH_FASTCALL, nullptr},
     {"prepare_dequantize", function(prepare_dequantize), METH_FASTCALL, nullptr},
     {"quantize_blocks", function(quantize_blocks), METH_FASTCALL, nullptr},
     {"prepare_blocks", function(prepare_blocks), METH_FASTCALL, nullptr},

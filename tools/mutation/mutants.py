@@ -164,6 +164,10 @@ TRITON = {
         "return device, dtypes, strides,",
         "tests/test_direct_triton.py",
     ),
+    "triton: padding left by a direct launch": Mutant(
+        "ptgq/backends/triton_transposed.py", "if padded or any(", "if any(",
+        "tests/test_transposed.py -k launched",
+    ),
 }  # fmt: skip
 PYTHON = {
     "reference: INT8 truncated": Mutant(
