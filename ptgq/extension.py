@@ -10,13 +10,13 @@ API, checks them, allocates, and launches on the current stream. In units of ``t
 same CPU, Python takes 0.3, reading and checking 0.6, the two allocations 0.7.
 
 It refuses, by returning None, whatever is not an ordinary eager call that is right in every
-argument: tensor subclasses (fake tensors are), tensors inside ``torch.func`` transforms, any active
-dispatch or function mode but a default device, ``torch.jit.trace``, negated views, tensors on
-another than the current device, empty ones, rows that have to be copied, wrong arguments. Then
-:mod:`ptgq.quantization` raises or calls the op. The first call on a device is refused, too: it
-finds out which backends can serve it. ``torch.compile`` never gets here. ``torch.profiler`` shows
-the kernels of the fast path, but no CPU op. :func:`prepare` is the same without the launch, for
-backends written in Python.
+argument: tensor subclasses (fake tensors are; parameters, where they would be written), tensors
+inside ``torch.func`` transforms, any active dispatch or function mode but a default device,
+``torch.jit.trace``, negated views, tensors on another than the current device, empty ones, rows
+that have to be copied, wrong arguments. Then :mod:`ptgq.quantization` raises or calls the op. The
+first call on a device is refused, too: it finds out which backends can serve it. ``torch.compile``
+never gets here. ``torch.profiler`` shows the kernels of the fast path, but no CPU op.
+:func:`prepare` is the same without the launch, for backends written in Python.
 """
 
 from __future__ import annotations

@@ -160,7 +160,7 @@ def test_ordinary_calls_are_direct(directly):
     cases += [{"use_ue8m0": True, "scale_dtype": torch.float32}, {"block_size": [16, 32]}]
     for options in cases:
         results = QUANT(w, **options)
-        again = QUANT(w, out=results, **options)
+        again = QUANT(torch.nn.Parameter(w), out=results, **options)
         wanted = QUANT(w, **{**options, "backend": "reference"})
         assert_same_results(results, wanted)
         direct = [call is not None for call in directly]

@@ -183,6 +183,7 @@ Q, S = codes_of((6, 256), torch.int8), random_input((6, 4), torch.float32)
         (Q.view(2, 3, 256), strided(S.view(2, 3, 4), (20, 1, 4))),
         (Q[0], S[0].to(torch.float8_e8m0fnu)),
         (Q, torch.full((6, 1), 0x7F7F7F7F, dtype=torch.int32)),
+        (Q, torch.nn.Parameter(S, requires_grad=False)),
     ],
     ids=lambda t: f"{t.dtype} {t.stride()}",
 )

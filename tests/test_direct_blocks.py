@@ -51,6 +51,7 @@ def direct(monkeypatch):
         "experts": (Q, S),
         "a matrix": (Q[0, 0], S[0, 0]),
         "bytes": (Q, BYTES),
+        "parameters": tuple(torch.nn.Parameter(t, requires_grad=False) for t in (Q, S)),
         "padded rows": (Q, strided(S, (60, 20, 6, 1))),
         "columns": (Q, strided(BYTES, (27, 9, 1, 3))),
         "one for all": (Q, S[:1, :1, :1, :1].expand_as(S)),

@@ -27,7 +27,7 @@ struct Input {
 
 Input read_input(const Arguments& a) {
   refuse_unless(!is_intercepted());
-  const TensorView w = view(a.w);
+  const TensorView w = view(a.w, true);
   refuse_unless(!is_negated(a.w) && PyLong_CheckExact(a.block_rows) &&
                 PyLong_CheckExact(a.block_columns) && PyFloat_CheckExact(a.eps));
   const BlockOptions options =

@@ -57,7 +57,7 @@ struct Dequantized {
 template <typename Check>
 auto read_dequantization(PyObject* q_tensor, PyObject* s_tensor, PyObject* dtype, Check check) {
   refuse_unless(!is_intercepted());
-  const TensorView q = view(q_tensor), s = view(s_tensor);
+  const TensorView q = view(q_tensor, true), s = view(s_tensor, true);
   // Negated views are views of complex numbers, so float32 alone can be one.
   refuse_unless(s.type != ElementType::kFloat32 || !is_negated(s_tensor));
   refuse_unless(q.type == ElementType::kInt8 || !requires_grad(q_tensor));

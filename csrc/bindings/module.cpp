@@ -41,7 +41,7 @@ struct Input {
 
 Input read_input(const Arguments& a) {
   refuse_unless(!is_intercepted());
-  const TensorView x = view(a.x);
+  const TensorView x = view(a.x, true);
   refuse_unless(!is_negated(a.x) && PyLong_CheckExact(a.group_size) && PyFloat_CheckExact(a.eps));
   const Options options{PyLong_AsLongLong(a.group_size),
                         PyFloat_AsDouble(a.eps),
