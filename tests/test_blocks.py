@@ -60,6 +60,16 @@ def test_bytes_are_those_of_integer_arithmetic(backend_on, shape, dtype, fmt):
     assert s.shape == scales.block_scale_shape(sizes, block_size, f)
 
 
+def test_sides_past_63_bits_cut_nothing_off(backend_on):
+    backend, device = backend_on
+    w = weight((50, 70), torch.bfloat16).to(device)
+    large, whole = (2**70, 2**63), (50, 70)
+    results = QUANT(w, large, backend=backend)
+    assert_same_results(results, QUANT(w, whole, backend=backend))
+    undone = ptgq.dequantize_blocks(*results, large, backend=backend)
+    assert_same_bytes(undone, ptgq.dequantize_blocks(*results, whole, backend=backend), "y")
+
+
 def test_blocks_of_16_bit_absmaxima():
     # A block of each absmax; here one of 2999.
     from proofs import blocks as proven

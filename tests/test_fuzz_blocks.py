@@ -22,7 +22,7 @@ from test_fuzz import (
 import ptgq
 from ptgq import ScaleFormat
 
-SIDES = (1, 2, 3, 5, 16, 31, 128, 0, -1, 2**31, 2**62, 2**63 - 1, -(2**63))
+SIDES = (1, 2, 3, 5, 16, 31, 128, 0, -1, 2**31, 2**62, 2**63 - 1, -(2**63), 2**70)
 
 
 @st.composite

@@ -10,6 +10,8 @@ import torch
 from ptgq.scales.formats import ScaleFormat, check_format
 from ptgq.values import as_ints, as_sizes, shown
 
+_LARGEST = 2**63 - 1
+
 
 def block_scale_shape(
     shape: Sequence[SupportsIndex],
@@ -41,7 +43,8 @@ def check_block_size(block_size: Sequence[SupportsIndex]) -> tuple[int, int]:
     if len(size) != 2 or min(size) < 1:
         shown_size = f"({', '.join(map(shown, size))})" if len(size) < 5 else shown(size)
         raise ValueError(f"block_size must be two sizes of at least 1, got {shown_size}")
-    return size[0], size[1]
+    # Sizes that no op takes cut no matrix off either.
+    return min(size[0], _LARGEST), min(size[1], _LARGEST)
 
 
 def block_shape_of(
