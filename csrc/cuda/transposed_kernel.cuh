@@ -204,37 +204,4 @@ __global__ void __launch_bounds__(kThreads)
   for (int64_t i = count; i < p.group_size; ++i) q[i] = 0;
 }
 
-template <typename T>
-void launch_transposed(const Transposition& t, int device, cudaStream_t stream) {
-  const Problem& rows = t.rows;
-  const int64_t hidden_dim = hidden_dim_of(t);
-  const int64_t matrices = rows.num_tokens / t.tokens;
-  const int64_t size = rows.group_size;
-  const bool whole = size >= kMinTransposedGroup && size <= kSide && (size & (size - 1)) == 0;
-  const int64_t column_tiles = ceil_div(hidden_dim, kSide);
-  const int64_t token_tiles = ceil_div(t.tokens, kSide);
-  const int64_t blocks = matrices * token_tiles * column_tiles;
-  const bool aligned =
-      is_aligned<T, kChunk>(rows) && reinterpret_cast<uintptr_t>(t.columns.q) % sizeof(uint4) == 0;
-  if (whole && aligned && !rows.saturate && blocks <= kMaxIndex && hidden_dim <= kMaxIndex) {
-    const auto divisor = [](int64_t by) { return divisor_of(static_cast<uint32_t>(by)); };
-    const TransposedArguments a{rows,
-                                t.columns,
-                                static_cast<uint32_t>(t.tokens),
-                                static_cast<uint32_t>(hidden_dim),
-                                divisor(column_tiles),
-                                divisor(token_tiles),
-                                static_cast<uint32_t>(size / kChunk)};
-    return launch_kernel(per_token_group_quant_transposed_kernel<T>, blocks, kTransposedThreads, a,
-                         launch_on(device, stream));
-  }
-  quantize_cuda(rows, MaskedRows{}, device, stream);
-  const int64_t of_columns = ceil_div(hidden_dim, kThreads);
-  const int64_t all = matrices * t.columns.num_groups * of_columns;
-  if (all > kMaxIndex) throw std::runtime_error("x has too many groups for one launch");
-  const ColumnArguments a{t.columns, rows.x, rows.x_token_stride, t.tokens, hidden_dim, of_columns};
-  launch_kernel(per_token_group_quant_transposed_columns_kernel<T>, all, kThreads, a,
-                launch_on(device, stream));
-}
-
 }  // namespace ptgq
