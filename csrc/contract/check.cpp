@@ -159,17 +159,8 @@ ScaleFormat decode_format(int64_t code) {
 }
 
 bool overlap(const Problem& p, const MaskedRows& rows) {
-  Span x = memory_of_x(p);
-  if (rows.counts != nullptr) {
-    // One batch's rows, and as far as the last batch is from the first.
-    Problem one = p;
-    one.num_tokens = rows.batch_tokens;
-    const int64_t elements = (rows.batches - 1) * rows.x_batch_stride;
-    x.bytes = memory_of_x(one).bytes + elements * x_element_size(p.x_type);
-  }
+  const Span x = memory_of_x(p, rows), m = memory_of_counts(rows);
   const Span q = memory_of_q(p), s = memory_of_s(p);
-  const int64_t counts = rows.counts == nullptr ? 0 : (rows.batches - 1) * rows.count_stride + 1;
-  const Span m{static_cast<const char*>(rows.counts), counts * (rows.wide ? 8 : 4)};
   return q.meets(x) || s.meets(x) || s.meets(q) || q.meets(m) || s.meets(m);
 }
 

@@ -39,12 +39,19 @@ struct Span {
   }
 };
 
-// What is read and written of a call whose rows all exist; padding of s counts.
-inline Span memory_of_x(const Problem& p) {
+// What is read and written of a call, also of rows that don't exist; padding of s counts.
+inline Span memory_of_x(const Problem& p, const MaskedRows& rows = {}) {
   const int64_t width = p.num_groups * p.group_size;
   const int64_t row = p.prologue == Prologue::kSiluAndMul ? 2 * width : width;
-  const int64_t elements = (p.num_tokens - 1) * p.x_token_stride + row;
-  return {static_cast<const char*>(p.x), elements * x_element_size(p.x_type)};
+  const bool all = rows.counts == nullptr;
+  const int64_t last =
+      all ? (p.num_tokens - 1) * p.x_token_stride
+          : (rows.batch_tokens - 1) * p.x_token_stride + (rows.batches - 1) * rows.x_batch_stride;
+  return {static_cast<const char*>(p.x), (last + row) * x_element_size(p.x_type)};
+}
+inline Span memory_of_counts(const MaskedRows& rows) {
+  const int64_t counts = rows.counts == nullptr ? 0 : (rows.batches - 1) * rows.count_stride + 1;
+  return {static_cast<const char*>(rows.counts), counts * (rows.wide ? 8 : 4)};
 }
 inline Span memory_of_q(const Problem& p) {
   return {reinterpret_cast<const char*>(p.q), p.num_tokens * p.num_groups * p.group_size};
