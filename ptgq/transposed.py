@@ -13,6 +13,7 @@ from ptgq.arguments import (
     Nonfinite,
     check_apart,
     check_eps,
+    check_masked_m,
     check_nonfinite,
     check_out,
     check_read,
@@ -37,10 +38,10 @@ from ptgq.values import check_group_size, shown
 
 _FP8 = torch.float8_e4m3fn
 _Results = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
-# As those of ptgq.extension, of ``(backend, x, group_size, ScaleFormat.code, saturate, eps, out)``;
-# without the backend to ``(results, (addresses of x and the results), matrices, (num_tokens of one,
-# hidden_dim, x_token_stride, s_groups, column_tokens and column_length of s and of s_t), index of
-# the CUDA device or -1, stream)``; or None.
+# As those of ptgq.extension, of ``(backend, x, group_size, ScaleFormat.code, saturate, masked_m,
+# eps, out)``; without the backend to ``(results, (addresses of x and the results), matrices,
+# (num_tokens of one, hidden_dim, x_token_stride, s_groups, column_tokens and column_length of s and
+# of s_t), index of the CUDA device or -1, stream)``; or None.
 quantize_directly: Callable[..., _Results | None] = extension.function("quantize_transposed")
 prepare = extension.function("prepare_transposed")
 
@@ -56,6 +57,7 @@ def per_token_group_quant_fp8_transposed(
     tma_aligned_scales: bool = False,
     scale_format: ScaleFormat | None = None,
     nonfinite: Nonfinite = MARK,
+    masked_m: torch.Tensor | None = None,
     out: _Results | None = None,
     backend: Backend | None = None,
 ) -> _Results:
@@ -73,6 +75,9 @@ def per_token_group_quant_fp8_transposed(
         the last two dimensions is transposed.
     group_size : int
         Elements that share a scale, of a row and of a column; divides ``hidden_dim``.
+    masked_m : torch.Tensor, optional
+        ``[E]``, how many tokens of each matrix of `x` ``[E, T, hidden_dim]`` exist, as for
+        :func:`per_token_group_quant_fp8`. Others count as padding of `q_t` and `s_t`.
     out : tuple of torch.Tensor, optional
         ``(q, s, q_t, s_t)`` to write into, exactly as they would be returned.
 
@@ -82,10 +87,11 @@ def per_token_group_quant_fp8_transposed(
         As of :func:`per_token_group_quant_fp8`.
     q_t : torch.Tensor
         ``[..., hidden_dim, ceil(num_tokens / group_size) * group_size]``, ``float8_e4m3fn``,
-        contiguous. Codes past the last token are 0.
+        contiguous. Codes past the last token that exists are 0.
     s_t : torch.Tensor
         ``[..., hidden_dim, ceil(num_tokens / group_size)]``, in the format of `s`, whose tokens are
-        the columns of `x`. The last group's scale is that of the tokens that exist.
+        the columns of `x`. The last group's scale is that of the tokens that exist; that of a group
+        without any is zero bytes.
 
     Other parameters and errors are those of :func:`per_token_group_quant_fp8`.
     """
@@ -98,7 +104,7 @@ def per_token_group_quant_fp8_transposed(
         not accepted or (type(group_size) is int and group_size in accepted)
     ):
         name = forced.get() if backend is None else backend
-        call = x, group_size, scale_format.code, saturate, eps, out
+        call = x, group_size, scale_format.code, saturate, masked_m, eps, out
         if isinstance(name, str) and name == "triton":
             # The first call loads it, and finds out whether it can serve.
             triton = loaded.get("triton_transposed")
@@ -112,6 +118,7 @@ def per_token_group_quant_fp8_transposed(
         raise ValueError(f"x must have at least two dimensions, got shape {tuple(x.shape)}")
     group_size = check_group_size(group_size, x.shape, "x")
     eps = check_eps(eps)
+    check_masked_m(masked_m, x)
     check_backend(backend)
     chosen = "reference" if x.is_meta else choose_backend(backend, x.device)
 
@@ -132,7 +139,7 @@ def per_token_group_quant_fp8_transposed(
         for first in (0, 1):
             check_out(
                 (out[2 * first], out[2 * first + 1]), x, shapes[first], _FP8, of_scales[first],
-                scale_format, 2 * first,
+                scale_format, 2 * first, masked_m=masked_m,
             )  # fmt: skip
         results = (out[0], out[1], out[2], out[3])
         if not torch.compiler.is_compiling():
@@ -142,7 +149,7 @@ def per_token_group_quant_fp8_transposed(
                 check_apart(name, part, "out[1]", s)
     if x.is_meta or x.shape[-1] == 0 or (is_eager(x) and x.numel() == 0):
         return results
-    run(chosen, x, results, group_size, eps, scale_format, saturate)
+    run(chosen, x, results, group_size, eps, scale_format, saturate, masked_m)
     return results
 
 
@@ -154,14 +161,16 @@ def run(
     eps: float,
     scale_format: ScaleFormat,
     saturate: bool,
+    masked_m: torch.Tensor | None,
 ) -> None:
     """Run the op of `backend`: eagerly, or as registered in a graph and on fake tensors."""
     if is_eager(x) and backend in ("triton", "reference"):
         module = load("triton_transposed" if backend == "triton" else backend)
-        getattr(module, OP)(x, *results, group_size, eps, scale_format, saturate)
+        getattr(module, OP)(x, *results, group_size, eps, scale_format, saturate, masked_m)
         extension.increment_version(results)
         return
     op = OP + {"triton": "_triton", "reference": "_reference"}.get(backend, "")
+    options = () if masked_m is None else (masked_m,)
     arguments = results if is_eager(x) else tuple(map(as_bytes, results))
     code = encode_format(scale_format)
-    getattr(torch.ops.ptgq, op)(x, *arguments, group_size, eps, code, saturate)
+    getattr(torch.ops.ptgq, op)(x, *arguments, group_size, eps, code, saturate, *options)

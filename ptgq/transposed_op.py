@@ -7,6 +7,7 @@ from importlib import import_module
 
 import torch
 
+from ptgq.arguments import check_masked_m
 from ptgq.op_results import check_results, named
 from ptgq.scales.formats import decode_format
 
@@ -14,7 +15,7 @@ OP = "per_token_group_quant_transposed"
 # As in extension.py; q_t and s_t are of the transpose, padded to whole groups of tokens.
 _SCHEMA = (
     "(Tensor x, Tensor(a!) q, Tensor(b!) s, Tensor(c!) q_t, Tensor(d!) s_t, int group_size, "
-    "float eps, int scale_format, bool saturate=False) -> ()"
+    "float eps, int scale_format, bool saturate=False, Tensor? masked_m=None) -> ()"
 )
 _BACKENDS = {"": "", "_triton": "triton_transposed", "_reference": "reference"}
 
@@ -53,6 +54,7 @@ def _implementation(
         eps: float,
         scale_format: int,
         saturate: bool = False,
+        masked_m: torch.Tensor | None = None,
     ) -> None:
         backend = import_module(f"ptgq.backends.{module}")
         scales = decode_format(scale_format)
@@ -62,9 +64,10 @@ def _implementation(
         check_results(*results[:2], tuple(x.shape), group_size, scales)
         of_columns = transposed_shape(tuple(x.shape), group_size)
         check_results(*results[2:], of_columns, group_size, scales, ("q_t", "s_t"))
+        check_masked_m(masked_m, x)
         announce_writes(*results[:2])
         announce_writes(*results[2:])
         if x.numel() > 0:
-            getattr(backend, OP)(x, *results, group_size, eps, scales, saturate)
+            getattr(backend, OP)(x, *results, group_size, eps, scales, saturate, masked_m)
 
     return run

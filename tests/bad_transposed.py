@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from bad_values import BAD_X, FP8, GROUP, HIDDEN, NOT_DIVIDED, OPTIONS, ROWS, X, q_of, s_of
+from bad_values import BAD_X, FP8, GROUP, HIDDEN, NOT_DIVIDED, ROWS, SCALES, X, q_of, s_of
 
 import ptgq
 
@@ -47,7 +47,7 @@ TABLE = {
                 (X[0], ValueError, r"must have at least two dimensions, got shape \(256,\)"),
             ],
             "out": bad_out(),
-            **OPTIONS,
+            **SCALES,
         },
     ),
 }

@@ -13,7 +13,8 @@ from scale_cases import FORMATS, TILED, every_format, interpret_few, memory
 from test_cuda_on_cpu import HERE, compile_sources
 from test_cuda_on_cpu import pytestmark as needs_nvcc
 from test_direct_triton import Compiled, needs_interpreter
-from values import DTYPES, hard_input
+from transposed_oracle import masked_of
+from values import DTYPES, hard_input, padded_rows
 
 from ptgq import ScaleFormat, per_token_group_quant_fp8, scales
 from ptgq import per_token_group_quant_fp8_transposed as transposed
@@ -89,15 +90,16 @@ def test_calls_of_every_format_are_direct(f):
     x = input_of((2, 37, 64), 32, torch.bfloat16)
     expected = transposed(x, 32, scale_format=f)
     for out in (None, overwritten(transposed(x, 32, scale_format=f), f)):
-        results = quantize_directly(None, x, 32, f.code, False, 1e-10, out)
+        results = quantize_directly(None, x, 32, f.code, False, None, 1e-10, out)
         assert_equal(results, expected, f)
     # Results that share memory, and rows that one stride does not reach, take the long way.
     q, s, q_t, s_t = expected
     shared = torch.empty(q_t.numel(), dtype=q.dtype)
     both = shared[: q.numel()].view(q.shape), shared.view(q_t.shape)
-    assert quantize_directly(None, x, 32, f.code, False, 1e-10, (both[0], s, both[1], s_t)) is None
-    assert quantize_directly(None, x.mT.contiguous().mT, 32, f.code, False, 1e-10, None) is None
-    assert quantize_directly("triton", x, 32, f.code, False, 1e-10, None) is None
+    options = 32, f.code, False, None, 1e-10
+    assert quantize_directly(None, x, *options, (both[0], s, both[1], s_t)) is None
+    assert quantize_directly(None, x.mT.contiguous().mT, *options, None) is None
+    assert quantize_directly("triton", x, *options, None) is None
 
 
 @needs_interpreter
@@ -132,6 +134,11 @@ def test_triton_is_launched_as_it_compiled_it(monkeypatch, f):
         addresses = tuple(t.data_ptr() for t in results)
         assert second == (*first[:2], *addresses, *first[6:])
         assert len(ordinary) == ordinary_calls, x.shape
+    # So do masked rows.
+    del ordinary[:]
+    for _ in range(2):
+        transposed(x, 32, scale_format=f, masked_m=torch.ones(1).int(), backend="triton")
+    assert len(ordinary) == 2
 
 
 def overwritten(results, f):
@@ -213,15 +220,17 @@ def emulated(made_once):
     library = ctypes.CDLL(str(made_once("transposed_on_cpu", build) / "library.so"))
     library.run.restype = ctypes.c_char_p
 
-    def run(x, group_size, f, saturate):
+    def run(x, group_size, f, saturate, masked_m=None):
         results = overwritten(transposed(x, group_size, scale_format=f, backend="reference"), f)
-        tensors = (x, *results)
+        tensors = (x, *results, *(() if masked_m is None else (masked_m,)))
+        count = len(tensors)
         places = [n for t in tensors for n in (*t.shape, *t.stride())]
         error = library.run(
-            (ctypes.c_void_p * 5)(*(t.data_ptr() for t in tensors)),
+            ctypes.c_int(count),
+            (ctypes.c_void_p * count)(*(t.data_ptr() for t in tensors)),
             (ctypes.c_int64 * len(places))(*places),
-            (ctypes.c_int64 * 5)(*(t.dim() for t in tensors)),
-            (ctypes.c_int * 5)(*(TYPES.index(t.dtype) for t in tensors)),
+            (ctypes.c_int64 * count)(*(t.dim() for t in tensors)),
+            (ctypes.c_int * count)(*(TYPES.index(t.dtype) for t in tensors)),
             ctypes.c_int64(group_size), ctypes.c_int64(f.code), ctypes.c_bool(saturate),
         )  # fmt: skip
         assert error is None, error
@@ -242,3 +251,24 @@ def test_cuda_kernels(emulated, shape, group_size, monkeypatch):
         shared = 16 <= group_size <= 128 and group_size & (group_size - 1) == 0
         parts = ("q", "s", "q_t", "s_t") if shared and nonfinite == "mark" else ("q_t", "s_t")
         assert_equal(results, expected_of(x, group_size, **options), f, parts)
+
+
+# Of groups that the kernel of tiles takes, and that of columns.
+@needs_nvcc
+def test_cuda_kernels_of_masked_rows(emulated, monkeypatch):
+    monkeypatch.setenv("FIRST_WAVE", "4")
+    formats = itertools.cycle((*FORMATS.values(), *TILED.values()))
+    shapes = ((140, 3, 64), (257, 1, 128), (41, 3, 20))
+    cases = itertools.product(shapes, DTYPES, range(2))
+    for number, ((tokens, groups, group_size), dtype, _) in enumerate(cases):
+        counts = [0, tokens // 2, -3, tokens, 1, tokens + 9, group_size, group_size + 1]
+        counts = (counts[number % 8 :] + counts)[:4]
+        stride = 1 + number % 2
+        masked_m = torch.tensor(counts, dtype=(torch.int32, torch.int64)[number // 2 % 2])
+        masked_m = masked_m.repeat_interleave(stride)[::stride]
+        x, f = padded_rows(4, tokens, groups, group_size, dtype), next(formats)
+        missing = torch.arange(tokens) >= masked_m.unsqueeze(-1)
+        x.masked_fill_(missing.unsqueeze(-1), torch.nan)
+        results = emulated(x, group_size, f, False, masked_m)
+        parts = ("q_t", "s_t") if group_size == 20 else ("q", "s", "q_t", "s_t")
+        assert_equal(results, masked_of(x, group_size, f, masked_m), f, parts)

@@ -81,13 +81,13 @@ void quantize_silu_and_mul(const Tensor& x, const Tensor& q, const Tensor& s, in
 
 void quantize_transposed(const Tensor& x, const Tensor& q, const Tensor& s, const Tensor& q_t,
                          const Tensor& s_t, int64_t group_size, double eps, int64_t scale_format,
-                         bool saturate) {
+                         bool saturate, std::optional<Tensor> masked_m) {
   const ScaleFormat format = decode_format(scale_format);
   const Options options{group_size,      eps,          Code::kE4m3, format,
-                        Prologue::kNone, std::nullopt, saturate};
+                        Prologue::kNone, std::nullopt, saturate,    view_given(masked_m)};
   require(q.scalar_type() != ScalarType::Char && q_t.scalar_type() != ScalarType::Char,
           "q and q_t must be float8_e4m3fn or its bytes (uint8)");
-  const Tensor rows = rows_of(x);
+  const Tensor rows = rows_of(x, masked_m.has_value());
   const TensorView written[] = {view(q, q.mutable_data_ptr()), view(s, s.mutable_data_ptr()),
                                 view(q_t, q_t.mutable_data_ptr()),
                                 view(s_t, s_t.mutable_data_ptr())};

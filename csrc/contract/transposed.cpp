@@ -24,6 +24,7 @@ Transposition check_transposed(const TensorView& x, const TensorView& rows, cons
   Transposition t{};
   t.rows = check_outputs(check_input(rows, options), options, x, results[0], results[1]);
   t.tokens = x.sizes[x.dim - 2];
+  t.masked = check_rows(t.rows, x, options);
   const Transpose transpose(x, options.group_size);
   try {
     t.columns = check_outputs(check_input(transpose.view, options), options, transpose.view,
@@ -35,10 +36,14 @@ Transposition check_transposed(const TensorView& x, const TensorView& rows, cons
 }
 
 bool overlap(const Transposition& t) {
-  const Span spans[] = {memory_of_x(t.rows), memory_of_q(t.rows), memory_of_s(t.rows),
-                        memory_of_q(t.columns), memory_of_s(t.columns)};
-  for (const Span& one : spans) {
-    for (const Span& other : spans) {
+  const Span read[] = {memory_of_x(t.rows, t.masked), memory_of_counts(t.masked)};
+  const Span written[] = {memory_of_q(t.rows), memory_of_s(t.rows), memory_of_q(t.columns),
+                          memory_of_s(t.columns)};
+  for (const Span& one : written) {
+    for (const Span& other : read) {
+      if (one.meets(other)) return true;
+    }
+    for (const Span& other : written) {
       if (&one != &other && one.meets(other)) return true;
     }
   }

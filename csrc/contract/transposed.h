@@ -11,6 +11,7 @@ struct Transposition {
   Problem rows;     // of x, in which the matrices follow each other
   Problem columns;  // of the transposes: its tokens are columns of x, which it does not have
   int64_t tokens;   // of a matrix
+  MaskedRows masked = {};
 };
 
 inline int64_t hidden_dim_of(const Transposition& t) {
@@ -29,7 +30,7 @@ struct Transpose {
 // The call that writes (q, s, q_t, s_t); `rows` is x with one stride between its rows.
 Transposition check_transposed(const TensorView& x, const TensorView& rows, const Options& options,
                                const TensorView (&results)[4]);
-// Whether results share memory with x or with each other.
+// Whether results share memory with x, with the counts of rows or with each other.
 bool overlap(const Transposition& t);
 
 // As quantize_cpu and quantize_cuda.

@@ -12,6 +12,7 @@ struct Band {
   int64_t matrix;
   int64_t first_group, last_group;
   int64_t first_column, last_column;
+  int64_t tokens;  // of the matrix that exist
 };
 
 // Neighbouring blocks are handled together, as a panel, so that memory is read in longer pieces; so

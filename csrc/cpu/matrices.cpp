@@ -2,7 +2,10 @@
 #include <torch/csrc/stable/ops.h>
 
 #include <algorithm>
+#include <cstring>
 
+#include "contract/rows.h"
+#include "contract/scales.h"
 #include "cpu/instruction_set.h"
 
 namespace ptgq {
@@ -12,6 +15,43 @@ namespace {
 constexpr int64_t kManyBands = 64;
 constexpr int64_t kBandTokens = 128;
 constexpr int64_t kBandColumns = 1024;
+
+// The same call, with x such that the matrix lies where it would if all followed each other.
+Transposition in_place_of(const Transposition& t, int64_t matrix) {
+  const int64_t elements = t.masked.x_batch_stride - t.tokens * t.rows.x_token_stride;
+  Transposition one = t;
+  one.rows.x =
+      static_cast<const uint8_t*>(t.rows.x) + matrix * elements * x_element_size(t.rows.x_type);
+  return one;
+}
+
+// Quantizes a band's rows that exist, and its columns; scales of others, and their codes by
+// columns, are 0.
+void quantize_band(const InstructionSet& set, const Transposition& t, Band band) {
+  const Problem& p = t.rows;
+  const int64_t first = band.first_column / p.group_size;
+  const int64_t last = band.last_column / p.group_size;
+  const int64_t end = std::min(t.tokens, band.last_group * p.group_size);
+  for (int64_t token = band.first_group * p.group_size; token < end; ++token) {
+    const int64_t row = band.matrix * t.tokens + token;
+    if (token < band.tokens) {
+      set.quantize(p, row * p.num_groups + first, row * p.num_groups + last);
+    } else {
+      for (int64_t group = first; group < last; ++group) store_scale(p, row, group, 0.0f);
+    }
+  }
+  const Problem& c = t.columns;
+  const int64_t last_group = band.last_group;
+  band.last_group = std::min(last_group, (band.tokens + p.group_size - 1) / p.group_size);
+  set.quantize_transposed(t, band);
+  for (int64_t group = std::max(band.first_group, band.last_group); group < last_group; ++group) {
+    for (int64_t i = band.first_column; i < band.last_column; ++i) {
+      const int64_t column = band.matrix * hidden_dim_of(t) + i;
+      store_scale(c, column, group, 0.0f);
+      std::memset(c.q + (column * c.num_groups + group) * c.group_size, 0, c.group_size);
+    }
+  }
+}
 
 }  // namespace
 
@@ -37,13 +77,13 @@ void quantize_transposed_cpu(const Transposition& t) {
       const int64_t last_group = std::min(t.columns.num_groups, group + high);
       const int64_t first = unit % across * wide;
       const int64_t last = std::min(p.num_groups, first + wide);
-      const int64_t end_token = std::min(t.tokens, last_group * p.group_size);
-      for (int64_t token = group * p.group_size; token < end_token; ++token) {
-        const int64_t row = (matrix * t.tokens + token) * p.num_groups;
-        set.quantize(p, row + first, row + last);
+      Band band{matrix, group, last_group, first * p.group_size, last * p.group_size, t.tokens};
+      if (t.masked.counts == nullptr) {
+        quantize_band(set, t, band);
+      } else {
+        band.tokens = existing_rows(t.masked, matrix);
+        quantize_band(set, in_place_of(t, matrix), band);
       }
-      set.quantize_transposed(
-          t, {matrix, group, last_group, first * p.group_size, last * p.group_size});
     }
   });
 }

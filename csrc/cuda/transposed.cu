@@ -14,9 +14,12 @@ void launch_transposed(const Transposition& t, int device, cudaStream_t stream) 
   const int64_t column_tiles = ceil_div(hidden_dim, kSide);
   const int64_t token_tiles = ceil_div(t.tokens, kSide);
   const int64_t blocks = matrices * token_tiles * column_tiles;
-  const bool aligned =
-      is_aligned<T, kChunk>(rows) && reinterpret_cast<uintptr_t>(t.columns.q) % sizeof(uint4) == 0;
+  const bool masked = t.masked.counts != nullptr;
+  const bool aligned = is_aligned<T, kChunk>(rows) &&
+                       reinterpret_cast<uintptr_t>(t.columns.q) % sizeof(uint4) == 0 &&
+                       (matrices == 1 || t.masked.x_batch_stride * sizeof(T) % kWord == 0);
   if (whole && aligned && !rows.saturate && blocks <= kMaxIndex && hidden_dim <= kMaxIndex) {
+    const Launch how = launch_on(device, stream);
     const auto divisor = [](int64_t by) { return divisor_of(static_cast<uint32_t>(by)); };
     const TransposedArguments a{rows,
                                 t.columns,
@@ -25,16 +28,24 @@ void launch_transposed(const Transposition& t, int device, cudaStream_t stream) 
                                 divisor(column_tiles),
                                 divisor(token_tiles),
                                 static_cast<uint32_t>(size / kChunk)};
-    return launch_kernel(per_token_group_quant_transposed_kernel<T>, blocks, kTransposedThreads, a,
-                         launch_on(device, stream));
+    if (masked) {
+      return launch_kernel(per_token_group_quant_transposed_kernel<T, true>, blocks,
+                           kTransposedThreads, WithRows<TransposedArguments>{a, t.masked}, how);
+    }
+    return launch_kernel(per_token_group_quant_transposed_kernel<T, false>, blocks,
+                         kTransposedThreads, a, how);
   }
-  quantize_cuda(rows, MaskedRows{}, device, stream);
+  quantize_cuda(rows, t.masked, device, stream);
   const int64_t of_columns = ceil_div(hidden_dim, kThreads);
   const int64_t all = matrices * t.columns.num_groups * of_columns;
   if (all > kMaxIndex) throw std::runtime_error("x has too many groups for one launch");
+  const Launch how = launch_on(device, stream);
   const ColumnArguments a{t.columns, rows.x, rows.x_token_stride, t.tokens, hidden_dim, of_columns};
-  launch_kernel(per_token_group_quant_transposed_columns_kernel<T>, all, kThreads, a,
-                launch_on(device, stream));
+  if (masked) {
+    return launch_kernel(per_token_group_quant_transposed_columns_kernel<T, true>, all, kThreads,
+                         WithRows<ColumnArguments>{a, t.masked}, how);
+  }
+  launch_kernel(per_token_group_quant_transposed_columns_kernel<T, false>, all, kThreads, a, how);
 }
 
 }  // namespace

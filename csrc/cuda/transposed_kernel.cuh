@@ -1,6 +1,7 @@
 // per_token_group_quant_transposed on a CUDA device: rows and columns from one read of x.
 #pragma once
 
+#include "contract/rows.h"
 #include "contract/transposed.h"
 #include "cuda/launch_vector.cuh"
 
@@ -22,6 +23,14 @@ struct TransposedArguments {
   Divisor token_tiles;
   uint32_t lanes;  // of a group: threads side by side, or one below the other
 };
+
+// What a kernel takes, with the rows that exist or, where all do, without.
+template <typename Arguments>
+struct WithRows : Arguments {
+  MaskedRows masked;
+};
+template <typename Arguments, bool kMasked>
+using ArgumentsOf = std::conditional_t<kMasked, WithRows<Arguments>, Arguments>;
 
 // The largest magnitude of each of the 8 columns of 8 chunks, as float32 bits.
 template <typename T>
@@ -49,9 +58,10 @@ __device__ __forceinline__ void column_maxima(const LaneVector<T, kChunk> (&x)[k
   }
 }
 
-template <typename T>
-__global__ void __launch_bounds__(kTransposedThreads, 2)
-    per_token_group_quant_transposed_kernel(const __grid_constant__ TransposedArguments a) {
+// kMasked: tiles without a row that exists store zeros, as many bytes by columns as others store.
+template <typename T, bool kMasked>
+__global__ void __launch_bounds__(kTransposedThreads, 2) per_token_group_quant_transposed_kernel(
+    const __grid_constant__ ArgumentsOf<TransposedArguments, kMasked> a) {
   __shared__ uint4 codes[kSide * kSide / sizeof(uint4)];  // of the columns
   __shared__ uint32_t of_warps[kPieces / 2][kSide];       // absmax of columns
   __shared__ float scales[kSide / kMinTransposedGroup][kSide];
@@ -69,10 +79,18 @@ __global__ void __launch_bounds__(kTransposedThreads, 2)
   wait_for_previous_kernel();
   let_next_kernel_start();
   LaneVector<T, kChunk> x[kChunk];
-  const T* const from = static_cast<const T*>(a.rows.x) + row * a.rows.x_token_stride + column;
+  const T* from = static_cast<const T*>(a.rows.x) + row * a.rows.x_token_stride + column;
+  uint32_t counted = 0;
+  if constexpr (kMasked) {
+    counted = static_cast<uint32_t>(existing_rows(a.masked, matrix));
+    from = static_cast<const T*>(a.rows.x) + matrix * a.masked.x_batch_stride +
+           token * a.rows.x_token_stride + column;
+  }
+  // Not one variable for both, by which the compiler would order instructions otherwise.
+  const auto existing = [&] { return kMasked ? counted : a.tokens; };
 #pragma unroll
   for (int i = 0; i < kChunk; ++i) {
-    if (exists && token + i < a.tokens) {
+    if (exists && token + i < existing()) {
       x[i].load(from + i * a.rows.x_token_stride);
     } else {
 #pragma unroll
@@ -99,7 +117,11 @@ __global__ void __launch_bounds__(kTransposedThreads, 2)
     }
     if (!exists || token + i >= a.tokens) continue;
     const float scale = group_scale(largest, a.rows.eps, kMaxE4m3, a.rows.power_of_two);
-    if (across % a.lanes == 0) store_scale(a.rows, row + i, int64_t{column / group_size}, scale);
+    const bool missing = kMasked && token + i >= existing();
+    if (across % a.lanes == 0) {
+      store_scale(a.rows, row + i, int64_t{column / group_size}, missing ? 0.0f : scale);
+    }
+    if (missing) continue;
     store_codes<true, false>(a.rows.q + (row + i) * a.hidden_dim + column, kChunk, x[i], scale,
                              reciprocal_of(scale), true);
   }
@@ -117,7 +139,9 @@ __global__ void __launch_bounds__(kTransposedThreads, 2)
     const uint32_t at = first_column + k % kSide;
     const uint32_t of_tokens = first_token / group_size + group;
     if (at < a.hidden_dim && of_tokens < static_cast<uint32_t>(a.columns.num_groups)) {
-      store_scale(a.columns, int64_t{matrix} * a.hidden_dim + at, int64_t{of_tokens}, scale);
+      const bool missing = kMasked && of_tokens * group_size >= existing();
+      store_scale(a.columns, int64_t{matrix} * a.hidden_dim + at, int64_t{of_tokens},
+                  missing ? 0.0f : scale);
     }
   }
   __syncthreads();
@@ -126,7 +150,7 @@ __global__ void __launch_bounds__(kTransposedThreads, 2)
   // side then write to different banks.
   uint2* const words = reinterpret_cast<uint2*>(codes);
   // Codes of tokens past the last are 0, also where the group is marked.
-  const uint32_t tokens = token < a.tokens ? min(uint32_t{kChunk}, a.tokens - token) : 0;
+  const uint32_t tokens = token < existing() ? min(uint32_t{kChunk}, existing() - token) : 0;
   const uint64_t kept = tokens == 0 ? 0 : ~uint64_t{0} >> 8 * (kChunk - tokens);
 #pragma unroll
   for (int j = 0; j < kChunk; ++j) {
@@ -167,9 +191,9 @@ struct ColumnArguments {
 };
 
 // The columns alone, of any group size and alignment: a thread has a column of a group of tokens.
-template <typename T>
-__global__ void __launch_bounds__(kThreads)
-    per_token_group_quant_transposed_columns_kernel(const __grid_constant__ ColumnArguments a) {
+template <typename T, bool kMasked>
+__global__ void __launch_bounds__(kThreads) per_token_group_quant_transposed_columns_kernel(
+    const __grid_constant__ ArgumentsOf<ColumnArguments, kMasked> a) {
   const Problem& p = a.columns;
   const int64_t matrix_group = blockIdx.x / a.blocks;
   const int64_t column = (blockIdx.x - matrix_group * a.blocks) * kThreads + threadIdx.x;
@@ -179,10 +203,15 @@ __global__ void __launch_bounds__(kThreads)
   wait_for_previous_kernel();
   let_next_kernel_start();
   const int64_t first = group * p.group_size;
-  const int64_t left = a.tokens - first;
+  int64_t left = a.tokens - first;
+  const T* x = static_cast<const T*>(a.x) + (matrix * a.tokens + first) * a.x_token_stride + column;
+  if constexpr (kMasked) {
+    const int64_t existing = existing_rows(a.masked, matrix);
+    left = existing > first ? existing - first : 0;
+    x = static_cast<const T*>(a.x) + matrix * a.masked.x_batch_stride + first * a.x_token_stride +
+        column;
+  }
   const int64_t count = p.group_size < left ? p.group_size : left;
-  const T* const x =
-      static_cast<const T*>(a.x) + (matrix * a.tokens + first) * a.x_token_stride + column;
   uint32_t absmax = 0;
 #pragma unroll 8
   for (int64_t i = 0; i < count; ++i) {
@@ -192,7 +221,7 @@ __global__ void __launch_bounds__(kThreads)
   const float scale = group_scale(absmax, p.eps, kMaxE4m3, p.power_of_two);
   const float reciprocal = reciprocal_of(scale);
   const int64_t token = matrix * a.hidden_dim + column;
-  store_scale(p, token, group, scale);
+  store_scale(p, token, group, kMasked && count == 0 ? 0.0f : scale);
   uint8_t* const q = p.q + (token * p.num_groups + group) * p.group_size;
 #pragma unroll 1
   for (int64_t i = 0; i < count; ++i) {

@@ -29,7 +29,8 @@ def per_token_group_quant(
     masked_m: torch.Tensor | None = None,
 ) -> None:
     """Quantize `x` ``[..., hidden_dim]`` into `q` and `s`, by the numerics contract."""
-    _quantize(x, q, s, group_size, eps, scale_format, saturate, masked_m, lambda rows: rows)
+    options = group_size, eps, scale_format, saturate, _rows_of(x, masked_m)
+    _quantize(x, q, s, *options, lambda rows: rows)
 
 
 @torch.no_grad()
@@ -46,7 +47,8 @@ def silu_and_mul_per_token_group_quant(
 ) -> None:
     """The same of :func:`silu_and_mul` of `x` ``[..., 2 * hidden_dim]``."""
     activation = partial(silu_and_mul, swiglu_limit=swiglu_limit)
-    _quantize(x, q, s, group_size, eps, scale_format, saturate, masked_m, activation)
+    options = group_size, eps, scale_format, saturate, _rows_of(x, masked_m)
+    _quantize(x, q, s, *options, activation)
 
 
 @torch.no_grad()
@@ -60,14 +62,23 @@ def per_token_group_quant_transposed(
     eps: float,
     scale_format: ScaleFormat,
     saturate: bool = False,
+    masked_m: torch.Tensor | None = None,
 ) -> None:
     """Quantize `x` ``[..., num_tokens, hidden_dim]`` and, filled up with 0, its transpose."""
     tokens = x.shape[-2]
     x_t = x.new_zeros(q_t.shape)
     x_t[..., :tokens] = x.mT
     options = group_size, eps, scale_format, saturate
-    per_token_group_quant(x.reshape(-1, x.shape[-1]), q, s, *options)
-    per_token_group_quant(x_t, q_t, s_t, *options)
+    if masked_m is None:
+        per_token_group_quant(x.reshape(-1, x.shape[-1]), q, s, *options)
+        per_token_group_quant(x_t, q_t, s_t, *options)
+    else:
+        x = x.reshape(-1, *x.shape[-2:])
+        per_token_group_quant(x, q, s, *options, masked_m)
+        exist = _existing(q_t.shape[-1], masked_m).unflatten(-1, (-1, group_size))
+        exist = exist.repeat_interleave(x.shape[-1], 0)
+        q_t.view(torch.uint8).zero_()
+        _quantize(x_t, q_t, s_t, *options, exist, lambda rows: rows)
     q_t.view(torch.uint8)[..., tokens:] = 0
 
 
@@ -99,12 +110,11 @@ def _quantize(
     eps: float,
     scale_format: ScaleFormat,
     saturate: bool,
-    masked_m: torch.Tensor | None,
+    exist: torch.Tensor | None,
     activation: Callable[[torch.Tensor], torch.Tensor],
 ) -> None:
+    """Quantize rows; `exist`, of groups and their elements, says which do, if not all."""
     leading = q.shape[:-1]
-    # All rows of masked ones are computed, so that no count has to be known here.
-    exist = None if masked_m is None else _existing(x, masked_m)
     x, q = x.reshape(-1, x.shape[-1]), q.view(-1, q.shape[-1])
     num_groups = q.shape[-1] // group_size
     scales = torch.empty((x.shape[0], num_groups), dtype=torch.float32, device=x.device)
@@ -112,21 +122,29 @@ def _quantize(
     for start in range(0, x.shape[0], step):
         rows = slice(start, start + step)
         groups = activation(x[rows]).float().unflatten(-1, (num_groups, group_size))
+        # All are computed, so that no count of masked rows has to be known here.
+        if exist is not None:
+            groups = groups.where(exist[rows], 0)
         # A group of others is marked, or they count as 0.
         counted = groups.where(groups.isfinite(), 0) if saturate else groups
         scales[rows] = _scales_of(counted, QMAX[q.dtype], eps, scale_format.power_of_two)
-        codes = _codes_of(groups, scales[rows], q.dtype).flatten(-2)
+        codes = _codes_of(groups, scales[rows], q.dtype)
         if exist is not None:
-            scales[rows] = scales[rows].where(exist[rows], 0)
-            kept = q[rows].view(torch.uint8)
+            scales[rows] = scales[rows].where(exist[rows].any(-1), 0)
+            kept = q[rows].view(torch.uint8).view(codes.shape)
             codes = codes.view(torch.uint8).where(exist[rows], kept).view(q.dtype)
-        q[rows] = codes
+        q[rows] = codes.flatten(-2)
     store_scales(scales.view(*leading, num_groups), s, scale_format)
 
 
-def _existing(x: torch.Tensor, masked_m: torch.Tensor) -> torch.Tensor:
-    row = torch.arange(x.shape[1], device=x.device)
-    return (row < masked_m.unsqueeze(-1)).view(-1, 1)
+def _existing(tokens: int, masked_m: torch.Tensor) -> torch.Tensor:
+    """Return which tokens of each batch exist."""
+    return torch.arange(tokens, device=masked_m.device) < masked_m.unsqueeze(-1)
+
+
+def _rows_of(x: torch.Tensor, masked_m: torch.Tensor | None) -> torch.Tensor | None:
+    """Return which rows of `x` exist, all groups and elements of each alike."""
+    return None if masked_m is None else _existing(x.shape[1], masked_m).view(-1, 1, 1)
 
 
 def _scales_of(groups: torch.Tensor, qmax: float, eps: float, power_of_two: bool) -> torch.Tensor:

@@ -65,12 +65,14 @@ def per_token_group_quant_transposed(
     eps: float,
     scale_format: ScaleFormat,
     saturate: bool = False,
+    masked_m: torch.Tensor | None = None,
 ) -> None:
     """Quantize `x` ``[..., num_tokens, hidden_dim]`` into (q, s), and its transpose."""
     num_tokens, hidden_dim = x.shape[-2:]
     matrices = x.numel() // (num_tokens * hidden_dim)
-    rows = rows_of(x)
-    stride = hidden_dim if rows.is_contiguous() else rows.stride(0)
+    rows = rows_of(x, masked_m)
+    stride = hidden_dim if rows.is_contiguous() else rows.stride(-2)
+    counted = (None,) * 3 if masked_m is None else (masked_m, masked_m.stride(0), rows.stride(0))
     packed = scale_format.group_unit == 4
     e8m0 = packed or s.dtype is torch.float8_e8m0fnu
 
@@ -107,22 +109,22 @@ def per_token_group_quant_transposed(
             sizes = *of_x, *s_sizes, *st_sizes
             constants = {"GROUP_SIZE": group_size, "SIDE": side, **constants}
             compiled = per_token_group_quant_transposed_kernel[_grid(matrices, sizes, side)](
-                rows, q.view(torch.uint8), memory, codes_t, st, *sizes, float(eps), **constants,
-                num_warps=side // 16, enable_fp_fusion=False,
+                rows, q.view(torch.uint8), memory, codes_t, st, *sizes, *counted, float(eps),
+                **constants, num_warps=side // 16, enable_fp_fusion=False,
             )  # fmt: skip
             pointers = tuple(t.data_ptr() for t in (rows, q, s, q_t, s_t))
             key = _key(x.get_device(), x.dtype, pointers, sizes, group_size, code, saturate)
-            if compiled is not None and key is not None:
+            if compiled is not None and key is not None and masked_m is None:
                 _launches[key] = compiled, tuple(constants.values())
             return
-        per_token_group_quant(rows, q, s, group_size, eps, scale_format, saturate)
+        per_token_group_quant(rows, q, s, group_size, eps, scale_format, saturate, masked_m)
         block = min(triton.next_power_of_2(group_size), _MAX_BLOCK)
         columns = _ELEMENTS // block
         across = triton.cdiv(hidden_dim, columns)
         per_token_group_quant_transposed_columns_kernel[
             (matrices * triton.cdiv(num_tokens, group_size) * across,)
         ](
-            rows, codes_t, st, *of_x, *st_sizes, float(eps), GROUP_SIZE=group_size,
+            rows, codes_t, st, *of_x, *st_sizes, *counted, float(eps), GROUP_SIZE=group_size,
             COLUMNS=columns, BLOCK=block, **constants, enable_fp_fusion=False,
         )  # fmt: skip
 
@@ -132,11 +134,14 @@ def quantize_directly(
     group_size: int,
     code: int,
     saturate: bool,
+    masked_m: torch.Tensor | None,
     eps: float,
     out: tuple[torch.Tensor, ...] | None,
 ) -> tuple[torch.Tensor, ...] | None:
     """Check, allocate and launch a kernel that an ordinary call compiled, or return None."""
-    call = prepare(x, group_size, code, saturate, eps, out)
+    if masked_m is not None:
+        return None
+    call = prepare(x, group_size, code, saturate, masked_m, eps, out)
     if call is None or triton.knobs.compilation.instrumentation_mode:
         return None
     results, pointers, matrices, sizes, device, stream = call
@@ -146,7 +151,7 @@ def quantize_directly(
         return None
     compiled, constants = launch
     grid = _grid(matrices, sizes, constants[1])
-    compiled[grid](*pointers, *sizes, eps, *constants, stream=stream)
+    compiled[grid](*pointers, *sizes, *(None,) * 3, eps, *constants, stream=stream)
     if out is not None:
         increment_version(results)
     return results

@@ -29,25 +29,37 @@ def scale_offset(
 
 
 @triton.jit
+def existing_tokens(masked_ptr, count_stride, matrix, num_tokens):
+    """How many tokens of a matrix exist: a count below 0 is 0, one above all is all."""
+    count = tl.load(masked_ptr + matrix * count_stride)
+    return tl.minimum(tl.maximum(count, 0), num_tokens)
+
+
+@triton.jit
 def quantize_groups(
     x,
     q_ptrs,
     s_ptrs,
     inside,
+    inside_s,
     inside_codes,
     eps,
     QMAX: tl.constexpr,
     POWER_OF_TWO: tl.constexpr,
     SATURATE: tl.constexpr,
     E8M0: tl.constexpr,
+    MASKED: tl.constexpr,
     CAPABILITY: tl.constexpr,
     INTERPRETED: tl.constexpr,
 ):
-    """Quantize ``x`` ``[groups, group_size]``; ``s_ptrs`` and ``inside`` are ``[groups]``."""
+    """Quantize ``x`` ``[groups, group_size]``; ``s_ptrs`` and ``inside`` are ``[groups]``.
+
+    MASKED: of groups that are in ``inside_s`` only, the scale is 0.
+    """
     pairs: tl.constexpr = x.shape[1] % 16 == 0 and CAPABILITY >= 86
     absmax = absmax_bits(x, pairs, SATURATE, INTERPRETED)
     scale = group_scale(absmax, eps, QMAX, POWER_OF_TWO, INTERPRETED)
-    store_scales(s_ptrs, scale, inside, inside, False, E8M0)
+    store_scales(s_ptrs, scale, inside, inside_s, MASKED, E8M0)
     store_codes(
         q_ptrs, x, scale, inside_codes,
         QMAX, False, POWER_OF_TWO, SATURATE, CAPABILITY, INTERPRETED,
@@ -70,6 +82,9 @@ def per_token_group_quant_transposed_kernel(
     st_groups,
     column_tokens_t,
     column_length_t,
+    masked_ptr,
+    count_stride,
+    x_batch_stride,
     eps,
     GROUP_SIZE: tl.constexpr,
     SIDE: tl.constexpr,
@@ -82,7 +97,11 @@ def per_token_group_quant_transposed_kernel(
     CAPABILITY: tl.constexpr,
     INTERPRETED: tl.constexpr,
 ):
-    """Quantize the groups of rows and of columns of a tile of SIDE tokens and columns."""
+    """Quantize the groups of rows and of columns of a tile of SIDE tokens and columns.
+
+    Without counts of rows, ``masked_ptr`` and what belongs to it are None: no argument is left.
+    """
+    masked: tl.constexpr = masked_ptr is not None
     across = tl.cdiv(hidden_dim, SIDE)
     down = tl.cdiv(num_tokens, SIDE)
     program = tl.program_id(0)
@@ -91,7 +110,12 @@ def per_token_group_quant_transposed_kernel(
     column = program % across * SIDE + tl.arange(0, SIDE)
     row = matrix * num_tokens + token
     row_t = matrix * hidden_dim + column
-    inside = (token < num_tokens)[:, None] & (column < hidden_dim)[None, :]
+    existing = num_tokens
+    if masked:
+        existing = existing_tokens(masked_ptr, count_stride, matrix, num_tokens)
+        # Then the matrix lies where it would if all followed each other.
+        x_ptr += matrix * x_batch_stride - matrix * num_tokens * x_token_stride
+    inside = (token < existing)[:, None] & (column < hidden_dim)[None, :]
     x = tl.load(x_ptr + row[:, None] * x_token_stride + column[None, :], mask=inside, other=0.0)
     of_side: tl.constexpr = SIDE // GROUP_SIZE
     groups: tl.constexpr = SIDE * of_side
@@ -100,22 +124,25 @@ def per_token_group_quant_transposed_kernel(
     place = scale_offset(
         row[:, None], first[None, :], column_tokens, column_length, s_groups, LAYOUT, PACKED
     )
-    exists = (token < num_tokens)[:, None] & (first * GROUP_SIZE < hidden_dim)[None, :]
+    exists = (token < existing)[:, None] & (first * GROUP_SIZE < hidden_dim)[None, :]
+    stored = (token < num_tokens)[:, None] & (first * GROUP_SIZE < hidden_dim)[None, :]
     q_place = row[:, None] * hidden_dim + column[None, :]
     quantize_groups(
         tl.reshape(x, [groups, GROUP_SIZE]),
         q_ptr + tl.reshape(q_place, [groups, GROUP_SIZE]),
         s_ptr + tl.reshape(place, [groups]),
         tl.reshape(exists, [groups]),
+        tl.reshape(stored, [groups]),
         tl.reshape(inside, [groups, GROUP_SIZE]),
-        eps, QMAX, POWER_OF_TWO, SATURATE, E8M0, CAPABILITY, INTERPRETED,
+        eps, QMAX, POWER_OF_TWO, SATURATE, E8M0, masked, CAPABILITY, INTERPRETED,
     )  # fmt: skip
 
     first = program // across % down * of_side + tl.arange(0, of_side)
     place = scale_offset(
         row_t[:, None], first[None, :], column_tokens_t, column_length_t, st_groups, LAYOUT, PACKED
     )
-    exists = (column < hidden_dim)[:, None] & (first * GROUP_SIZE < num_tokens)[None, :]
+    exists = (column < hidden_dim)[:, None] & (first * GROUP_SIZE < existing)[None, :]
+    stored = (column < hidden_dim)[:, None] & (first * GROUP_SIZE < num_tokens)[None, :]
     length = tl.cdiv(num_tokens, GROUP_SIZE) * GROUP_SIZE
     q_place = row_t[:, None] * length + token[None, :]
     qt_ptrs = qt_ptr + tl.reshape(q_place, [groups, GROUP_SIZE])
@@ -124,10 +151,11 @@ def per_token_group_quant_transposed_kernel(
         qt_ptrs,
         st_ptr + tl.reshape(place, [groups]),
         tl.reshape(exists, [groups]),
+        tl.reshape(stored, [groups]),
         tl.reshape(tl.trans(inside), [groups, GROUP_SIZE]),
-        eps, QMAX, POWER_OF_TWO, SATURATE, E8M0, CAPABILITY, INTERPRETED,
+        eps, QMAX, POWER_OF_TWO, SATURATE, E8M0, masked, CAPABILITY, INTERPRETED,
     )  # fmt: skip
-    past = (token >= num_tokens) & (token < length)
+    past = (token >= existing) & (token < length)
     past = (column < hidden_dim)[:, None] & past[None, :]
     zeros = tl.zeros((groups, GROUP_SIZE), tl.uint8)
     tl.store(qt_ptrs, zeros, mask=tl.reshape(past, [groups, GROUP_SIZE]))
@@ -144,6 +172,9 @@ def per_token_group_quant_transposed_columns_kernel(
     st_groups,
     column_tokens_t,
     column_length_t,
+    masked_ptr,
+    count_stride,
+    x_batch_stride,
     eps,
     GROUP_SIZE: tl.constexpr,
     COLUMNS: tl.constexpr,
@@ -158,6 +189,7 @@ def per_token_group_quant_transposed_columns_kernel(
     INTERPRETED: tl.constexpr,
 ):
     """Quantize COLUMNS columns of a group of tokens, BLOCK tokens at a time: of any size."""
+    masked: tl.constexpr = masked_ptr is not None
     across = tl.cdiv(hidden_dim, COLUMNS)
     down = tl.cdiv(num_tokens, GROUP_SIZE)
     program = tl.program_id(0)
@@ -166,21 +198,27 @@ def per_token_group_quant_transposed_columns_kernel(
     column = program % across * COLUMNS + tl.arange(0, COLUMNS)
     exists = column < hidden_dim
     row_t = matrix * hidden_dim + column
+    existing = num_tokens
+    if masked:
+        existing = existing_tokens(masked_ptr, count_stride, matrix, num_tokens)
+        # Then the matrix lies where it would if all followed each other.
+        x_ptr += matrix * x_batch_stride - matrix * num_tokens * x_token_stride
     absmax = tl.zeros((COLUMNS,), tl.int32)
     for start in range(0, GROUP_SIZE, BLOCK):
         place = start + tl.arange(0, BLOCK)
         token = group * GROUP_SIZE + place
-        mask = exists[:, None] & ((place < GROUP_SIZE) & (token < num_tokens))[None, :]
+        mask = exists[:, None] & ((place < GROUP_SIZE) & (token < existing))[None, :]
         at = (matrix * num_tokens + token)[None, :] * x_token_stride + column[:, None]
         x = tl.load(x_ptr + at, mask=mask, other=0.0)
         absmax = tl.maximum(absmax, absmax_bits(x, False, SATURATE, INTERPRETED))
     scale = group_scale(absmax, eps, QMAX, POWER_OF_TWO, INTERPRETED)
     s_at = scale_offset(row_t, group, column_tokens_t, column_length_t, st_groups, LAYOUT, PACKED)
-    store_scales(st_ptr + s_at, scale, exists, exists, False, E8M0)
+    inside = exists & (group * GROUP_SIZE < existing)
+    store_scales(st_ptr + s_at, scale, inside, exists, masked, E8M0)
     for start in range(0, GROUP_SIZE, BLOCK):
         place = start + tl.arange(0, BLOCK)
         token = group * GROUP_SIZE + place
-        mask = exists[:, None] & ((place < GROUP_SIZE) & (token < num_tokens))[None, :]
+        mask = exists[:, None] & ((place < GROUP_SIZE) & (token < existing))[None, :]
         at = (matrix * num_tokens + token)[None, :] * x_token_stride + column[:, None]
         x = tl.load(x_ptr + at, mask=mask, other=0.0)
         qt_ptrs = qt_ptr + row_t[:, None] * (down * GROUP_SIZE) + token[None, :]
@@ -188,5 +226,5 @@ def per_token_group_quant_transposed_columns_kernel(
             qt_ptrs, x, scale, mask,
             QMAX, False, POWER_OF_TWO, SATURATE, CAPABILITY, INTERPRETED,
         )  # fmt: skip
-        past = exists[:, None] & ((place < GROUP_SIZE) & (token >= num_tokens))[None, :]
+        past = exists[:, None] & ((place < GROUP_SIZE) & (token >= existing))[None, :]
         tl.store(qt_ptrs, tl.zeros((COLUMNS, BLOCK), tl.uint8), mask=past)

@@ -12,20 +12,21 @@ void quantize_cuda(const Problem&, const MaskedRows&, int, void*) {}
 
 using namespace ptgq;
 
-// Of x, q, s, q_t and s_t; `places` has all sizes and strides, `types` are numbered as in
-// csrc/contract/problem.h. Returns why a call is refused.
-extern "C" const char* run(void** data, const int64_t* places, const int64_t* dims,
+// Of x, q, s, q_t, s_t and, of masked rows, their counts; `places` has all sizes and strides,
+// `types` are numbered as in csrc/contract/problem.h. Returns why a call is refused.
+extern "C" const char* run(int count, void** data, const int64_t* places, const int64_t* dims,
                            const int* types, int64_t group_size, int64_t format, bool saturate) {
   static std::string error;
-  TensorView views[5];
-  for (int i = 0; i < 5; ++i) {
+  TensorView views[6];
+  for (int i = 0; i < count; ++i) {
     const auto type = static_cast<ElementType>(types[i]);
     views[i] = {data[i], places, places + dims[i], dims[i], 0, 0, type};
     places += 2 * dims[i];
   }
   try {
-    const Options options{group_size,      1e-10,        Code::kE4m3, decode_format(format),
-                          Prologue::kNone, std::nullopt, saturate};
+    Options options{group_size,      1e-10,        Code::kE4m3, decode_format(format),
+                    Prologue::kNone, std::nullopt, saturate};
+    if (count == 6) options.masked_m = views[5];
     const TensorView results[] = {views[1], views[2], views[3], views[4]};
     quantize_transposed_cuda(check_transposed(views[0], views[0], options, results), 0, nullptr);
     return nullptr;
