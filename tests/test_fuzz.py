@@ -218,17 +218,14 @@ def function_arguments(draw):
     known["tma_aligned_scales"] = known["column_major_scales"] and draw(flags)
     known["scale_dtype"] = draw(any_of((None, None, torch.float32, torch.int32)))
     known["nonfinite"] = draw(any_of(("mark", "saturate")))
-    masked = not function.__name__.endswith("transposed")
-    if masked:
-        known["masked_m"] = None
+    known["masked_m"] = None
     if "silu" in function.__name__:
         known["swiglu_limit"] = draw(limits)
     if isinstance(x, torch.Tensor):
         quantized = x[..., ::2] if "silu" in function.__name__ and x.dim() else x
         q, s, known["group_size"] = related(draw, quantized)
-        if masked:
-            known["masked_m"] = draw(counts_of(x))
-        if masked and draw(up_to(2)) == 0:
+        known["masked_m"] = draw(counts_of(x))
+        if not function.__name__.endswith("transposed") and draw(up_to(2)) == 0:
             known["out"] = (q, s)
     for name in known:
         if not (draw(often) or draw(flags)):
@@ -255,7 +252,7 @@ def run_function(arguments):
     if masked_m is not None and out is None:
         # Codes of rows that don't exist are what lay there.
         exist = (torch.arange(x.shape[-2]) < masked_m.unsqueeze(-1)).view(*x.shape[:-1], 1)
-        results, expected = ((numeric.bits(q) * exist, s) for q, s in (results, expected))
+        results, expected = ((numeric.bits(q) * exist, *rest) for q, *rest in (results, expected))
     assert all(map(same, results, expected))
     return "quantized" if masked_m is None else "masked"
 

@@ -95,6 +95,11 @@ CPU = {
         "csrc/cpu/quantize.cpp", "std::strcmp(wanted, set.name) == 0", "std::strlen(wanted) != 4",
         f"{BYTES} -k instruction_set",
     ),
+    "cpu: a scale of no tokens": Mutant(
+        "csrc/cpu/matrices.cpp", "store_scale(c, column, group, 0.0f);",
+        "store_scale(c, column, group, 1.0f);",
+        "tests/test_masked_transposed.py -k cpu-cpu",
+    ),
     "op: any strides of scales": Mutant(
         "csrc/contract/check.cpp",
         "require(s.sizes[i] == 1 ||",
@@ -158,6 +163,12 @@ TRITON = {
         "ptgq/backends/triton_kernel.py", "slot // adjacent % TOKENS\n",
         "slot // adjacent % (TOKENS // (1 + (GROUP_SIZE == 96 and not E8M0)))\n",
         f"{BYTES} -k 'triton-cpu and groups'",
+    ),
+    "triton: codes of tokens that don't exist left": Mutant(
+        "ptgq/backends/triton_transposed_kernel.py",
+        "past = (token >= existing) & (token < length)",
+        "past = (token >= num_tokens) & (token < length)",
+        "tests/test_masked_transposed.py -k triton-cpu",
     ),
     "triton: a launch of other groups": Mutant(
         "ptgq/backends/triton.py", "return device, dtypes, strides, group_size,",
