@@ -91,8 +91,8 @@ void quantize_normalized(const InstructionSet& set, const Problem& p, const RmsN
                          int64_t begin, int64_t end) {
   const int64_t hidden_dim = p.num_groups * p.group_size;
   const int64_t element_size = x_element_size(p.x_type);
-  const int64_t size = std::bit_ceil(static_cast<uint64_t>((hidden_dim + kSummed - 1) / kSummed));
-  std::vector<float> memory(hidden_dim + size);
+  const auto neighbours = static_cast<uint64_t>((hidden_dim + kSummed - 1) / kSummed);
+  std::vector<float> sums(std::max<uint64_t>(std::bit_ceil(neighbours), kLeastSums));
   std::vector<uint8_t> y(n.norm_out == nullptr ? hidden_dim * element_size : 0);
   Problem normalized = p;
   normalized.x_token_stride = 0;
@@ -100,7 +100,7 @@ void quantize_normalized(const InstructionSet& set, const Problem& p, const RmsN
     uint8_t* const to = n.norm_out == nullptr ? y.data()
                                               : static_cast<uint8_t*>(n.norm_out) +
                                                     token * n.norm_out_token_stride * element_size;
-    set.normalize(p, n, token, memory.data(), memory.data() + hidden_dim, size, to);
+    set.normalize(p, n, token, sums.data(), static_cast<int64_t>(sums.size()), to);
     normalized.x = to;
     set.quantize(normalized, token * p.num_groups, (token + 1) * p.num_groups);
   }
