@@ -31,14 +31,20 @@ void quantize_band(const InstructionSet& set, const Transposition& t, Band band)
   const Problem& p = t.rows;
   const int64_t first = band.first_column / p.group_size;
   const int64_t last = band.last_column / p.group_size;
+  const int64_t begin = band.first_group * p.group_size;
   const int64_t end = std::min(t.tokens, band.last_group * p.group_size);
-  for (int64_t token = band.first_group * p.group_size; token < end; ++token) {
-    const int64_t row = band.matrix * t.tokens + token;
-    if (token < band.tokens) {
+  const int64_t existing = std::clamp(band.tokens, begin, end);
+  const int64_t of_matrix = band.matrix * t.tokens;
+  // Whole rows at once: each call waits for what it writes past the caches.
+  if (last - first == p.num_groups) {
+    set.quantize(p, (of_matrix + begin) * last, (of_matrix + existing) * last);
+  } else {
+    for (int64_t row = of_matrix + begin; row < of_matrix + existing; ++row) {
       set.quantize(p, row * p.num_groups + first, row * p.num_groups + last);
-    } else {
-      for (int64_t group = first; group < last; ++group) store_scale(p, row, group, 0.0f);
     }
+  }
+  for (int64_t row = of_matrix + existing; row < of_matrix + end; ++row) {
+    for (int64_t group = first; group < last; ++group) store_scale(p, row, group, 0.0f);
   }
   const Problem& c = t.columns;
   const int64_t last_group = band.last_group;
