@@ -18,7 +18,7 @@ struct Band {
 // Neighbouring blocks are handled together, as a panel, so that memory is read in longer pieces; so
 // many of them that their elements, which are read twice, stay in a cache.
 constexpr int kPanelBlocks = 8;
-constexpr int64_t kPanelElements = 65536;
+constexpr int64_t kPanelElements = 131072;
 
 // What RMSNorm sums at least: as many as kFloats.
 constexpr uint64_t kLeastSums = 32;
