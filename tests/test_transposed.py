@@ -102,6 +102,14 @@ def test_calls_of_every_format_are_direct(f):
     assert quantize_directly("triton", x, *options, None) is None
 
 
+@pytest.mark.parametrize("f", (FORMATS | TILED).values(), ids=FORMATS | TILED)
+def test_no_tokens_are_none_for_the_op(f):
+    for x in (torch.zeros(0, 64), torch.zeros(3, 0, 64), torch.zeros(0, 5, 64)):
+        # A parameter's size is not looked at before the op.
+        of_op = transposed(torch.nn.Parameter(x), 32, scale_format=f)
+        assert [t.shape for t in of_op] == [t.shape for t in transposed(x, 32, scale_format=f)]
+
+
 @needs_interpreter
 @pytest.mark.parametrize("f", (FORMATS | TILED).values(), ids=FORMATS | TILED)
 def test_triton_is_launched_as_it_compiled_it(monkeypatch, f):

@@ -104,7 +104,9 @@ int64_t stored_groups(const Problem& p) {
 }
 
 ScaleShape lay_out_scales(Problem& p, const ScaleFormat& format, const TensorView& x) {
-  p.column_tokens = !format.per_batch ? p.num_tokens : x.dim >= 2 ? x.sizes[x.dim - 2] : 1;
+  int64_t tokens = 1;  // without elements, too
+  for (int64_t i = 0; i + 1 < x.dim; ++i) tokens *= x.sizes[i];
+  p.column_tokens = !format.per_batch ? tokens : x.dim >= 2 ? x.sizes[x.dim - 2] : 1;
   const int64_t unit = format.layout == Layout::kTmaAligned ? 4
                        : format.layout == Layout::kTiled    ? 128
                                                             : 1;
@@ -119,7 +121,7 @@ ScaleShape lay_out_scales(Problem& p, const ScaleFormat& format, const TensorVie
     p.s_token_stride = kTiledRows;
     p.padded = true;
     p.plain = false;
-    const int64_t batches = p.num_tokens == 0 ? 0 : p.num_tokens / p.column_tokens;
+    const int64_t batches = p.column_tokens == 0 ? 0 : tokens / p.column_tokens;
     require(batches * p.column_length < int64_t{1} << 29 && columns < int64_t{1} << 22,
             "x has too many tokens or groups for tiles");
     return {batches * p.column_length, 4 * columns, {1, 4 * columns, 0}};
