@@ -175,7 +175,9 @@ def check_out(
 def check_apart(name: str, tensor: torch.Tensor, other_name: str, other: torch.Tensor) -> None:
     """Raise if tensors overlap, from their first to their last elements."""
     span, others = _span(tensor), _span(other)
-    if span and others and span[0] < others[1] and others[0] < span[1]:
+    overlap = span and others and span[0] < others[1] and others[0] < span[1]
+    # While code is compiled, no tensor has an address.
+    if overlap or tensor is other:
         raise ValueError(f"{name} must not overlap {other_name} in memory, got the same memory")
 
 

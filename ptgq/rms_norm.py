@@ -37,6 +37,8 @@ from ptgq.scales import ScaleFormat
 from ptgq.scales.layouts import allocate, shape_of
 from ptgq.values import check_group_size, check_tensor
 
+# Those whose data_ptr is where their elements are.
+_WITH_ADDRESS = {torch.Tensor, torch.nn.Parameter}
 # As extension.quantize_directly, of ``(backend, x, weight, group_size, q_dtype, ScaleFormat.code,
 # saturate, eps, norm_eps, residual, norm_out, out)``.
 quantize_directly: Callable[..., tuple[torch.Tensor, torch.Tensor] | None] = extension.function(
@@ -242,6 +244,8 @@ def _check_operands(
 
 def _is_same(tensor: torch.Tensor, x: torch.Tensor) -> bool:
     """Whether a tensor that is another object has the very elements of x."""
-    if torch.compiler.is_compiling() or not is_eager(tensor) or not is_eager(x):
+    if torch.compiler.is_compiling() or not {type(tensor), type(x)} <= _WITH_ADDRESS:
         return False
-    return tensor.stride() == x.stride() and tensor.data_ptr() == x.data_ptr()
+    steps = zip(x.shape, tensor.stride(), x.stride(), strict=True)
+    alike = all(size == 1 or step == of_x for size, step, of_x in steps)
+    return alike and tensor.data_ptr() == x.data_ptr()

@@ -75,3 +75,14 @@ def test_exported():
         given, wanted = ([t[:rows].clone() for t in (x, residual)] for _ in range(2))
         assert_same_results(program.module()(*given), layer(*wanted))
         assert all(map(torch.equal, given, wanted))
+
+
+def test_the_same_tensor_twice_is_refused_while_traced():
+    x, weight, residual, _ = operands()
+    for written in (lambda x, r: (x, None), lambda x, r: (r, r)):
+
+        def run(x, residual, written=written):
+            return call(FUSED, x, weight, *written(x, residual))
+
+        with pytest.raises(Exception, match=r"must not overlap .* in memory"):
+            torch.compile(run, fullgraph=True, backend="aot_eager")(x, residual)

@@ -242,3 +242,22 @@ def test_in_place_and_alone():
     assert_same_results(run(residual.clone(), None), (q, s))
     assert_same_results(run(residual, x), (q, s))
     assert torch.equal(as_bytes(x), as_bytes(given[3]))
+
+
+@pytest.mark.parametrize("backend", ["cpu", "triton", "reference"])
+def test_another_object_with_the_elements_of_x_is_x(monkeypatch, backend):
+    if backend == "triton" and torch.cuda.is_available():
+        pytest.skip("triton runs on the GPU here")
+    monkeypatch.setattr(rms_norm, "quantize_directly", lambda *call: None)
+    x, weight, *_ = operands()
+    wide = x.repeat(1, 2)
+    # A parameter's tensor, and a row with another stride, which one row has not.
+    for given, same in (
+        (parameter := torch.nn.Parameter(x.clone()), parameter.detach()),
+        (one := wide[:1, :HIDDEN], one.view(1, HIDDEN)),
+    ):
+        y = torch.zeros_like(same)
+        expected = call(FUSED, same.clone(), weight, None, y, backend="reference")
+        results = call(FUSED, given, weight, None, same, backend=backend)
+        assert_same_results(results, expected)
+        assert torch.equal(same, y)
