@@ -10,7 +10,7 @@ import torch
 from torch.nn.functional import pad
 
 from ptgq.scales import check_memory, has_strides, scale_strides, to_float32
-from ptgq.scales.blocks import block_shape_of, check_block_size, of_elements
+from ptgq.scales.blocks import block_shape_of, check_block_size, of_elements, sides_inside
 from ptgq.scales.formats import check_in_format, decode_format
 
 # q and s may be given as bytes, as to the ops of groups (see ptgq.extension).
@@ -122,7 +122,7 @@ def _backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
     if ctx.needs_input_grad[0]:
         of_q = (grad.float() * of_elements(to_float32(s), q.shape, ctx.block_size)).to(q.dtype)
     if ctx.needs_input_grad[1]:
-        rows, columns = ctx.block_size
+        rows, columns = sides_inside(q.shape, ctx.block_size)
         missing = (0, -q.shape[-1] % columns, 0, -q.shape[-2] % rows)
         blocks = pad(grad.float() * q.float(), missing).unflatten(-1, (-1, columns))
         of_s = blocks.unflatten(-3, (-1, rows)).sum((-1, -3)).to(s.dtype)

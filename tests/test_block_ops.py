@@ -146,3 +146,11 @@ def test_the_op_s_own_gradients():
     of_op = torch.ops.ptgq.dequantize_blocks(q, s, *SIZE, torch.float32)
     plain = ptgq.dequantize_blocks(q, s, SIZE)
     torch.testing.assert_close(*(torch.autograd.grad(y, s, grad)[0] for y in (of_op, plain)))
+
+
+def test_gradients_of_blocks_past_the_matrix():
+    q, s = QUANT(weight((33, 70), torch.float32).nan_to_num(1, 1, 1), (2**40, 2**40))
+    s.requires_grad_()
+    y = torch.ops.ptgq.dequantize_blocks(q, s, 2**40, 2**40, torch.float32)
+    (of_s,) = torch.autograd.grad(y.sum(), s)
+    torch.testing.assert_close(of_s, q.float().sum().view(1, 1))

@@ -68,10 +68,16 @@ def block_shape_of(
     return (*shape[:-2], -(-shape[-2] // rows), -(-shape[-1] // columns))
 
 
+def sides_inside(shape: tuple[int, ...], block_size: tuple[int, int]) -> tuple[int, int]:
+    """Return the sizes of a block as far as it is inside a `shape` ``[..., N, K]``."""
+    rows, columns = (min(size, max(1, n)) for size, n in zip(block_size, shape[-2:], strict=True))
+    return rows, columns
+
+
 def of_elements(
     scales: torch.Tensor, shape: tuple[int, ...], block_size: tuple[int, int]
 ) -> torch.Tensor:
     """Return the scale of each element of a `shape` ``[..., N, K]``."""
-    rows, columns = (min(size, max(1, n)) for size, n in zip(block_size, shape[-2:], strict=True))
+    rows, columns = sides_inside(shape, block_size)
     down = scales.repeat_interleave(rows, -2)[..., : shape[-2], :]
     return down.repeat_interleave(columns, -1)[..., : shape[-1]]
