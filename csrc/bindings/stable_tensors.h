@@ -56,11 +56,12 @@ inline TensorView view(const Tensor& t, void* data) {
 inline void check_padding(const Tensor& s, int64_t elements, const char* line) {
   int64_t bytes = 0;
   int64_t offset = 0;
-  STD_TORCH_CHECK(aoti_torch_get_storage_size(s.get(), &bytes) == AOTI_TORCH_SUCCESS &&
-                      aoti_torch_get_storage_offset(s.get(), &offset) == AOTI_TORCH_SUCCESS,
-                  "s has no memory");
+  require(aoti_torch_get_storage_size(s.get(), &bytes) == AOTI_TORCH_SUCCESS &&
+              aoti_torch_get_storage_offset(s.get(), &offset) == AOTI_TORCH_SUCCESS,
+          "s has no memory");
   const int64_t end = offset + elements;
-  STD_TORCH_CHECK(end * 4 <= bytes, "s must own the padding of its last ", line);
+  require(end * 4 <= bytes, "s must own the padding of its last ", line,
+          ": a copy that torch makes of out in compiled code has none");
 }
 
 // A tensor copied to itself is not touched, but autograd counts the write, and torch refuses what
