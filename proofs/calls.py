@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 
 import ptgq
 from proofs import dequantize, norm
-from proofs.formats import FORMATS, FUSED_FORMATS, Format, one_a_rule
+from proofs.formats import FORMATS, FUSED_FORMATS, TILED_FORMATS, Format, one_a_rule
 from proofs.oracle import E4M3
 from proofs.report import Line, Report
 from ptgq.scales.known import INPUT_DTYPES
@@ -77,7 +78,56 @@ def run(
         for fmt in formats if backend in ("cuda", "cpu") else ():
             _compare(lines[backend, fmt.name], large_rows(), 128, fmt, backend, device, REPEATS)
     report.show(lines)
+    _run_tiles(report, device, backends, stride)
     norm.run(report, device, backends, formats, stride)
+
+
+def _run_tiles(report: Report, device: str, backends: Sequence[str], stride: int) -> None:
+    """Compare batches whose scales are in tiles, padding too, all rows and those that exist.
+
+    Of the groups that all kernels but one have: the reference of larger ones takes seconds.
+    """
+    lines = report.lines_for("calls", "tiles of 128 × 4", backends, TILED_FORMATS)
+    for backend in backends:
+        every = tuple(itertools.product(GROUP_SIZES, DTYPES))
+        cases = inputs(TRITON_CASES if backend == "triton" else every)
+        for number, (x, group_size) in enumerate(cases):
+            for fmt in TILED_FORMATS[-number % stride :: stride]:
+                if group_size > 512 or (fmt.fused and x.shape[1] // group_size % 2):
+                    continue
+                _compare_tiles(lines[backend, fmt.name], x, group_size, fmt, backend, device)
+    report.show(lines)
+
+
+def _compare_tiles(
+    line: Line, x: torch.Tensor, group_size: int, fmt: Format, backend: str, device: str
+) -> None:
+    batches = torch.stack([x, x.flip(0), -x])
+    on_device = batches.to(device)
+    tokens = len(x)
+    counts = torch.tensor([tokens // 2, -1, tokens + 9])
+    every = torch.full((3,), tokens)
+    for masked in (False, True):
+        f = replace(fmt.scale_format, per_batch=masked)
+        exist = torch.arange(tokens) < (counts if masked else every).unsqueeze(-1)
+        results = []
+        for given, on in ((batches, "reference"), (on_device, backend)):
+            rows = counts.to(given.device) if masked else None
+            results.append(
+                fmt.quantize(given, group_size, 1e-10, on, scale_format=f, masked_m=rows)
+            )
+        (expected_q, expected_s), (q, s) = results
+
+        def describe(at: Sequence[int], masked: bool = masked) -> str:
+            shape = f"{tuple(batches.shape)} {x.dtype}, masked and columns per batch {masked}"
+            return f"x {shape}, groups of {group_size}, at {at}"
+
+        codes = [t.view(torch.uint8).cpu().where(exist.unsqueeze(-1), 0) for t in (q, expected_q)]
+        line.compare("q", *codes, describe)
+        line.compare("s", fmt.stored(s).cpu(), fmt.stored(expected_s), describe)
+        line.checked += 1
+    if not fmt.fused:
+        _compare_columns(line, on_device, batches, group_size, fmt, backend, counts)
 
 
 def _compare(

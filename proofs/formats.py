@@ -106,3 +106,9 @@ FUSED_FORMATS = (
         for fmt in one_a_rule(_MARKED)
     ),
 )
+# Compared in calls alone: the rules are those of other power-of-two scales.
+TILED_FORMATS = tuple(
+    Format(f"{prefix}fp8_{name}", E4M3, scales, fused=bool(prefix))
+    for name, scales in known.TILED_FORMATS.items()
+    for prefix in ("", "silu_")
+)

@@ -15,6 +15,9 @@ from scale_cases import FORMATS, TILED
 from values import hard_input, random_input
 
 import ptgq
+from proofs import calls
+from proofs.formats import Format
+from proofs.report import Report
 from ptgq import ScaleFormat, scales
 
 FP8 = ptgq.per_token_group_quant_fp8
@@ -198,3 +201,18 @@ def test_what_is_no_tiling_is_said():
         scales.convert(s, TILES, BYTES, shape=(129, 8))
     with pytest.raises(ValueError, match="no such scales: tiles are read by"):
         ScaleFormat("power_of_two", torch.int32, "tiled")
+
+
+def test_a_wrong_byte_of_a_tile_is_found(monkeypatch):
+    (fmt, _), right = calls.TILED_FORMATS, Format.quantize
+
+    def quantize(self, x, group_size, eps, backend, **options):
+        q, s = right(self, x, group_size, eps, backend, **options)
+        if backend != "reference" and options["scale_format"].per_batch:
+            s.view(torch.uint8)[-1, -1] ^= 1  # of the padding
+        return q, s
+
+    monkeypatch.setattr(Format, "quantize", quantize)
+    lines = Report().lines_for("calls", "tiles", ["cpu"], [fmt])
+    calls._compare_tiles(lines["cpu", fmt.name], torch.ones(3, 64), 32, fmt, "cpu", "cpu")
+    assert (lines["cpu", fmt.name].checked, lines["cpu", fmt.name].wrong) == (3, 1)
