@@ -205,7 +205,7 @@ except ModuleNotFoundError:
 else:
     _connect()
 
-# Of what was built: "" if unknown, ending in + if files differed from it.
+# The commit that was built: "" if unknown, ending in + if files differed from it.
 _COMMIT = Path(__file__).with_name("commit.txt")
 commit = _COMMIT.read_text() if _C and _COMMIT.exists() else ""
 # From ``(backend, x, group_size, q_dtype, ScaleFormat.code, silu_and_mul, swiglu_limit, saturate,

@@ -36,8 +36,8 @@ _TILE = 4096
 _WARPS = 4
 # Column-major, tokens of a tile: their scales of a group, a byte each, fill a sector of 32 bytes.
 _TOKENS = 32
-# Of masked rows: programs of which a multiprocessor holds about eight, a few times over; zeros that
-# one stores at a time.
+# Programs of masked rows: a multiprocessor holds about eight, a few times over. The zeros that one
+# stores at a time.
 _PROGRAMS = 4 * 8
 _ZEROS = 1024
 # What 31 bits count, with what tiles reach beyond.

@@ -124,7 +124,7 @@ def dequantize_kernel(
     inside = index < num_tokens.to(tl.int64) * num_groups
     whole: tl.constexpr = GROUP_SIZE % BLOCK == 0
     if whole:
-        # Of groups that are none, the first is read: a mask would take more instructions.
+        # The first group is read for those that are none: a mask would take more instructions.
         index = tl.where(inside, index, 0)
     if FLAT:
         at = index

@@ -246,7 +246,7 @@ def per_token_group_quant_kernel(
     columns = tl.arange(0, BLOCK)[None, :]
     whole: tl.constexpr = GROUP_SIZE % BLOCK == 0
     if whole:
-        # Of groups that are none, the first is read: a mask would take more instructions.
+        # The first group is read for those that are none: a mask would take more instructions.
         x_start = tl.where(inside, x_start, 0)
     x_ptrs = x_ptr + x_start[:, None] + columns
     q_ptrs = q_ptr + (index.to(tl.int64) * GROUP_SIZE)[:, None] + columns

@@ -136,7 +136,7 @@ def per_token_group_quant_masked_kernel(
         s_ptrs = s_ptr + (at * 4 + group % 4 if PACKED else at)
         x_start = row.to(tl.int64) * x_token_stride + group * GROUP_SIZE
         if GROUP_SIZE % BLOCK == 0:
-            # Of groups that are none, the first is read, which exists.
+            # The first group is read for those that are none: it exists.
             x_start = tl.where(inside, x_start, 0)
         q_start = ((batch * batch_tokens + row).to(tl.int64) * num_groups + group) * GROUP_SIZE
         quantize_tile(
