@@ -29,7 +29,7 @@ def weight(shape: tuple[int, ...]) -> torch.Tensor:
 
 def checked(w: torch.Tensor, backend: str) -> tuple[torch.Tensor, torch.Tensor]:
     """Return results, of which the last matrix has the reference's bytes."""
-    results = ptgq.per_block_quant_fp8(w, backend=backend)  # type: ignore[arg-type]
+    results = ptgq.per_block_quant_fp8(w, backend=backend)
     last = tuple(t.view(-1, *t.shape[-2:])[-1] for t in (w, *results))
     expected = ptgq.per_block_quant_fp8(last[0], backend="reference")
     for one, other in zip(last[1:], expected, strict=True):

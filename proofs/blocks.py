@@ -64,7 +64,7 @@ class Format:
         nonfinite = "saturate" if self.saturate else "mark"
         q, s = ptgq.per_block_quant_fp8(
             w, block_size, scale_format=self.scales, nonfinite=nonfinite, eps=eps, backend=backend
-        )  # type: ignore[arg-type]
+        )
         memory = ptgq.scales.memory_of(s, self.scales)
         integer = torch.uint8 if s.element_size() == 1 else torch.int32
         return q.view(torch.uint8), memory.view(integer).view(*s.shape[:-1], -1)
@@ -192,7 +192,7 @@ def _compare_products(
 
     def products(device: str, backend: str) -> torch.Tensor:
         call = q.to(device), s.to(device), size
-        y = ptgq.dequantize_blocks(*call, dtype=w.dtype, backend=backend).cpu()  # type: ignore[arg-type]
+        y = ptgq.dequantize_blocks(*call, dtype=w.dtype, backend=backend).cpu()
         # Which NaN it is, is the device's.
         return y.where(y == y, torch.nan).view(form.integer)
 

@@ -16,7 +16,7 @@ from measure.workloads import Workload
 from ptgq import ScaleFormat
 from ptgq.scales import convert, to_float32
 
-Result = tuple[torch.Tensor, torch.Tensor]
+Result = tuple[torch.Tensor, ...]
 
 
 # Calls ahead of each sample take so long, untimed: another implementation has filled the caches.

@@ -39,7 +39,7 @@ class NormWorkload(Workload):
         self,
         x: torch.Tensor,
         *,
-        backend: str | None,
+        backend: ptgq.Backend | None,
         out: tuple[torch.Tensor, ...] | None = None,
     ) -> Callable[[], Any]:
         """Return a call of the public function, bound to its arguments."""
@@ -59,11 +59,9 @@ class _Allocated(Workload):
         """The least bytes a call moves: x read once, every result written once."""
         return sum(t.nbytes for t in (self.empty_input("meta"), *self.make_output("meta")))
 
-    def make_output(  # type: ignore[override]  # four, where others return two
-        self, device: str
-    ) -> tuple[torch.Tensor, ...]:
+    def make_output(self, device: str) -> tuple[torch.Tensor, ...]:
         """Return uninitialized results."""
-        results = self.bind(self.empty_input("meta"), backend=None)()  # type: ignore[arg-type]
+        results = self.bind(self.empty_input("meta"), backend=None)()
         return tuple(torch.empty_like(t, device=device) for t in results)
 
 
@@ -75,7 +73,7 @@ class TransposedWorkload(_Allocated):
         self,
         x: torch.Tensor,
         *,
-        backend: str | None,
+        backend: ptgq.Backend | None,
         out: tuple[torch.Tensor, ...] | None = None,
     ) -> Callable[[], Any]:
         """Return a call of the public function, bound to its arguments."""
@@ -93,7 +91,7 @@ class BlockWorkload(_Allocated):
         self,
         x: torch.Tensor,
         *,
-        backend: str | None,
+        backend: ptgq.Backend | None,
         out: tuple[torch.Tensor, ...] | None = None,
     ) -> Callable[[], Any]:
         """Return a call of the public function, bound to its arguments."""

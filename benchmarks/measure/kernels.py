@@ -27,7 +27,7 @@ _COPY_ROUNDED_FROM = 1024 * 1024
 _TRIAL = (20, 60)
 
 # x, (q, s), and what a copy writes.
-Buffers = tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor], torch.Tensor]
+Buffers = tuple[torch.Tensor, tuple[torch.Tensor, ...], torch.Tensor]
 
 
 def l2_bytes() -> int:
@@ -107,7 +107,7 @@ class Kernels:
         self,
         name: str,
         x: torch.Tensor,
-        out: tuple[torch.Tensor, torch.Tensor],
+        out: tuple[torch.Tensor, ...],
         copied: torch.Tensor,
     ) -> Call:
         if name != COPY:

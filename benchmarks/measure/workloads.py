@@ -126,7 +126,7 @@ class Workload:
         shape = rows if copies is None else (copies, *rows)
         return torch.empty(shape, dtype=self.input_dtype, device=device)
 
-    def make_output(self, device: str) -> tuple[torch.Tensor, torch.Tensor]:
+    def make_output(self, device: str) -> tuple[torch.Tensor, ...]:
         """Return uninitialized ``(q, s)``."""
         q_dtype = torch.int8 if self.dtype == "int8" else torch.float8_e4m3fn
         scales = self.scale_format
@@ -139,9 +139,9 @@ class Workload:
         self,
         x: torch.Tensor,
         *,
-        backend: ptgq.Backend,
-        out: tuple[torch.Tensor, torch.Tensor] | None = None,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+        backend: ptgq.Backend | None,
+        out: tuple[torch.Tensor, ...] | None = None,
+    ) -> tuple[torch.Tensor, ...]:
         """Quantize `x` with the public function."""
         return self.bind(x, backend=backend, out=out)()
 
@@ -149,9 +149,9 @@ class Workload:
         self,
         x: torch.Tensor,
         *,
-        backend: ptgq.Backend,
-        out: tuple[torch.Tensor, torch.Tensor] | None = None,
-    ) -> Callable[[], tuple[torch.Tensor, torch.Tensor]]:
+        backend: ptgq.Backend | None,
+        out: tuple[torch.Tensor, ...] | None = None,
+    ) -> Callable[[], tuple[torch.Tensor, ...]]:
         """Return a call of the public function, bound to its arguments: nothing else is timed."""
         function, arguments, keywords = self._called
         # Options are passed where they are used: old commits have neither.

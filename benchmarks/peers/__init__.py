@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import torch
     from measure.workloads import Workload
 
-    Result = tuple[torch.Tensor, torch.Tensor]
+    Result = tuple[torch.Tensor, ...]
 
 # The package of each: its version is told.
 PACKAGES = {
