@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from mutation.mutants import MUTANTS
+from mutants import MUTANTS
 
 ROOT = Path(__file__).resolve().parents[1]
 

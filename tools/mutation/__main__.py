@@ -2,7 +2,7 @@
 
 ``python tools/mutation [PATTERN ...]``, regular expressions; without one, all. A fault of ``csrc``
 or ``setup.py`` costs a build. Status 0: all were found, 1: some were not, 2: the tests fail without
-a fault, or a fault's text is not there any more.
+a fault, a fault's text is not there any more, or no fault matches.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from mutants import MUTANTS, Mutant
+from kernel_mutants import Mutant
+from mutants import MUTANTS
 
 ROOT = Path(__file__).resolve().parents[2]
 IGNORED = (".nox", ".venv", ".asv", "build", "results", "*.so", "*.egg-info", "__pycache__")
@@ -117,6 +118,9 @@ def main(patterns: Sequence[str]) -> int:
         if any(re.search(pattern, name) for pattern in patterns or [""])
         and (torch.cuda.is_available() or not mutant.gpu)
     }
+    if not wanted:
+        print(f"no fault that can be planted here matches {' or '.join(patterns)}", file=sys.stderr)
+        return 2
     for name, mutant in wanted.items():
         if (ROOT / mutant.file).read_text().count(mutant.old) != 1:
             print(f"{name}: its text is not once in {mutant.file}: {mutant.old}", file=sys.stderr)
