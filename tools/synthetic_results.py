@@ -38,23 +38,15 @@ FORMS = {"norm_residual_8192x7168_cold": 19_000, "blocks_256x2048x7168_cold": 52
 FORM = {"form": tuple(FORMS)}
 CHECKED = {"backend": ("cuda", "triton", "cpu"), "call": ("norm_residual", "dequantize-blocks")}
 KERNEL = {"kernel": ("quantize<128, row>", "quantize<128, column>")}
-FAMILY = {
-    "family": ("all", "vector_kernel<bfloat16>", "vector_kernel<float16>", "small_kernel<float32>")
-}
+FAMILIES = ("all", "vector_kernel<bfloat16>", "vector_kernel<float16>", "small_kernel<float32>")
+FAMILY = {"family": FAMILIES}
 # Text that must stay text, wherever a page shows it.
 HOSTILE = "<script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'>"
 
 GPU_MACHINE = {
-    "machine": "h200",
-    "gpu": "NVIDIA H200",
-    "driver": "580.95",
-    "cuda": "13.0",
-    "cpu": "Xeon",
-    "num_cpu": "16",
-    "os": "Linux",
-    "arch": "x86_64",
-    "ram": "270334464000",
-}
+    "machine": "h200", "gpu": "NVIDIA H200", "driver": "580.95", "cuda": "13.0", "cpu": "Xeon",
+    "num_cpu": "16", "os": "Linux", "arch": "x86_64", "ram": "270334464000",
+}  # fmt: skip
 
 
 def stored_results(commit: str, machine: str = "box", values: object = (1.5,)) -> dict:
