@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
+import warnings
+
 import torch
 from numeric import assert_same_results
 from scale_cases import memory
 
 from ptgq import scales
 from ptgq.scales import ScaleFormat
+
+
+@contextlib.contextmanager
+def no_waiting():
+    """Let torch raise where the host waits for the device."""
+    with warnings.catch_warnings():
+        # That it does not see every wait.
+        warnings.filterwarnings("ignore", "Synchronization debug mode", UserWarning)
+        torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
 
 
 def written(x, q_dtype, f, group_size, silu=False):

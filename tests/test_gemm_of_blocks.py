@@ -69,6 +69,8 @@ def test_torch_accepts_shape_and_strides(k):
 @HOPPER
 @pytest.mark.parametrize("k", [1536, 1280, 128])
 def test_torch_s_product(k):
+    if k % 512 and torch.__version__ < "2.12":
+        pytest.skip("this torch refuses rows that are padded")
     x, w = example.matrices(k=k)
     dequantized = example.dequantized(x, w)
     assert example.error(example.by_torch(x, w), dequantized) < FROM_DEQUANTIZED

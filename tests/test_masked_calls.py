@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 import torch
-from masked import expected_of, written
+from masked import expected_of, no_waiting, written
 from numeric import assert_same_results, bits
 from scale_cases import FORMATS, memory
 from values import hard_input, padded_rows
@@ -173,11 +173,10 @@ def test_no_call_waits_for_the_counts(backend):
     x = padded_rows(4, 32, 4, 128, torch.bfloat16).cuda()
     masked_m = torch.tensor([1, 2, 3, 4], device="cuda")
     FP8(x, 128, masked_m=masked_m, backend=backend)
-    torch.cuda.set_sync_debug_mode("error")
-    try:
+    with no_waiting():
         FP8(x, 128, masked_m=masked_m, backend=backend)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
+    with pytest.raises(RuntimeError, match="synchroniz"), no_waiting():
+        masked_m.tolist()
 
 
 @pytest.mark.gpu

@@ -7,6 +7,7 @@ from functools import partial
 import pytest
 import torch
 from every import TRITON, every
+from masked import no_waiting
 from numeric import bits
 from scale_cases import FORMATS, INTERPRETED, TILED
 from test_transposed import assert_equal
@@ -238,8 +239,7 @@ def test_no_call_waits_for_the_counts(backend, group_size):
     x = padded_rows(4, 32, 4, group_size, torch.bfloat16).cuda()
     masked_m = torch.tensor([1, 2, 3, 4], device="cuda")
     transposed(x, group_size, masked_m=masked_m, backend=backend)
-    torch.cuda.set_sync_debug_mode("error")
-    try:
+    with no_waiting():
         transposed(x, group_size, masked_m=masked_m, backend=backend)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
+    with pytest.raises(RuntimeError, match="synchroniz"), no_waiting():
+        masked_m.tolist()

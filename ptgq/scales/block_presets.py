@@ -22,7 +22,8 @@ class BlockPresets:
         Beside activations in :meth:`ScaleFormat.torch_scaled_mm`. Source: cuBLAS, "1D and 2D Block
         Scaling" of cublasLt: K-major, padded to a multiple of 4; PyTorch,
         ``is_blockwise_128x128_scaling`` in ``aten/src/ATen/native/cuda/ScaledBlas.cpp``: shape
-        ``[ceil(N / 128), ceil(K / 128)]``, strides ``(ceil(K / 128) rounded up to 4, 1)``. As the
+        ``[ceil(N / 128), ceil(K / 128)]``, strides ``(ceil(K / 128) rounded up to 4, 1)``; that of
+        2.11 refuses the padding, so there K has to divide by 512. As the
         second operand, the weight and its scales are passed transposed; ``w`` has sizes that divide
         by 16. ``torch.nn.functional.scaled_mm`` with ``ScalingType.BlockWise128x128`` wants the
         padding in the shape: ``ptgq.scales.memory_of(s, f).view(len(s), -1).t()``. Transformer
