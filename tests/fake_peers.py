@@ -29,6 +29,15 @@ def quantize(x, size, *, int8=False, silu=False, column=False, ue8m0=False, dtyp
     return function(x, size, column, ue8m0, **flags)
 
 
+def quantize_masked(x, masked_m, silu):
+    """As DeepGEMM reads it on Hopper, each batch by itself."""
+    function = ptgq.per_token_group_quant_fp8
+    if silu:
+        function = ptgq.silu_and_mul_per_token_group_quant_fp8
+    f = ptgq.ScaleFormat.deep_gemm_hopper(per_batch=True)
+    return function(x, 128, scale_format=f, masked_m=masked_m, backend="reference")
+
+
 def vllm() -> dict[str, dict]:
     def per_token_group_quant_fp8(
         x, group_size, eps=1e-10, dtype=None, column_major_scales=False, tma_aligned_scales=False,
@@ -55,12 +64,20 @@ def vllm() -> dict[str, dict]:
         assert quant_dtype == torch.float8_e4m3fn
         return quantize(input, group_size, silu=True, column=is_scale_transposed)
 
+    def persistent_masked_m_silu_mul_quant(
+        y, tokens_per_expert, num_parallel_tokens=16, group_size=128
+    ):
+        return quantize_masked(y, tokens_per_expert, True)
+
+    masked = persistent_masked_m_silu_mul_quant
+    experts = "vllm.model_executor.layers.fused_moe.experts.batched_deep_gemm_moe"
     utils = "vllm.model_executor.layers.quantization.utils"
     fp8 = per_token_group_quant_fp8, per_token_group_quant_fp8_packed_for_deepgemm
     return {
         f"{utils}.fp8_utils": {function.__name__: function for function in fp8},
         f"{utils}.int8_utils": {"per_token_group_quant_int8": per_token_group_quant_int8},
         "vllm._custom_ops": {"silu_and_mul_per_block_quant": silu_and_mul_per_block_quant},
+        experts: {masked.__name__: masked},
     }
 
 
@@ -70,6 +87,13 @@ def sglang() -> dict[str, dict]:
         fuse_silu_and_mul=False, masked_m=None, expected_m=None, *, out_dtype=None,
         column_major_scales=False,
     ):  # fmt: skip
+        if masked_m is not None:
+            q, s = quantize_masked(input, masked_m, fuse_silu_and_mul)
+            exist = torch.arange(input.shape[1]) < masked_m.unsqueeze(-1)
+            # Of other rows nothing is written.
+            output_q.view(torch.uint8)[exist] = q.view(torch.uint8)[exist]
+            output_s[exist] = s[exist]
+            return output_q, output_s
         options = {"ue8m0": scale_ue8m0, "silu": fuse_silu_and_mul}
         if output_q is None:
             options |= {"column": column_major_scales, "tma": column_major_scales}

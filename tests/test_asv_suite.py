@@ -160,6 +160,7 @@ def test_discovery_finds_the_suite_without_starting_cuda():
         "peers.PeerExactness.track_differing_scales",
         "peers.PeerExactness.track_relative_rms_error",
         "peers.Peers.track_default_shapes",
+        "peers.Peers.track_masked_rows",
         "peers.Peers.track_serving_shapes",
         "scale_formats.ScaleBytes.track_differing_bytes",
     } | {f"timed.{what}.time_default_shapes" for what in ("Calls", "Kernels")} | {
@@ -230,7 +231,8 @@ def test_asvs_discovery_imports_no_torch(tmp_path):
 def test_files_of_the_suite_are_all_discovered(monkeypatch):
     monkeypatch.setattr(sys, "path", [str(SUITE.parent), *sys.path])
     names = {benchmark.name.partition(".")[0] for benchmark in disc_benchmarks(str(SUITE))}
-    shared = {"common", "call_time", "device_time", "machine_code", "triton_offline", "__init__"}
+    shared = {"common", "call_time", "device_time", "machine_code", "masked_peers", "__init__"}
+    shared |= {"triton_offline"}
     assert names == {path.stem for path in SUITE.glob("*.py")} - shared
 
 

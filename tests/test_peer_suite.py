@@ -11,18 +11,21 @@ import peers as implementations
 import pytest
 from measure import timers, workloads
 from measure.against import Exactness
+from measure.configurations import MASKED, PEER_MASKED
 
 from benchmarks.suite import common, peers
 
 READERS = [
     (peers.Peers, "track_default_shapes"),
     (peers.Peers, "track_serving_shapes"),
+    (peers.Peers, "track_masked_rows"),
     *(
         (peers.PeerExactness, f"track_{what}")
         for what in ("differing_codes", "differing_scales", "relative_rms_error")
     ),
 ]
 STATES = {"produced": 1e-6, "hot": 2e-6, "cold": 3e-6}
+MASKED_SECONDS = 4e-6
 FACTORS = {"cuda": 1, "triton": 2, "sglang": 3, "torch-eager": 4}
 
 
@@ -62,7 +65,28 @@ def device(monkeypatch):
         def call(self, x, backend):
             return None
 
+    class MaskedRows:
+        def __init__(self, counts, silu, device):
+            self.silu = silu
+
+        def masked(self, backend):
+            return FACTORS[backend]
+
+        peer = masked
+
+        def timer(self, factor):
+            return lambda: factor * MASKED_SECONDS
+
+        def own(self, backend):
+            return None
+
+        of_peer = own
+
+        def existing(self, result):
+            return None, None, result
+
     modules = {
+        "masked": SimpleNamespace(MaskedRows=MaskedRows),
         "kernels": SimpleNamespace(Kernels=Kernels),
         "against": against,
         "timers": timers,
@@ -75,6 +99,10 @@ def device(monkeypatch):
             return f"{name} is not installed"
         return "has no INT8" if workload.dtype == "int8" and name == "sglang" else None
 
+    def lacks_masked(name, silu, device):
+        return None if name == "sglang" else "has no masked rows"
+
+    monkeypatch.setattr(implementations, "lacks_masked", lacks_masked)
     monkeypatch.setattr(common, "no_device", lambda: None)
     monkeypatch.setattr(common, "missing", lambda backend: None)
     monkeypatch.setattr(common, "measuring", modules.__getitem__)
@@ -104,20 +132,24 @@ def test_each_row_has_its_number_or_why_not(device, capsys):
     for name, row, read in rows():
         count += 1
         own, state = row["implementation"], row.get("state")
+        masked = row["variant"] in PEER_MASKED
         absent = own not in ("ptgq", "ptgq-triton", "sglang", "torch-eager")
+        absent = absent or (masked and own == "torch-eager")
         if absent or (own == "sglang" and row["variant"] == "int8"):
             assert math.isnan(read())
         elif own == "sglang" and state == "cold":
             # Of another implementation no failure of this project.
             assert math.isnan(read())
-        elif state:
+        elif state or "counts" in row:
             factor = FACTORS[{"ptgq": "cuda", "ptgq-triton": "triton"}.get(own, own)]
-            expected = factor * (1e-5 if state == "call" else STATES[state])
+            seconds = STATES | {"call": 1e-5, None: MASKED_SECONDS}
+            expected = factor * seconds[state]
             assert read()["samples"] == pytest.approx([expected] * peers.REPEAT)
         else:
-            expected = {"track_differing_codes": 7 if own in FACTORS else 0}
+            checked = own in FACTORS and not masked
+            expected = {"track_differing_codes": 7 if checked else 0}
             expected |= {"track_differing_scales": 0}
-            expected |= {"track_relative_rms_error": 0.01 if own in FACTORS else 0.1}
+            expected |= {"track_relative_rms_error": 0.01 if checked else 0.1}
             assert read() == pytest.approx(expected[name])
     said = capsys.readouterr().err.splitlines()
     assert "sglang: RuntimeError: operation not permitted when stream is capturing" in said
@@ -144,9 +176,11 @@ def test_a_bound_of_time_leaves_the_rest_out(device, monkeypatch):
     monkeypatch.setattr(peers.time, "monotonic", lambda: next(now))
     found = peers.measure()
     numbers = [key for key, value in found.items() if isinstance(value, list)]
-    # Ten rows, the default shapes first; and what is exact.
-    assert len({key[3:] for key in numbers}) == 10
-    assert {key[0] for key in numbers} == {"default_shapes"}
+    # Ten rows: the usual format in each shape, then masked rows; and what is exact.
+    usual = itertools.product(peers.PEER_TOKENS, peers.PEER_HIDDEN, ["row_float32"])
+    assert {key[3:] for key in numbers if key[0] == "serving_shapes"} == set(usual)
+    rest = {(key[0], *key[2:]) for key in numbers if key[0] != "serving_shapes"}
+    assert rest == {("masked_rows", MASKED[0], variant) for variant in PEER_MASKED}
     late = found["serving_shapes", "ptgq", "hot", 1, 7168, "int8"]
     assert late.reason == "the time was over: PTGQ_PEERS_SECONDS"
     assert found["codes", "ptgq", "int8"] == 0

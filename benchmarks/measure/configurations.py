@@ -99,6 +99,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
 PEER_TOKENS, PEER_HIDDEN = (1, 128, 1024, 8192), (4096, 7168)
 PEER_VARIANTS: dict[str, dict[str, Any]] = {"row_float32": {"group_size": 128}, **VARIANTS}
 PEER_DEFAULT_VARIANTS = ("row_float32", "group_64", "int8", "silu_and_mul")
+# Masked rows, by whether SiLU is fused.
+PEER_MASKED = {"masked": False, "masked_silu_and_mul": True}
 
 # Calls of the functions, by the first two arguments or by a preset.
 PER_BATCH = "_per_batch"
@@ -127,7 +129,8 @@ CALLS = (
 )
 
 
-# Counts of rows: of each expert some of few, all, or none.
+# Masked rows, of [experts, tokens, hidden]. Counts: of each expert some of few, all, or none.
+MASKED_SHAPE = (32, 256, 7168)
 MASKED = ("routed", "full", "empty")
 
 
@@ -192,6 +195,12 @@ def for_site() -> dict[str, Any]:
         "default_hidden": dict(DEFAULT_SHAPES),
         "variant_hidden": VARIANT_HIDDEN,
         "variants": variants,
+        "masked": {
+            "variants": PEER_MASKED,
+            "shape": MASKED_SHAPE,
+            "group": ALL_PRESETS["deep_gemm_hopper"].group_sizes[0],
+            "format": f"fp8_{ALL_PRESETS['deep_gemm_hopper'].scales}",
+        },
         "forms": {
             name: {**form._asdict(), "bytes": form.bytes_moved} for name, form in FORMS.items()
         },

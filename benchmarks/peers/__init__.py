@@ -5,7 +5,8 @@ Nothing of them is vendored. A file of this folder is one, with its name's dashe
 - ``IMPORTS``, the module that a call needs;
 - ``CAN``, what it serves, and ``OUT``, whether into tensors that are given;
 - ``bind(workload, x, out)``, which returns a call of it;
-- ``results(workload, returned)``, if a call returns more, or in other shapes: views of q and s.
+- ``results(workload, returned)``, if a call returns more, or in other shapes: views of q and s;
+- ``bind_masked(silu, x, masked_m, out)``, if it has masked rows: a call of these.
 
 To add one: a file, and a line in PACKAGES.
 """
@@ -38,6 +39,8 @@ PACKAGES = {
     "deep-gemm": "deep_gemm",
 }
 NAMES = tuple(PACKAGES)
+# What masked rows are measured in: as DeepGEMM reads them on Hopper, each batch by itself.
+MASKED_SCALES = "tma_float32"
 
 
 @dataclass(frozen=True)
@@ -68,8 +71,8 @@ class Can:
         The least compute capability of a GPU.
     waiting : tuple of str
         Formats of which a call waits for the device: no CUDA graph can hold it.
-    masked : bool
-        Whether the first rows of each batch alone. ptgq has no such call: told, not measured.
+    masked : mapping
+        The format of masked rows' scales, by whether SiLU is fused.
     """
 
     scales: tuple[str, ...]
@@ -83,7 +86,7 @@ class Can:
     devices: tuple[str, ...] = ("cuda",)
     capability: tuple[int, int] = (0, 0)
     waiting: tuple[str, ...] = ()
-    masked: bool = False
+    masked: Mapping[bool, str] = field(default_factory=dict)
 
     def lacks(self, workload: Workload) -> str | None:
         """Return why a workload can't be had, None if it can."""
@@ -110,6 +113,16 @@ class Can:
         input_dtype = str(workload.input_dtype).removeprefix("torch.")
         if input_dtype not in self.inputs:
             return f"takes {_listed(self.inputs)}, not {input_dtype}"
+        return None
+
+    def lacks_masked(self, silu: bool) -> str | None:
+        """Return why masked rows can't be had, None if they can."""
+        if not self.masked:
+            return "has no masked rows"
+        if silu not in self.masked:
+            return f"has no masked rows {'with' if silu else 'without'} the fused SiLU"
+        if self.masked[silu] != MASKED_SCALES:
+            return f"has masked rows with scales {self.masked[silu]} alone"
         return None
 
 
@@ -154,6 +167,17 @@ def reason_of(error: BaseException) -> str:
 def lacks(name: str, workload: Workload, device: str) -> str | None:
     """Return why an implementation can't serve a workload on a device, None if it can."""
     can: Can = module(name).CAN
+    return _absent(name, device) or can.lacks(workload)
+
+
+def lacks_masked(name: str, silu: bool, device: str) -> str | None:
+    """Return why an implementation can't serve masked rows on a device, None if it can."""
+    can: Can = module(name).CAN
+    return _absent(name, device) or can.lacks_masked(silu)
+
+
+def _absent(name: str, device: str) -> str | None:
+    can: Can = module(name).CAN
     if absent := missing(name):
         return absent
     if device not in can.devices:
@@ -164,7 +188,7 @@ def lacks(name: str, workload: Workload, device: str) -> str | None:
         if (found := torch.cuda.get_device_capability()) < can.capability:
             needed = ".".join(map(str, can.capability))
             return f"needs compute capability {needed}, not {'.'.join(map(str, found))}"
-    return can.lacks(workload)
+    return None
 
 
 def bind(name: str, workload: Workload, x: torch.Tensor) -> Callable[[], object]:
@@ -182,7 +206,27 @@ def bind_into(name: str, workload: Workload, x: torch.Tensor, out: Result) -> Ca
     if module(name).OUT:
         call: Callable[[], object] = module(name).bind(workload, x, out)
         return call
-    call = bind(name, workload, x)
+    return _keeping(bind(name, workload, x))
+
+
+def bind_masked(
+    name: str, silu: bool, x: torch.Tensor, masked_m: torch.Tensor, out: Result
+) -> Callable[[], object]:
+    """Return a call of masked rows, that writes into `out`, or returns what is new each time."""
+    given = out if module(name).OUT else None
+    call: Callable[[], object] = module(name).bind_masked(silu, x, masked_m, given)
+    return call
+
+
+def bind_masked_into(
+    name: str, silu: bool, x: torch.Tensor, masked_m: torch.Tensor, out: Result
+) -> Callable[[], object]:
+    """Return a call of masked rows that writes into `out`, or keeps what it returns."""
+    call = bind_masked(name, silu, x, masked_m, out)
+    return call if module(name).OUT else _keeping(call)
+
+
+def _keeping(call: Callable[[], object]) -> Callable[[], object]:
     kept: list[object] = [None]
 
     def keeping() -> None:

@@ -33,7 +33,7 @@ CAN = Can(
     silu=("row_ue8m0",),
     one_size={"row_ue8m0": 32},
     inputs=("bfloat16", "float16"),
-    masked=True,
+    masked={False: "tiled_ue8m0", True: "tiled_ue8m0"},
 )
 OUT = False
 

@@ -16,7 +16,13 @@ if TYPE_CHECKING:
 
 IMPORTS = "sglang.kernels.ops.quantization.per_token_group_quant"
 _SCALES = ("row_float32", "column_float32", "tma_float32", "row_packed", "tma_packed")
-CAN = Can(scales=_SCALES, int8=True, silu=_SCALES, group_sizes=(16, 32, 64, 128, 256), masked=True)
+CAN = Can(
+    scales=_SCALES,
+    int8=True,
+    silu=_SCALES,
+    group_sizes=(16, 32, 64, 128, 256),
+    masked={False: "tma_float32", True: "tma_float32"},
+)
 OUT = True
 
 
@@ -36,3 +42,11 @@ def bind(
     # Its own columns are TMA-aligned: behind another number of tokens than a multiple of 4, padded.
     columns = not workload.scales.startswith("row")
     return partial(quantize, x, out_dtype=code, column_major_scales=columns)
+
+
+def bind_masked(
+    silu: bool, x: torch.Tensor, masked_m: torch.Tensor, out: tuple[torch.Tensor, torch.Tensor]
+) -> Callable[[], Any]:
+    """Return a call of masked rows; scales of others stay as they are."""
+    quantize = import_module(IMPORTS).per_token_group_quant
+    return partial(quantize, x, *out, group_size=128, fuse_silu_and_mul=silu, masked_m=masked_m)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from measure.workloads import Workload
 
 _UTILS = "vllm.model_executor.layers.quantization.utils"
+_MASKED = "vllm.model_executor.layers.fused_moe.experts.batched_deep_gemm_moe"
 IMPORTS = f"{_UTILS}.fp8_utils"
 _ARGUMENTS: dict[str, dict[str, bool]] = {
     "row_float32": {},
@@ -28,6 +29,7 @@ CAN = Can(
     int8=True,
     silu=("row_float32", "column_float32"),
     inputs=("bfloat16", "float16", "float32"),
+    masked={True: "tma_float32"},
 )
 # It takes a tensor for the codes, none for the scales.
 OUT = False
@@ -50,3 +52,10 @@ def bind(workload: Workload, x: torch.Tensor, out: object) -> Callable[[], Any]:
         return partial(packed, x, size, use_ue8m0=True)
     quantize = utils.per_token_group_quant_fp8
     return partial(quantize, x, size, use_ue8m0="ue8m0" in scales, **_ARGUMENTS[scales])
+
+
+def bind_masked(
+    silu: bool, x: torch.Tensor, masked_m: torch.Tensor, out: object
+) -> Callable[[], Any]:
+    """Return a call of masked rows, with the fused SiLU; scales of others are zeros."""
+    return partial(import_module(_MASKED).persistent_masked_m_silu_mul_quant, x, masked_m)

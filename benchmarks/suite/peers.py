@@ -14,18 +14,19 @@ import time
 import peers
 from measure.configurations import (
     DEFAULT_SHAPES,
+    MASKED,
     PEER_DEFAULT_VARIANTS,
     PEER_HIDDEN,
+    PEER_MASKED,
     PEER_TOKENS,
     PEER_VARIANTS,
 )
 
-from . import common
+from . import common, masked_peers
+from .masked_peers import IMPLEMENTATIONS, OWN, told
+from .masked_peers import shown as _shown
 
-# By their backend on a device.
-OWN = {"ptgq": {"cuda": "cuda", "cpu": "cpu"}, "ptgq-triton": {"cuda": "triton"}}
-IMPLEMENTATIONS = (*OWN, *peers.NAMES)
-CALL = "call"
+CALL, MASKED_ROWS = "call", "masked_rows"
 STATES = (CALL, *common.STATES)
 DEFAULT_HIDDEN = dict(sorted(DEFAULT_SHAPES))
 # Results are compared with the contract's at one shape: a row's bytes depend on no other.
@@ -46,13 +47,6 @@ def absent(name: str, workload, device: str) -> common.NotAvailable | common.Fai
     if device not in OWN[name]:
         return common.no_device()
     return common.lacking(workload) or common.missing(OWN[name][device])
-
-
-def _shown(name: str, value: object) -> object:
-    """Return a value; what failed of another implementation is n/a: no failure of this project."""
-    if name in OWN or not isinstance(value, common.Failed):
-        return value
-    return common.NotAvailable(f"{name}: {value.error}")
 
 
 def _times(workload, device: str) -> dict:
@@ -103,28 +97,30 @@ def _differences(variant: str, device: str) -> dict:
             return against.checked(name, workload, x)
 
         found = _shown(name, absent(name, workload, device) or common.attempt(compare))
-        exact = isinstance(found, against.Exactness)
-        results["codes", name, variant] = found.codes if exact else found
-        results["scales", name, variant] = found.scales if exact else found
-        # As it is lower where it is better, unlike the SNR.
-        results["error", name, variant] = 10 ** (-found.snr / 20) if exact else found
+        results |= told(name, variant, found)
     return results
 
 
 def _rows() -> list[tuple]:
-    """Return (family, tokens, hidden, variant): what was compiled for a form serves its tokens."""
+    """Return (family, tokens, hidden, variant), or (family, counts, variant) of masked rows.
+
+    What was compiled for a form serves its tokens. Ahead is what a short time has to cover: the
+    usual format in each shape, then masked rows.
+    """
     serving = [
         ("serving_shapes", tokens, hidden, variant)
         for variant, hidden in itertools.product(PEER_VARIANTS, sorted(PEER_HIDDEN, reverse=True))
         for tokens in PEER_TOKENS
     ]
+    usual = len(PEER_HIDDEN) * len(PEER_TOKENS)
+    masked = [(MASKED_ROWS, *row) for row in itertools.product(MASKED, PEER_MASKED)]
     default = [
         ("default_shapes", tokens, hidden, variant)
         for variant, (tokens, hidden) in itertools.product(
             PEER_DEFAULT_VARIANTS, DEFAULT_HIDDEN.items()
         )
     ]
-    return default + serving
+    return serving[:usual] + masked + default + serving[usual:]
 
 
 def measure() -> dict:
@@ -137,14 +133,21 @@ def measure() -> dict:
     end = time.monotonic() + float(os.environ.get("PTGQ_PEERS_SECONDS", "inf"))
     for variant in PEER_VARIANTS:
         results |= _differences(variant, device)
+    for variant in PEER_MASKED:
+        results |= masked_peers.differences(variant, device)
     for family, *row in _rows():
-        why = None
+        why, masked = None, family == MASKED_ROWS
         if device == "cpu" and family == "serving_shapes":
             why = common.NotAvailable("on a CPU some of these take minutes")
         elif time.monotonic() > end:
             why = common.NotAvailable("the time was over: PTGQ_PEERS_SECONDS")
-        keys = itertools.product(IMPLEMENTATIONS, STATES)
-        times = dict.fromkeys(keys, why) if why else _times(workload_of(*row), device)
+        keys = itertools.product(IMPLEMENTATIONS, *([] if masked else [STATES]))
+        if why:
+            times = dict.fromkeys(keys, why)
+        elif masked:
+            times = masked_peers.times(*row, device)
+        else:
+            times = _times(workload_of(*row), device)
         results |= {(family, *key, *row): value for key, value in times.items()}
     # asv shows it with --show-stderr; each row says n/a.
     reasons = {v.reason for v in results.values() if isinstance(v, common.NotAvailable)}
@@ -181,17 +184,30 @@ class Peers:
     )  # fmt: skip
     track_serving_shapes.param_names = ("implementation", "state", "tokens", "hidden", "variant")
 
+    def track_masked_rows(self, measured, *params):
+        """32 × 256 × 7168, as DeepGEMM reads them on Hopper: the kernels, hot.
+
+        Scales of other rows are zeros by ptgq and vLLM; SGLang leaves them.
+        """
+        return common.result_of(measured[(MASKED_ROWS, *params)])
+
+    track_masked_rows.params = (IMPLEMENTATIONS, MASKED, tuple(PEER_MASKED))
+    track_masked_rows.param_names = ("implementation", "counts", "variant")
+
 
 class PeerExactness:
-    """What of 1024 x 7168 differs from the numerics contract: other roundings are legitimate."""
+    """What of 1024 x 7168 differs from the numerics contract: other roundings are legitimate.
+
+    Of masked rows, what of those that exist, as many as a router gives.
+    """
 
     version = "1"
-    params = (IMPLEMENTATIONS, tuple(PEER_VARIANTS))
+    params = (IMPLEMENTATIONS, (*PEER_VARIANTS, *PEER_MASKED))
     param_names = ("implementation", "variant")
     setup_cache = staticmethod(measure)
 
     def track_differing_codes(self, measured, *params):
-        """Codes that differ, of 7,340,032."""
+        """Codes that differ; of 1024 x 7168, of 7,340,032."""
         return common.result_of(measured[("codes", *params)])
 
     track_differing_codes.unit = "codes"
