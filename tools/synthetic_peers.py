@@ -13,6 +13,8 @@ from asv_plugins import peer_versions
 FACTORS = {"ptgq": 1, "ptgq-triton": 1.2, "torch-compile": 2, "sglang": 0.9, "vllm": math.nan}
 NAMES = {"implementation": tuple(FACTORS)}
 VARIANT = {"variant": ("row_float32", "int8", "silu_and_mul")}
+MASKED = {"counts": ("routed", "full"), "variant": ("masked", "masked_silu_and_mul")}
+COMPARED = {"variant": (*VARIANT["variant"], *MASKED["variant"])}
 SHAPES = {"state": ("call", "produced", "cold"), "tokens": (1, 1024), "hidden": (4096, 7168)}
 ON_A_GPU = ("sglang", "ptgq-triton")
 # What stands beside results.
@@ -33,6 +35,15 @@ def time(values: dict) -> float:
     return own * FACTORS[values["implementation"]] * faster
 
 
+def masked_time(values: dict) -> float:
+    """None of torch-compile and vLLM."""
+    rows, alone = {"routed": 1024, "full": 8192}[values["counts"]], ("torch-compile", "vllm")
+    if values["implementation"] in alone:
+        return math.nan
+    own = 9e-7 + 3 * rows * 7168 / 4e12
+    return own * FACTORS[values["implementation"]]
+
+
 def codes(values: dict) -> float:
     """Return how many differ."""
     return {"sglang": 365_000.0, "vllm": math.nan}.get(values["implementation"], 0.0)
@@ -40,10 +51,11 @@ def codes(values: dict) -> float:
 
 BENCHMARKS = (
     ("peers.Peers.track_serving_shapes", "seconds", {**NAMES, **SHAPES, **VARIANT}, time, False),
-    ("peers.PeerExactness.track_differing_codes", "codes", {**NAMES, **VARIANT}, codes, True),
-    ("peers.PeerExactness.track_differing_scales", "scales", {**NAMES, **VARIANT},
+    ("peers.Peers.track_masked_rows", "seconds", {**NAMES, **MASKED}, masked_time, False),
+    ("peers.PeerExactness.track_differing_codes", "codes", {**NAMES, **COMPARED}, codes, True),
+    ("peers.PeerExactness.track_differing_scales", "scales", {**NAMES, **COMPARED},
      lambda v: 0 * codes(v), True),
-    ("peers.PeerExactness.track_relative_rms_error", "relative error", {**NAMES, **VARIANT},
+    ("peers.PeerExactness.track_relative_rms_error", "relative error", {**NAMES, **COMPARED},
      lambda v: 0.0257 + 0 * codes(v), True),
 )  # fmt: skip
 
@@ -51,6 +63,7 @@ BENCHMARKS = (
 def needs_gpu(name: str, values: dict) -> bool:
     """Whether a machine without a GPU has no such number: it has calls of some."""
     kernel = values.get("state", "call") != "call" or values.get("implementation") in ON_A_GPU
+    kernel = kernel or "counts" in values
     return name.startswith(peer_versions.FAMILY) and kernel
 
 

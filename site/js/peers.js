@@ -5,25 +5,38 @@ ptgq.PEERS = {
   codes: "peers.PeerExactness.track_differing_codes",
   scales: "peers.PeerExactness.track_differing_scales",
   error: "peers.PeerExactness.track_relative_rms_error",
+  masked: "peers.Peers.track_masked_rows",
 };
+ptgq.PEER_FUNCTIONS = { ...ptgq.FUNCTIONS, masked: "masked_m", masked_silu: "masked_m, silu_and_mul" };
 ptgq.isOwn = (name) => name === "ptgq" || name.startsWith("ptgq-");
 
-// Every configuration that the family has, each with its row's parameters.
+// Every configuration that the family has, each with its row's parameters, and its place in the map.
 ptgq.peerConfigurations = function () {
-  const { variants } = ptgq.front.configurations;
-  return ptgq.PEERS.times.flatMap(function (name) {
+  const { variants, masked } = ptgq.front.configurations;
+  const matrices = ptgq.PEERS.times.flatMap(function (name) {
     const hidden = ptgq.values(name, "hidden");
     return ptgq.values(name, "tokens").flatMap((tokens) => (hidden.length ? hidden : [null]).flatMap((width) =>
       ptgq.values(name, "variant").filter((variant) => variants[variant]).map(function (variant) {
         const row = { tokens, variant, ...(width ? { hidden: width } : {}) };
         const { group, format: formatName, silu } = variants[variant];
-        return { name, row, variant, shape: `${tokens}x${ptgq.hiddenOf(name, row)}`, group: String(group), format: formatName, function: silu ? "silu" : "quant" };
+        const at = [Number(tokens), Number(ptgq.hiddenOf(name, row))];
+        return { name, row, variant, at, shape: at.join("x"), group: String(group), format: formatName, function: silu ? "silu" : "quant" };
       })));
   });
+  const name = ptgq.PEERS.masked;
+  const batches = ptgq.values(name, "variant").filter((variant) => variant in masked.variants).flatMap((variant) =>
+    ptgq.values(name, "counts").map((counts) => ({
+      name, row: { counts, variant }, variant, at: [counts, masked.shape[2]], shape: counts, group: String(masked.group), format: masked.format,
+      function: masked.variants[variant] ? "masked_silu" : "masked",
+    })));
+  return [...matrices, ...batches];
 };
+// Masked rows are measured in one: one call after the other.
+ptgq.peerStates = (one) => one.name === ptgq.PEERS.masked ? ["hot"] : ptgq.values(one.name, "state");
 
 // What each implementation takes in one configuration and state, the fastest first.
 ptgq.peerTimes = function (machine, one, state) {
+  if (!ptgq.peerStates(one).includes(state)) return [];
   return ptgq.values(one.name, "implementation")
     .map((implementation) => ({
       implementation,
@@ -55,7 +68,7 @@ ptgq.peerVersion = function (machine, implementation) {
 
 ptgq.peers = function (machine) {
   const configurations = ptgq.peerConfigurations();
-  const states = ptgq.values(ptgq.PEERS.times[0], "state");
+  const states = [...new Set(configurations.flatMap(ptgq.peerStates))];
   const has = (one, state) => ptgq.peerTimes(machine, one, state).length > 0;
   const measured = configurations.filter((one) => states.some((state) => has(one, state)));
   if (!measured.length) return null;
@@ -65,6 +78,7 @@ ptgq.peers = function (machine) {
   for (const key of Object.keys(choice)) choice[key] = ptgq.chosen(`peers.${key}`, choice[key], key === "state" ? known : null);
   const controls = el("div", { class: "controls" });
   const body = el("div", {});
+  let shown;
 
   function pick(key, value) {
     choice[key] = value;
@@ -73,36 +87,44 @@ ptgq.peers = function (machine) {
   }
 
   function draw() {
-    // Each choice leaves those of the next that were measured.
-    let left = measured.filter((one) => has(one, choice.state));
+    // Each choice leaves those of the next that were measured; what was chosen before comes back.
+    let left = measured;
     const options = {};
-    for (const key of ["function", "format", "group", "shape"]) {
-      options[key] = [...new Set(left.map((one) => one[key]))];
-      if (!options[key].includes(choice[key])) {
+    shown = { ...choice };
+    for (const key of ["function", "state", "format", "group", "shape"]) {
+      const all = key === "state" ? known.filter((state) => left.some((one) => has(one, state))) : left.map((one) => one[key]);
+      options[key] = [...new Set(all)];
+      if (!options[key].includes(shown[key])) {
         const named = ptgq.address().get(`peers.${key}`);
         if (named !== null) ptgq.replaced(`peers.${key}`, `peers.${key}=${named} was not measured with the other choices: ${options[key][0]} is shown.`);
-        choice[key] = options[key][0];
+        shown[key] = options[key][0];
       }
       // The shapes stay, for the map.
-      if (key !== "shape") left = left.filter((one) => one[key] === choice[key]);
+      if (key === "state") left = left.filter((one) => has(one, shown.state));
+      else if (key !== "shape") left = left.filter((one) => one[key] === shown[key]);
     }
-    const { consumers } = ptgq.front.configurations;
+    const { consumers, masked } = ptgq.front.configurations;
     const labels = {
-      function: ["Function", (value) => ptgq.FUNCTIONS[value]],
+      function: ["Function", (value) => ptgq.PEER_FUNCTIONS[value]],
       format: ["Format", (value) => consumers[value] ? `${value} (${consumers[value]})` : value],
       group: ["Group", String],
-      shape: ["tokens × hidden", (value) => value.replace("x", " × ")],
+      shape: ofBatches() ? ["Rows that exist", (value) => `${value} of ${masked.shape.join(" × ")}`]
+        : ["tokens × hidden", (value) => value.replace("x", " × ")],
     };
     controls.replaceChildren(
-      ptgq.select("Time", known.map((state) => [state, state === "call" ? "call latency" : `kernel, x ${state}`]), choice.state, (value) => pick("state", value)),
+      ptgq.select("Time", options.state.map((state) => [state, state === "call" ? "call latency" : `kernel, x ${state}`]), shown.state, (value) => pick("state", value)),
       ...Object.entries(labels).map(([key, [label, text]]) =>
-        ptgq.select(label, options[key].map((value) => [value, text(value)]), choice[key], (value) => pick(key, value))));
-    const one = left.find(({ shape }) => shape === choice.shape);
+        ptgq.select(label, options[key].map((value) => [value, text(value)]), shown[key], (value) => pick(key, value))));
+    const one = left.find(({ shape }) => shape === shown.shape);
     body.replaceChildren(bars(one), map(left), absent());
   }
 
+  function ofBatches() {
+    return shown.function.startsWith("masked");
+  }
+
   function bars(one) {
-    const times = ptgq.peerTimes(machine, one, choice.state);
+    const times = ptgq.peerTimes(machine, one, shown.state);
     const longest = Math.max(...times.map(({ time }) => time.value));
     const own = times.find(({ implementation }) => ptgq.isOwn(implementation));
     const best = ptgq.fastestExact(times);
@@ -132,12 +154,12 @@ ptgq.peers = function (machine) {
 
   // Who is fastest among the exact, over the shapes of one format.
   function map(left) {
-    const pairs = left.map((one) => one.shape.split("x").map(Number));
-    const sizes = (axis) => [...new Set(pairs.map((pair) => pair[axis]))].sort((a, b) => a - b);
-    const head = ptgq.heads(["Tokens", ...sizes(1).map((hidden) => `hidden ${hidden}`)], { class: "text" });
+    // Counts have names, and an order of their own.
+    const sizes = (axis) => [...new Set(left.map(({ at }) => at[axis]))].sort((a, b) => a - b || 0);
+    const head = ptgq.heads([ofBatches() ? "Rows that exist" : "Tokens", ...sizes(1).map((hidden) => `hidden ${hidden}`)], { class: "text" });
     const rows = sizes(0).map((tokens) => el("tr", {}, el("th", { scope: "row" }, String(tokens)), ...sizes(1).map(function (hidden) {
-      const one = left.find(({ shape }) => shape === `${tokens}x${hidden}`);
-      const times = one ? ptgq.peerTimes(machine, one, choice.state) : [];
+      const one = left.find(({ at }) => at[0] === tokens && at[1] === hidden);
+      const times = one ? ptgq.peerTimes(machine, one, shown.state) : [];
       const best = ptgq.fastestExact(times);
       if (!best.length) return el("td", { class: "na text" }, "–");
       const own = times.find(({ implementation }) => ptgq.isOwn(implementation));
@@ -145,7 +167,7 @@ ptgq.peers = function (machine) {
       // 0 to 4: how far ptgq is behind, in steps of 5 %.
       const step = behind === null ? 0 : Math.min(4, Math.ceil((behind - 1) * 20));
       return el("td", { class: `text heat heat-${step}`, "data-sort": behind },
-        el("button", { type: "button", "aria-pressed": String(one.shape === choice.shape), onclick: () => pick("shape", one.shape) },
+        el("button", { type: "button", "aria-pressed": String(one.shape === shown.shape), onclick: () => pick("shape", one.shape) },
           best.map(({ implementation }) => implementation).join(" or "), behind > 1 ? ` (ptgq ×${behind.toFixed(2)})` : ""));
     })));
     return el("div", {}, el("h3", {}, "The fastest exact one, by shape"),
@@ -163,11 +185,12 @@ ptgq.peers = function (machine) {
     el("p", { class: "note" }, "ptgq beside other implementations, each called by its own public function, all alternating in one process. " +
       "Fastest exact?: undecided, as their 99 % intervals reach into the fastest one's. " +
       "Codes and scales that differ from the numerics contract are of 1024 × 7168, in the same format: another rounding may be legitimate, " +
-      "which the signal-to-noise ratio shows. A version with +kernels or +casts is a part of the release, by its own loader."),
+      "which the signal-to-noise ratio shows; of masked rows those that exist are compared, and the scales of others are zeros by ptgq and vLLM, while SGLang leaves them. A version with +kernels or +casts is a part of the release, by its own loader."),
     controls, body);
 };
 
 ptgq.peerCommand = function (machine, one) {
+  if (one.name === ptgq.PEERS.masked) return "nox -s track -- main --newest 1 --all --bench peers";
   const [tokens, hidden] = one.shape.split("x");
   const command = ptgq.tableCommand({
     tokens, hidden, group: one.group, formatName: one.format, device: ptgq.hasGpu(machine) ? "cuda" : "cpu", silu: one.function === "silu",

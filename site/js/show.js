@@ -23,6 +23,7 @@ ptgq.titles = {
   "accuracy.ByteIdentity.track_differing_bytes": "Bytes that differ from the reference",
   "peers.Peers.track_default_shapes": "Implementations, default shapes",
   "peers.Peers.track_serving_shapes": "Implementations, serving shapes",
+  "peers.Peers.track_masked_rows": "Implementations, masked rows",
   "peers.PeerExactness.track_differing_codes": "Implementations, codes that differ from the contract",
   "peers.PeerExactness.track_differing_scales": "Implementations, scales that differ from the contract",
   "peers.PeerExactness.track_relative_rms_error": "Implementations, relative RMS error",

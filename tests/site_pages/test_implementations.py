@@ -10,6 +10,7 @@ from pages import H200, HOSTILE, TWO_CORE, cells, open_front, stored
 from synthetic_peers import FACTORS, KNOWN
 
 TIME = "peers.Peers.track_serving_shapes"
+MASKED = "peers.Peers.track_masked_rows"
 
 
 def choose(page, label, value):
@@ -128,6 +129,40 @@ def test_choices_are_in_the_address(page, address):
     command = page.locator("#peers code").last.inner_text()
     assert command.startswith("nox -s bench -- --shape ")
     assert command.endswith("--silu --against all")
+
+
+def test_masked_rows_are_another_form(page, address, published):
+    open_front(page, address)
+    choose(page, "tokens", "1x4096")
+    choose(page, "Function", "masked")
+    found = {line[0]: line for line in lines(page)}
+    # Those that have none are not there; SGLang's is not exact.
+    assert set(found) == {"sglang", "ptgq fastest exact", "ptgq-triton"}
+    time = stored(published, H200, MASKED, "ptgq", "routed", "masked")
+    assert float(found["ptgq fastest exact"][2]) == pytest.approx(1e6 * time, rel=6e-3)
+    assert found["sglang"][5] == "365,000"
+    labels = page.locator("#peers label").all_inner_texts()
+    assert labels[0].split("\n")[1:] == ["kernel, x hot"]
+    assert labels[-1].split("\n") == [
+        "Rows that exist", "routed of 32 × 256 × 7168", "full of 32 × 256 × 7168",
+    ]  # fmt: skip
+    place = page.locator("#peers table.map")
+    assert place.locator("thead th").all_inner_texts() == ["Rows that exist", "hidden 7168"]
+    assert place.locator("tbody th").all_inner_texts() == ["routed", "full"]
+    place.locator("button", has_text="ptgq").nth(1).click()
+    assert "peers.function=masked" in page.url
+    assert "peers.shape=full" in page.url
+    time = stored(published, H200, MASKED, "ptgq", "full", "masked")
+    found = {line[0]: line for line in lines(page)}
+    assert float(found["ptgq fastest exact"][2]) == pytest.approx(1e6 * time, rel=6e-3)
+    command = page.locator("#peers code").last.inner_text()
+    assert command == "nox -s track -- main --newest 1 --all --bench peers"
+    page.reload()
+    browsers.wait_until(page, browsers.READY)
+    assert {line[0]: line for line in lines(page)} == found
+    # Back to a matrix, what holds is measured again.
+    choose(page, "Function", "quant")
+    assert page.locator("#peers select").first.input_value() == "produced"
 
 
 def test_a_machine_without_a_gpu_has_calls(page, address):
