@@ -6,10 +6,9 @@
 
 namespace ptgq {
 
-// Waves of blocks, of which the first ones that end make room for the rest: so the device spreads
-// what there is, be it little or much.
-constexpr int64_t kMaskedWaves = 2;
-constexpr int64_t kMaxMaskedBatches = 4096;  // whose ends fit in shared memory beside other blocks'
+// Eighths of the blocks that the device holds at once, measured on an H200: with more, counts of 0
+// take longer; with fewer, counts that differ leave multiprocessors idle.
+constexpr int64_t kMaskedEighths = 10;
 
 template <typename T, bool kSilu>
 void launch_masked_lanes(const Problem& p, const MaskedRows& rows, Launch how) {
@@ -22,12 +21,25 @@ void launch_masked_lanes(const Problem& p, const MaskedRows& rows, Launch how) {
     m.scale_tokens =
         static_cast<uint32_t>(own_columns ? rows.batches * p.column_length : p.column_length);
     m.batch_tokens = static_cast<uint32_t>(own_columns ? p.column_length : rows.batch_tokens);
-    m.batches = static_cast<uint32_t>(rows.batches);
+    m.batches = divisor_of(static_cast<uint32_t>(rows.batches));
     m.int8 = p.int8;
-    const int64_t blocks =
-        std::min(ceil_div(m.all.num_warps, kThreads / kWarpSize), kMaskedWaves * how.first_wave);
-    launch_kernel(per_token_group_quant_masked_kernel<T, kSilu, n>, blocks, kThreads, m, how,
-                  rows.batches * sizeof(uint32_t));
+    const uintptr_t four = p.e8m0 && !p.packed ? 4 : 16;
+    m.aligned_scales = reinterpret_cast<uintptr_t>(p.s) % four == 0;
+    using Tile = WarpTile<n>;
+    constexpr int64_t kWarps = kThreads / kWarpSize;
+    const int64_t sets = ceil_div(p.num_groups, p.column_major ? Tile::kColumns : Tile::kGroups);
+    m.all.groups = divisor_of(static_cast<uint32_t>(sets));
+    const int64_t pieces = ceil_div(rows.batch_tokens, p.column_major ? Tile::kTokens : 1);
+    const int64_t wanted = kMaskedEighths * how.first_wave / 8 / rows.batches;
+    const int64_t chunks = std::clamp<int64_t>(wanted, 1, ceil_div(sets * pieces, kWarps));
+    m.chunks = static_cast<uint32_t>(chunks);
+    m.x_stride = static_cast<uint32_t>(p.x_token_stride);
+    m.step_rows = static_cast<uint32_t>(chunks * kWarps / sets);
+    m.step_sets = static_cast<uint32_t>(chunks * kWarps % sets);
+    const bool common = !p.int8 && !is_special(p) && !p.packed && p.x_token_stride <= kMaxIndex;
+    launch_kernel(common ? per_token_group_quant_masked_kernel<T, kSilu, n, true>
+                         : per_token_group_quant_masked_kernel<T, kSilu, n, false>,
+                  chunks * rows.batches, kThreads, m, how);
   });
 }
 
@@ -46,8 +58,7 @@ void launch_masked_any(const Problem& p, const MaskedRows& rows, Launch how) {
 template <typename T, bool kSilu>
 void launch_masked_prologue(const Problem& p, const MaskedRows& rows, Launch how) {
   const bool aligned = rows.batches == 1 || rows.x_batch_stride * sizeof(T) % kWord == 0;
-  if (p.group_size > kMaxTileGroup || !has_small_indices(p) || !has_whole_lanes<T>(p) || !aligned ||
-      rows.batches > kMaxMaskedBatches) {
+  if (p.group_size > kMaxTileGroup || !has_small_indices(p) || !has_whole_lanes<T>(p) || !aligned) {
     return p.saturate ? launch_masked_any<T, kSilu, true>(p, rows, how)
                       : launch_masked_any<T, kSilu, false>(p, rows, how);
   }
