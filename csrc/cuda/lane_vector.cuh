@@ -11,6 +11,10 @@ namespace ptgq {
 constexpr int kLaneElements = 16;
 constexpr int kChunk = 8;  // neighbours, at least: 16-byte loads, and a store of 8 codes
 
+// Two neighbours of 16-bit x in a word.
+template <typename T>
+using PairOf = std::conditional_t<std::is_same_v<T, __half>, __half2, __nv_bfloat162>;
+
 // The elements of a lane, in chunks: 16-byte loads.
 template <typename T, int kElements = kLaneElements>
 struct LaneVector {
@@ -42,7 +46,7 @@ struct LaneVector {
   // The largest |x| as float32 bits: infinity and NaN lie above all finite values.
   __device__ __forceinline__ uint32_t absmax_bits() const {
     if constexpr (sizeof(T) == 2) {
-      using Pair = std::conditional_t<std::is_same_v<T, __half>, __half2, __nv_bfloat162>;
+      using Pair = PairOf<T>;
       const Pair* const pairs = reinterpret_cast<const Pair*>(words);
       Pair largest = __habs2(pairs[0]);
 #pragma unroll

@@ -1,5 +1,5 @@
 // per_token_group_quant_transposed on a CUDA device: choice of the kernels.
-#include "cuda/transposed_kernel.cuh"
+#include "cuda/transposed_columns_kernel.cuh"
 
 namespace ptgq {
 namespace {
@@ -28,12 +28,16 @@ void launch_transposed(const Transposition& t, int device, cudaStream_t stream) 
                                 divisor(column_tiles),
                                 divisor(token_tiles),
                                 static_cast<uint32_t>(size / kChunk)};
-    if (masked) {
-      return launch_kernel(per_token_group_quant_transposed_kernel<T, true>, blocks,
-                           kTransposedThreads, WithRows<TransposedArguments>{a, t.masked}, how);
-    }
-    return launch_kernel(per_token_group_quant_transposed_kernel<T, false>, blocks,
-                         kTransposedThreads, a, how);
+    const auto launch = [&](auto lanes) {
+      if (masked) {
+        return launch_kernel(per_token_group_quant_transposed_kernel<T, lanes, true>, blocks,
+                             kTransposedThreads, WithRows<TransposedArguments>{a, t.masked}, how);
+      }
+      launch_kernel(per_token_group_quant_transposed_kernel<T, lanes, false>, blocks,
+                    kTransposedThreads, a, how);
+    };
+    return size == kSide ? launch(std::integral_constant<int, kPieces>{})
+                         : launch(std::integral_constant<int, 0>{});
   }
   quantize_cuda(rows, t.masked, device, stream);
   const int64_t of_columns = ceil_div(hidden_dim, kThreads);

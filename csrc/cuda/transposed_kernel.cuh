@@ -3,16 +3,9 @@
 
 #include "contract/rows.h"
 #include "contract/transposed.h"
-#include "cuda/launch_vector.cuh"
+#include "cuda/transposed_maxima.cuh"
 
 namespace ptgq {
-
-// A block's tile: so many tokens and columns. A thread holds 8 x 8 elements of it, whose codes by
-// columns are then whole words of neighbouring tokens; a warp reads whole lines.
-constexpr int kSide = 128;
-constexpr int kTransposedThreads = kSide / kChunk * (kSide / kChunk);
-constexpr int kPieces = kSide / kChunk;  // of a side
-constexpr int kMinTransposedGroup = 16;  // two threads' elements: whole 16-byte stores of a column
 
 struct TransposedArguments {
   Problem rows;
@@ -32,48 +25,37 @@ struct WithRows : Arguments {
 template <typename Arguments, bool kMasked>
 using ArgumentsOf = std::conditional_t<kMasked, WithRows<Arguments>, Arguments>;
 
-// The largest magnitude of each of the 8 columns of 8 chunks, as float32 bits.
-template <typename T>
-__device__ __forceinline__ void column_maxima(const LaneVector<T, kChunk> (&x)[kChunk],
-                                              uint32_t (&absmax)[kChunk]) {
-  if constexpr (sizeof(T) == 2) {
-    using Pair = std::conditional_t<std::is_same_v<T, __half>, __half2, __nv_bfloat162>;
-#pragma unroll
-    for (int j = 0; j < kChunk / 2; ++j) {
-      Pair largest = __habs2(reinterpret_cast<const Pair*>(x[0].words)[j]);
-#pragma unroll
-      for (int i = 1; i < kChunk; ++i) {
-        largest = __hmax2_nan(largest, __habs2(reinterpret_cast<const Pair*>(x[i].words)[j]));
-      }
-      absmax[2 * j] = absolute_bits(to_float(largest.x));
-      absmax[2 * j + 1] = absolute_bits(to_float(largest.y));
-    }
-  } else {
-#pragma unroll
-    for (int j = 0; j < kChunk; ++j) {
-      absmax[j] = 0;
-#pragma unroll
-      for (int i = 0; i < kChunk; ++i) absmax[j] = max(absmax[j], absolute_bits(x[i].element(j)));
-    }
-  }
-}
+// A scale and its reciprocal, read at once.
+struct alignas(8) Factor {
+  float scale;
+  float reciprocal;
+};
 
-// kMasked: tiles without a row that exists store zeros, as many bytes by columns as others store.
-template <typename T, bool kMasked>
-__global__ void __launch_bounds__(kTransposedThreads, 2) per_token_group_quant_transposed_kernel(
-    const __grid_constant__ ArgumentsOf<TransposedArguments, kMasked> a) {
-  __shared__ uint4 codes[kSide * kSide / sizeof(uint4)];  // of the columns
-  __shared__ uint32_t of_warps[kPieces / 2][kSide];       // absmax of columns
-  __shared__ float scales[kSide / kMinTransposedGroup][kSide];
+// Blocks that a multiprocessor holds.
+template <typename T>
+constexpr int kTransposedResident = sizeof(T) == 2 ? 3 : 2;
+
+// kLanes: those of a group, where they are known, else 0. kMasked: tiles without a row that exists
+// store zeros, as many bytes by columns as others store.
+template <typename T, int kLanes, bool kMasked>
+__global__ void __launch_bounds__(kTransposedThreads, kTransposedResident<T>)
+    per_token_group_quant_transposed_kernel(
+        const __grid_constant__ ArgumentsOf<TransposedArguments, kMasked> a) {
+  __shared__ uint4 codes[kSide * kSide / sizeof(uint4)];            // of the columns
+  __shared__ uint32_t of_warps[kPieces / 2][kSide];                 // absmax of columns
+  __shared__ uint32_t of_rows[kSide / kMinTransposedGroup][kSide];  // absmax of their groups
+  // Of each group of a row and of a column within the tile.
+  __shared__ Factor row_factors[kSide / kMinTransposedGroup][kSide];
+  __shared__ Factor column_factors[kSide / kMinTransposedGroup][kSide];
   const uint32_t rest = a.column_tiles.quotient(blockIdx.x);
   const uint32_t first_column = (blockIdx.x - rest * a.column_tiles.divisor) * kSide;
   const uint32_t matrix = a.token_tiles.quotient(rest);
   const uint32_t first_token = (rest - matrix * a.token_tiles.divisor) * kSide;
+  const uint32_t lanes = kLanes == 0 ? a.lanes : kLanes;
   const uint32_t across = threadIdx.x % kPieces;
   const uint32_t down = threadIdx.x / kPieces;
   const uint32_t column = first_column + across * kChunk;
   const uint32_t token = first_token + down * kChunk;
-  const bool exists = column < a.hidden_dim;
   const int64_t row = int64_t{matrix} * a.tokens + token;
 
   wait_for_previous_kernel();
@@ -88,10 +70,13 @@ __global__ void __launch_bounds__(kTransposedThreads, 2) per_token_group_quant_t
   }
   // Not one variable for both, by which the compiler would order instructions otherwise.
   const auto existing = [&] { return kMasked ? counted : a.tokens; };
+  // Those of the thread that are read.
+  const uint32_t tokens =
+      column < a.hidden_dim && token < existing() ? min(uint32_t{kChunk}, existing() - token) : 0;
 #pragma unroll
-  for (int i = 0; i < kChunk; ++i) {
-    if (exists && token + i < existing()) {
-      x[i].load(from + i * a.rows.x_token_stride);
+  for (int i = 0; i < kChunk; ++i, from += a.rows.x_token_stride) {
+    if (i < tokens) {
+      x[i].load(from);
     } else {
 #pragma unroll
       for (uint4& word : x[i].words) word = make_uint4(0, 0, 0, 0);
@@ -107,61 +92,85 @@ __global__ void __launch_bounds__(kTransposedThreads, 2) per_token_group_quant_t
     for (int j = 0; j < kChunk; ++j) of_warps[down / 2][across * kChunk + j] = absmax[j];
   }
 
-  // The rows, meanwhile.
-  const uint32_t group_size = a.lanes * kChunk;
+  const uint32_t group_size = lanes * kChunk;
+  row_maxima(x, lanes, absmax);
+  if (across % lanes == 0) {
 #pragma unroll
-  for (int i = 0; i < kChunk; ++i) {
-    uint32_t largest = x[i].absmax_bits();
-    for (uint32_t offset = a.lanes / 2; offset > 0; offset /= 2) {
-      largest = max(largest, __shfl_xor_sync(0xFFFFFFFF, largest, offset));
-    }
-    if (!exists || token + i >= a.tokens) continue;
-    const float scale = group_scale(largest, a.rows.eps, kMaxE4m3, a.rows.power_of_two);
-    const bool missing = kMasked && token + i >= existing();
-    if (across % a.lanes == 0) {
-      store_scale(a.rows, row + i, int64_t{column / group_size}, missing ? 0.0f : scale);
-    }
-    if (missing) continue;
-    store_codes<true, false>(a.rows.q + (row + i) * a.hidden_dim + column, kChunk, x[i], scale,
-                             reciprocal_of(scale), true);
+    for (int i = 0; i < kChunk; ++i) of_rows[across / lanes][down * kChunk + i] = absmax[i];
   }
   __syncthreads();
 
+  // One place that stores scales of rows, and one of columns: the code of rare formats is long.
   const uint32_t groups = kSide / group_size;
   for (uint32_t k = threadIdx.x; k < groups * kSide; k += kTransposedThreads) {
     const uint32_t group = k / kSide;
+    const uint32_t at = k % kSide;
+    const float row_scale =
+        group_scale(of_rows[group][at], a.rows.eps, kMaxE4m3, a.rows.power_of_two);
+    row_factors[group][at] = {row_scale, reciprocal_of(row_scale)};
+    const uint32_t of_columns = first_column / group_size + group;
+    if (first_token + at < a.tokens && of_columns * group_size < a.hidden_dim) {
+      const bool missing = kMasked && first_token + at >= existing();
+      store_scale(a.rows, int64_t{matrix} * a.tokens + first_token + at, int64_t{of_columns},
+                  missing ? 0.0f : row_scale);
+    }
     uint32_t largest = 0;
-    for (uint32_t warp = 0; warp < a.lanes / 2; ++warp) {
-      largest = max(largest, of_warps[group * (a.lanes / 2) + warp][k % kSide]);
+    for (uint32_t warp = 0; warp < lanes / 2; ++warp) {
+      largest = max(largest, of_warps[group * (lanes / 2) + warp][at]);
     }
     const float scale = group_scale(largest, a.columns.eps, kMaxE4m3, a.columns.power_of_two);
-    scales[group][k % kSide] = scale;
-    const uint32_t at = first_column + k % kSide;
+    column_factors[group][at] = {scale, reciprocal_of(scale)};
     const uint32_t of_tokens = first_token / group_size + group;
-    if (at < a.hidden_dim && of_tokens < static_cast<uint32_t>(a.columns.num_groups)) {
+    if (first_column + at < a.hidden_dim &&
+        of_tokens < static_cast<uint32_t>(a.columns.num_groups)) {
       const bool missing = kMasked && of_tokens * group_size >= existing();
-      store_scale(a.columns, int64_t{matrix} * a.hidden_dim + at, int64_t{of_tokens},
+      store_scale(a.columns, int64_t{matrix} * a.hidden_dim + first_column + at, int64_t{of_tokens},
                   missing ? 0.0f : scale);
     }
   }
   __syncthreads();
 
+  // Four rows of four columns at a time: elements are taken out of their words once for both.
+  const Factor* const of_row = row_factors[across / lanes] + down * kChunk;
+  const Factor* const of_column = column_factors[down / lanes] + across * kChunk;
+  uint8_t* const q = a.rows.q + row * a.hidden_dim + column;
   // Of a column, 8 neighbouring codes, at another place in each chunk of columns: threads side by
   // side then write to different banks.
-  uint2* const words = reinterpret_cast<uint2*>(codes);
+  uint2* const words =
+      reinterpret_cast<uint2*>(codes) + across * kChunk * kPieces + (down ^ across);
   // Codes of tokens past the last are 0, also where the group is marked.
-  const uint32_t tokens = token < existing() ? min(uint32_t{kChunk}, existing() - token) : 0;
-  const uint64_t kept = tokens == 0 ? 0 : ~uint64_t{0} >> 8 * (kChunk - tokens);
+  const auto kept = [tokens](uint32_t word, uint32_t first) {
+    if (tokens >= first + 4) return word;
+    return tokens <= first ? 0 : word & ~uint32_t{0} >> 8 * (first + 4 - tokens);
+  };
+  uint32_t of_rows_first[kChunk];
 #pragma unroll
-  for (int j = 0; j < kChunk; ++j) {
-    const float scale = scales[down / a.lanes][across * kChunk + j];
-    const float reciprocal = reciprocal_of(scale);
-    float y[kChunk];
+  for (int j = 0; j < kChunk; j += 4) {
 #pragma unroll
-    for (int i = 0; i < kChunk; ++i) y[i] = quotient(x[i].element(j), scale, reciprocal);
-    words[(across * kChunk + j) * kPieces + (down ^ across)] =
-        make_uint2(pack<false>(y[0], y[1], y[2], y[3]) & static_cast<uint32_t>(kept),
-                   pack<false>(y[4], y[5], y[6], y[7]) & static_cast<uint32_t>(kept >> 32));
+    for (int i = 0; i < kChunk; i += 4) {
+      float y[4][4];
+#pragma unroll
+      for (int k = 0; k < 16; ++k) y[k / 4][k % 4] = x[i + k / 4].element(j + k % 4);
+#pragma unroll
+      for (int k = 0; k < 4; ++k) {
+        const Factor f = of_row[i + k];
+        const auto code = [&](int l) { return quotient(y[k][l], f.scale, f.reciprocal); };
+        const uint32_t word = pack<false>(code(0), code(1), code(2), code(3));
+        if (j == 0) {
+          of_rows_first[i + k] = word;
+        } else if (i + k < tokens) {
+          *reinterpret_cast<uint2*>(q + (i + k) * a.hidden_dim) =
+              make_uint2(of_rows_first[i + k], word);
+        }
+      }
+#pragma unroll
+      for (int l = 0; l < 4; ++l) {
+        const Factor f = of_column[j + l];
+        const auto code = [&](int k) { return quotient(y[k][l], f.scale, f.reciprocal); };
+        const uint32_t word = pack<false>(code(0), code(1), code(2), code(3));
+        reinterpret_cast<uint32_t*>(words + (j + l) * kPieces)[i / 4] = kept(word, i);
+      }
+    }
   }
   __syncthreads();
   const int64_t padded = a.columns.num_groups * group_size;
@@ -179,58 +188,6 @@ __global__ void __launch_bounds__(kTransposedThreads, 2) per_token_group_quant_t
     *reinterpret_cast<uint4*>(to) =
         moved % 2 == 0 ? both : make_uint4(both.z, both.w, both.x, both.y);
   }
-}
-
-struct ColumnArguments {
-  Problem columns;
-  const void* x;
-  int64_t x_token_stride;
-  int64_t tokens;  // of a matrix
-  int64_t hidden_dim;
-  int64_t blocks;  // of the columns of a group of tokens
-};
-
-// The columns alone, of any group size and alignment: a thread has a column of a group of tokens.
-template <typename T, bool kMasked>
-__global__ void __launch_bounds__(kThreads) per_token_group_quant_transposed_columns_kernel(
-    const __grid_constant__ ArgumentsOf<ColumnArguments, kMasked> a) {
-  const Problem& p = a.columns;
-  const int64_t matrix_group = blockIdx.x / a.blocks;
-  const int64_t column = (blockIdx.x - matrix_group * a.blocks) * kThreads + threadIdx.x;
-  const int64_t matrix = matrix_group / p.num_groups;
-  const int64_t group = matrix_group - matrix * p.num_groups;
-  if (column >= a.hidden_dim) return;
-  wait_for_previous_kernel();
-  let_next_kernel_start();
-  const int64_t first = group * p.group_size;
-  int64_t left = a.tokens - first;
-  const T* x = static_cast<const T*>(a.x) + (matrix * a.tokens + first) * a.x_token_stride + column;
-  if constexpr (kMasked) {
-    const int64_t existing = existing_rows(a.masked, matrix);
-    left = existing > first ? existing - first : 0;
-    x = static_cast<const T*>(a.x) + matrix * a.masked.x_batch_stride + first * a.x_token_stride +
-        column;
-  }
-  const int64_t count = p.group_size < left ? p.group_size : left;
-  uint32_t absmax = 0;
-#pragma unroll 8
-  for (int64_t i = 0; i < count; ++i) {
-    const float element = to_float(x[i * a.x_token_stride]);
-    absmax = max(absmax, p.saturate ? finite_bits(element) : absolute_bits(element));
-  }
-  const float scale = group_scale(absmax, p.eps, kMaxE4m3, p.power_of_two);
-  const float reciprocal = reciprocal_of(scale);
-  const int64_t token = matrix * a.hidden_dim + column;
-  store_scale(p, token, group, kMasked && count == 0 ? 0.0f : scale);
-  uint8_t* const q = p.q + (token * p.num_groups + group) * p.group_size;
-#pragma unroll 1
-  for (int64_t i = 0; i < count; ++i) {
-    const float element = to_float(x[i * a.x_token_stride]);
-    const float y = quotient(element, scale, reciprocal);
-    q[i] = code_of(p.saturate ? saturated(element, y, false) : y, false);
-  }
-#pragma unroll 1
-  for (int64_t i = count; i < p.group_size; ++i) q[i] = 0;
 }
 
 }  // namespace ptgq

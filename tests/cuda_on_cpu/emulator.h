@@ -9,6 +9,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstdlib>
+#include <cstring>
 #include <functional>
 #include <map>
 #include <stdexcept>
@@ -174,8 +175,18 @@ inline void run(std::function<void()> body, int64_t blocks, int block_threads, s
 
 inline void __syncthreads() { emulator::wait(emulator::whole_block); }
 inline void __syncwarp() { emulator::wait(emulator::own_warp()); }
-inline uint32_t __shfl_xor_sync(uint32_t mask, uint32_t value, int by) {
-  return emulator::exchange(mask, value)[threadIdx.x % emulator::kWarp ^ by];
+template <typename T>
+T __shfl_sync(uint32_t mask, T value, int lane) {
+  uint32_t bits;
+  static_assert(sizeof value == sizeof bits);
+  std::memcpy(&bits, static_cast<const void*>(&value), sizeof bits);
+  bits = emulator::exchange(mask, bits)[lane];
+  std::memcpy(static_cast<void*>(&value), &bits, sizeof bits);
+  return value;
+}
+template <typename T>
+T __shfl_xor_sync(uint32_t mask, T value, int by) {
+  return __shfl_sync(mask, value, threadIdx.x % emulator::kWarp ^ by);
 }
 inline uint32_t __shfl_up_sync(uint32_t mask, uint32_t value, unsigned by) {
   const unsigned lane = threadIdx.x % emulator::kWarp;
