@@ -76,6 +76,23 @@ __device__ __forceinline__ void prefetch_into_l2(const void* address) {
 #endif
 }
 
+// Copies 16 bytes into shared memory while the thread goes on, which reads them after
+// wait_for_copies().
+__device__ __forceinline__ void start_copy(uint4* to, const void* from) {
+#ifdef __CUDA_ARCH__
+  const auto address = static_cast<uint32_t>(__cvta_generic_to_shared(to));
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(address), "l"(from) : "memory");
+#else
+  *to = *static_cast<const uint4*>(from);
+#endif
+}
+
+__device__ __forceinline__ void wait_for_copies() {
+#ifdef __CUDA_ARCH__
+  asm volatile("cp.async.wait_all;" ::: "memory");
+#endif
+}
+
 // The largest of the values of a block's threads, of which there are whole warps.
 __device__ __forceinline__ uint32_t max_of_block(uint32_t value) {
   __shared__ uint32_t of_warps[kWarpSize];

@@ -53,11 +53,11 @@ inline NormBlock block_of(const Problem& p, Launch how) {
   return with_threads(ceil_div(vectors, kMaxNormVectors));
 }
 
-template <typename T, bool kMixed>
+template <typename T, bool kMixed, Codes kCodes>
 auto rms_norm_kernel_of(int64_t vectors) {
-  return vectors == 1   ? rms_norm_per_token_group_quant_kernel<T, kMixed, 1>
-         : vectors == 2 ? rms_norm_per_token_group_quant_kernel<T, kMixed, 2>
-                        : rms_norm_per_token_group_quant_kernel<T, kMixed, 4>;
+  return vectors == 1   ? rms_norm_per_token_group_quant_kernel<T, kMixed, 1, kCodes>
+         : vectors == 2 ? rms_norm_per_token_group_quant_kernel<T, kMixed, 2, kCodes>
+                        : rms_norm_per_token_group_quant_kernel<T, kMixed, 4, kCodes>;
 }
 
 template <typename T>
@@ -81,12 +81,18 @@ void quantize_rms_norm_on(const Problem& p, const RmsNorm& n, Launch how) {
   const NormBlock block = block_of(p, how);
   const auto is_other = [&](ElementType type) { return type != p.x_type; };
   const bool mixed = is_other(n.weight_type) || is_other(n.residual_type);
-  auto* kernel = rms_norm_kernel_of<T, false>(block.vectors);
+  const bool common = !mixed && !p.saturate && in_warp && a.lanes >= block.vectors;
+  if (common) a.log2_lanes = std::countr_zero(a.lanes);
+  auto* kernel = !common  ? rms_norm_kernel_of<T, false, Codes::kAny>(block.vectors)
+                 : p.int8 ? rms_norm_kernel_of<T, false, Codes::kInt8>(block.vectors)
+                          : rms_norm_kernel_of<T, false, Codes::kE4m3>(block.vectors);
   if constexpr (sizeof(T) == 2) {
-    if (mixed) kernel = rms_norm_kernel_of<T, true>(block.vectors);
+    if (mixed) kernel = rms_norm_kernel_of<T, true, Codes::kAny>(block.vectors);
   }
-  launch_kernel(kernel, p.num_tokens, static_cast<int>(block.threads), a, how,
-                p.plain ? 0 : p.num_groups * sizeof(float));
+  const bool copied = block.vectors > 2 && sizeof(T) == 2 && !mixed;
+  const size_t shared = (copied ? block.vectors * block.threads * sizeof(uint4) : 0) +
+                        (common ? 0 : p.num_groups * sizeof(float));
+  launch_kernel(kernel, p.num_tokens, static_cast<int>(block.threads), a, how, shared);
 }
 
 }  // namespace ptgq

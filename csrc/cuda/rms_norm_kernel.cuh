@@ -1,7 +1,7 @@
 // RMSNorm before quantization: a block a row, which it reads once.
 #pragma once
 
-#include "cuda/rms_norm_sum.cuh"
+#include "cuda/rms_norm_groups.cuh"
 
 namespace ptgq {
 
@@ -47,6 +47,25 @@ __device__ __forceinline__ Eight<R> held(const Eight<T>& vector) {
   }
 }
 
+// Rounded once: of two 16-bit numbers, rounding to float32 before would change nothing, as it has
+// two bits more than twice theirs (Figueroa, "When is double rounding innocuous?", SIGNUM 30,
+// 1995).
+template <typename S, typename T>
+__device__ __forceinline__ Eight<S> sum_of(const Eight<S>& before, const Eight<T>& x) {
+  if constexpr (std::is_same_v<S, T> && sizeof(T) == 2) {
+    Eight<S> sum;
+    const auto pair = [](const Eight<T>& of, int i) {
+      return reinterpret_cast<const PairOf<T>*>(of.words)[i];
+    };
+#pragma unroll
+    for (int i = 0; i < kSummed / 2; ++i) {
+      reinterpret_cast<PairOf<T>*>(sum.words)[i] = __hadd2_rn(pair(before, i), pair(x, i));
+    }
+    return sum;
+  }
+  return rounded_eight<S>([&](int i) { return before.element(i) + x.element(i); });
+}
+
 // Adds a residual of type S, and stores the sum there.
 template <typename S, typename R, typename T, int kVectors>
 __device__ __forceinline__ void add_residual(const NormArguments& a, const Eight<T> (&x)[kVectors],
@@ -63,8 +82,7 @@ __device__ __forceinline__ void add_residual(const NormArguments& a, const Eight
   for (int k = 0; k < kVectors; ++k) {
     const uint32_t at = (k * blockDim.x + threadIdx.x) * kSummed;
     if (at >= a.elements) continue;
-    const Eight<S> sum =
-        rounded_eight<S>([&](int i) { return before[k].element(i) + x[k].element(i); });
+    const Eight<S> sum = sum_of(before[k], x[k]);
     store_eight(residual, at, sum);
     r[k] = held<R>(sum);
   }
@@ -77,44 +95,6 @@ __device__ __forceinline__ uint32_t absmax_of(const Eight<T>& y, bool saturate) 
 #pragma unroll
   for (int i = 0; i < kSummed; ++i) absmax = max(absmax, finite_bits(y.element(i)));
   return absmax;
-}
-
-// The largest of a group for each vector of a thread.
-template <int kVectors>
-__device__ __forceinline__ void max_of_groups(const NormArguments& a,
-                                              uint32_t (&absmax)[kVectors]) {
-  if (a.lanes != 0) {
-#pragma unroll
-    for (int offset = kWarpSize / 2; offset > 0; offset /= 2) {
-      if (offset >= a.lanes) continue;
-#pragma unroll
-      for (int k = 0; k < kVectors; ++k) {
-        absmax[k] = max(absmax[k], __shfl_xor_sync(0xFFFFFFFF, absmax[k], offset));
-      }
-    }
-    return;
-  }
-  __shared__ uint32_t of_segments[kMaxNormVectors * kMaxNormWarps];
-  const uint32_t lane = threadIdx.x % kWarpSize;
-#pragma unroll
-  for (int k = 0; k < kVectors; ++k) {
-    const uint32_t segment = (k * blockDim.x + threadIdx.x) / kWarpSize;
-    absmax[k] = __reduce_max_sync(0xFFFFFFFF, absmax[k]);
-    if (lane == 0) of_segments[segment] = absmax[k];
-  }
-  __syncthreads();
-#pragma unroll
-  for (int k = 0; k < kVectors; ++k) {
-    const uint32_t segment = (k * blockDim.x + threadIdx.x) / kWarpSize;
-    if (segment * kWarpElements >= a.elements) continue;
-    const uint32_t segments = a.size.divisor / kWarpSize;  // of a group
-    const uint32_t first = a.size.quotient(segment * kWarpSize) * segments;
-    uint32_t largest = 0;
-    for (uint32_t i = lane; i < segments; i += kWarpSize) {
-      largest = max(largest, of_segments[first + i]);
-    }
-    absmax[k] = __reduce_max_sync(0xFFFFFFFF, largest);
-  }
 }
 
 // Stores the codes of eight elements that saturate.
@@ -131,19 +111,38 @@ __device__ __noinline__ void store_saturated(uint8_t* to, Eight<T> y, float scal
   *reinterpret_cast<uint2*>(to) = make_uint2(codes[0], codes[1]);
 }
 
+// Whether a vector of weights is copied at once.
+template <typename T, bool kMixed>
+constexpr bool kIsCopied = sizeof(T) == 2 && !kMixed;
+
+// What a kernel stores: kAny, what its arguments say, saturated or not.
+enum class Codes { kAny, kE4m3, kInt8 };
+
 // Rows of whole vectors, kVectors a thread, and groups of 8 to 256 elements, powers of two, or of
-// multiples of 256. kMixed: the residual or the weight is float32, x is not.
-template <typename T, bool kMixed, int kVectors>
+// multiples of 256. kMixed: the residual or the weight is float32, x is not. kCodes: of
+// groups that don't saturate, of a lane or more for each vector: less code, and one of a group's
+// lanes computes its scale. (Copying the next row into shared memory meanwhile, or prefetching it,
+// gained nothing on an H200: instructions take the time, not waiting for memory.)
+template <typename T, bool kMixed, int kVectors, Codes kCodes>
 __global__ void __launch_bounds__(kMaxNormThreads, kMixed || sizeof(T) == 4 ? 1 : 2)
     rms_norm_per_token_group_quant_kernel(const __grid_constant__ NormArguments a) {
   using R = std::conditional_t<kMixed, float, T>;
-  // Registers hold no weights of more vectors while the row is summed.
+  constexpr bool kCommon = kCodes != Codes::kAny;
+  // Registers hold no weights of more vectors while the row is summed: a thread's wait in shared
+  // memory, where it copied them.
   constexpr bool kEarly = kVectors <= 2;
+  constexpr bool kCopied = !kEarly && kIsCopied<T, kMixed>;
+  uint4* const copied = dynamic_shared_memory();
+  const auto copy_of = [copied](int k) { return copied + (k * blockDim.x + threadIdx.x); };
   const Problem& p = a.problem;
   const RmsNorm& n = a.norm;
   const int64_t token = blockIdx.x;
   const T* const x = static_cast<const T*>(p.x) + token * p.x_token_stride;
   const auto place = [](int k) { return (k * blockDim.x + threadIdx.x) * kSummed; };
+  // All threads have the first half of several.
+  const auto is_none = [&](int k) {
+    return (kVectors == 1 || k >= kVectors / 2) && place(k) >= a.elements;
+  };
   const bool of_float32 = n.weight_type == ElementType::kFloat32;
   const auto weight_at = [&](uint32_t at) {
     if (!kMixed) return held<R>(load_eight<T>(n.weight, at));
@@ -155,7 +154,7 @@ __global__ void __launch_bounds__(kMaxNormThreads, kMixed || sizeof(T) == 4 ? 1 
   if (sizeof(T) == 2 && blockIdx.x < a.prefetching) {
 #pragma unroll
     for (int k = 0; k < kVectors; ++k) {
-      if (place(k) >= a.elements) continue;
+      if (is_none(k)) continue;
       prefetch_into_l2(x + place(k));
       if (!kMixed) prefetch_into_l2(static_cast<const T*>(n.weight) + place(k));
       if (!kMixed && n.residual != nullptr) {
@@ -172,13 +171,13 @@ __global__ void __launch_bounds__(kMaxNormThreads, kMixed || sizeof(T) == 4 ? 1 
   Eight<R> weight[kEarly ? kVectors : 1];
 #pragma unroll
   for (int k = 0; k < kVectors; ++k) {
-    if (place(k) < a.elements) elements[k] = load_eight<T>(x, place(k));
+    if (!is_none(k)) elements[k] = load_eight<T>(x, place(k));
   }
-  if constexpr (kEarly) {
 #pragma unroll
-    for (int k = 0; k < kVectors; ++k) {
-      if (place(k) < a.elements) weight[k] = weight_at(place(k));
-    }
+  for (int k = 0; k < kVectors; ++k) {
+    if (is_none(k)) continue;
+    if constexpr (kEarly) weight[k] = weight_at(place(k));
+    if constexpr (kCopied) start_copy(copy_of(k), static_cast<const T*>(n.weight) + place(k));
   }
   if (n.residual == nullptr) {
 #pragma unroll
@@ -204,51 +203,77 @@ __global__ void __launch_bounds__(kMaxNormThreads, kMixed || sizeof(T) == 4 ? 1 
   }
   const float rstd = rstd_of(sum_of_block(sum[0]), a.hidden_dim, n.norm_eps);
 
+  if constexpr (kCopied) wait_for_copies();
   Eight<T> y[kVectors] = {};
   uint32_t absmax[kVectors] = {};
 #pragma unroll
   for (int k = 0; k < kVectors; ++k) {
-    if (place(k) >= a.elements) continue;
-    const Eight<R> w = kEarly ? weight[kEarly ? k : 0] : weight_at(place(k));
+    if (is_none(k)) continue;
+    Eight<R> w;
+    if constexpr (kEarly) {
+      w = weight[k];
+    } else if constexpr (kCopied) {
+      w.words[0] = *copy_of(k);
+    } else {
+      w = weight_at(place(k));
+    }
     y[k] = rounded_eight<T>(
         [&](int i) { return __fmul_rn(__fmul_rn(r[k].element(i), rstd), w.element(i)); });
-    absmax[k] = absmax_of(y[k], p.saturate);
+    absmax[k] = absmax_of(y[k], !kCommon && p.saturate);
   }
   if (n.norm_out != nullptr) {
     T* const row = static_cast<T*>(n.norm_out) + token * n.norm_out_token_stride;
 #pragma unroll
     for (int k = 0; k < kVectors; ++k) {
-      if (place(k) < a.elements) store_eight(row, place(k), y[k]);
+      if (!is_none(k)) store_eight(row, place(k), y[k]);
     }
   }
-  max_of_groups(a, absmax);
-
-  auto* const scales = reinterpret_cast<float*>(dynamic_shared_memory());
   uint8_t* const q = p.q + token * a.elements;
+  const bool int8 = kCommon ? kCodes == Codes::kInt8 : p.int8;
+  const float qmax = int8 ? kMaxInt8 : kMaxE4m3;
+
+  if constexpr (kCommon) {
+    const OwnGroup<kVectors> own(a.lanes);
+    const float own_scale = group_scale(own.max_of(absmax), p.eps, qmax, p.power_of_two);
+    const float own_reciprocal = reciprocal_of(own_scale);
+#pragma unroll
+    for (int k = 0; k < kVectors; ++k) {
+      const float scale = own.of(own_scale, k);
+      const float reciprocal = own.of(own_reciprocal, k);
+      if (is_none(k)) continue;
+      if (int8) {
+        store_codes<true, true>(q + place(k), kChunk, y[k], scale, reciprocal, scale == scale);
+      } else {
+        store_codes<true, false>(q + place(k), kChunk, y[k], scale, reciprocal, true);
+      }
+    }
+    const uint32_t vector = own.vector() * blockDim.x + (threadIdx.x - own.lane);
+    if (own.lane % own.per_group == 0 && vector * kSummed < a.elements) {
+      store_scale(p, static_cast<uint32_t>(token), vector >> a.log2_lanes, own_scale);
+    }
+    return;
+  }
+
+  max_of_groups(a, absmax);
+  auto* const scales = reinterpret_cast<float*>(copied + (kCopied ? kVectors * blockDim.x : 0));
 #pragma unroll
   for (int k = 0; k < kVectors; ++k) {
-    if (place(k) >= a.elements) continue;
-    const float scale = group_scale(absmax[k], p.eps, p.int8 ? kMaxInt8 : kMaxE4m3, p.power_of_two);
+    if (is_none(k)) continue;
+    const float scale = group_scale(absmax[k], p.eps, qmax, p.power_of_two);
     const float reciprocal = reciprocal_of(scale);
     uint8_t* const to = q + place(k);
     if (p.saturate) {
-      store_saturated(to, y[k], scale, reciprocal, p.int8);
-    } else if (p.int8) {
+      store_saturated(to, y[k], scale, reciprocal, int8);
+    } else if (int8) {
       store_codes<true, true>(to, kChunk, y[k], scale, reciprocal, is_finite(absmax[k]));
     } else {
       store_codes<true, false>(to, kChunk, y[k], scale, reciprocal, is_finite(absmax[k]));
     }
     const uint32_t vector = place(k) / kSummed;
     const uint32_t group = a.size.quotient(vector);
-    if (vector != group * a.size.divisor) continue;
-    if (p.plain) {
-      store_plain_scale(p, token, int64_t{group}, scale);
-    } else {
-      scales[group] = scale;
-    }
+    if (vector == group * a.size.divisor) scales[group] = scale;
   }
-  if (p.plain) return;
-  // Rare formats share one copy of the code.
+  // One place that stores: the code of rare formats is long.
   __syncthreads();
   for (uint32_t group = threadIdx.x; group < p.num_groups; group += blockDim.x) {
     store_scale(p, static_cast<uint32_t>(token), group, scales[group]);

@@ -19,6 +19,7 @@ struct NormArguments {
   float hidden_dim;
   uint32_t elements;     // of a row
   uint32_t lanes;        // of a group, a power of two; 0: more than a warp has
+  uint32_t log2_lanes;   // unless Codes::kAny
   Divisor size;          // by the vectors of a group
   uint32_t prefetching;  // the first blocks, which may start while the previous kernel runs
 };
