@@ -30,7 +30,7 @@ class Compiled:
 
     def __getitem__(self, grid):
         def launch(*arguments, stream=None, **constants):
-            for option in ("num_warps", "enable_fp_fusion"):
+            for option in ("num_warps", "maxnreg", "enable_fp_fusion"):
                 constants.pop(option, None)
             values = [getattr(a, "data_ptr", lambda a=a: a)() for a in arguments]
             self.launches.append((grid, *values, *constants.values()))

@@ -122,6 +122,8 @@ def test_triton_is_launched_as_it_compiled_it(monkeypatch):
         for w, r, y in ((weight, None, None), (weight, residual, x), (weight.float(), x + x, None))
     ]
     calls.append((FUSED, (x, weight, None, None), {"nonfinite": "saturate"}))
+    # Of many rows, threads have more elements.
+    calls.append((FUSED, (x.repeat(300, 1), weight, None, None), {}))
     calls.append((FUSED, (x.view(2, 3, HIDDEN), weight, None, None), {"column_major_scales": True}))
     for number, (function, given, options) in enumerate(calls):
         del compiled.launches[:]

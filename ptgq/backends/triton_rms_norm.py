@@ -17,9 +17,13 @@ from ptgq.scales.formats import encode_format
 # Elements of a row that a program holds; longer ones are normalized by PyTorch.
 _MAX_ROW = 32768
 _NEIGHBOURS = 8
-# Elements of a thread: with fewer, sums would wait for more warps.
+# Elements of a thread. Of few rows, each has a multiprocessor to itself, and more threads.
 _ELEMENTS = 32
+_ELEMENTS_OF_FEW = 8
+_FEW = 256
 _MAX_WARPS = 16
+# What 32 elements of 16 bits need, so that a multiprocessor holds 32 warps, not 24.
+_REGISTERS = 64
 
 prepare = extension.function("prepare_rms_norm")
 
@@ -50,17 +54,19 @@ def _key(
     sizes: tokens, groups of a token, strides of x, residual and norm_out, groups that s has place
     for, tokens of a column, and those with padding.
     """
-    _, num_groups, *strides, s_groups, column_tokens, column_length = sizes
+    num_tokens, num_groups, *strides, s_groups, column_tokens, column_length = sizes
     x, weight, residual, norm_out, q, s = pointers
     if (x | weight | residual | norm_out | q | s) % 16 or max(*strides, column_length) >= 2**31:
         return None
     divided = tuple((stride == 1, stride % 16 == 0) for stride in strides)
     padded = column_length > column_tokens or s_groups > num_groups
+    kind = padded, num_tokens <= _FEW
     given = residual > 0, norm_out > 0
-    return device, dtypes, given, divided, num_groups, group_size, code, saturate, padded
+    return device, dtypes, given, divided, num_groups, group_size, code, saturate, kind
 
 
 def constants_of(
+    num_tokens: int,
     hidden_dim: int,
     group_size: int,
     q_dtype: torch.dtype,
@@ -73,20 +79,20 @@ def constants_of(
 ) -> dict[str, Any]:
     """The constants of a kernel; sizes: the tokens of a column, and those with padding."""
     block = max(_NEIGHBOURS, triton.next_power_of_2(hidden_dim))
-    whole_row = group_size == hidden_dim
+    quantize = group_size == hidden_dim or group_size & (group_size - 1) == 0
     packed = scale_format.group_unit == 4
     num_groups = hidden_dim // group_size
     s_groups = triton.cdiv(num_groups, 4) * 4 if packed else num_groups
     return {
         "HIDDEN_DIM": hidden_dim,
         "GROUP_SIZE": group_size,
-        "GROUP_BLOCK": block if whole_row else group_size,
+        "GROUP_BLOCK": block if group_size == hidden_dim or not quantize else group_size,
         "BLOCK": block,
         "S_GROUPS": s_groups,
         "S_BLOCK": triton.next_power_of_2(s_groups),
         "RESIDUAL": residual,
         "NORM_OUT": norm_out,
-        "QUANTIZE": whole_row or group_size & (group_size - 1) == 0,
+        "QUANTIZE": quantize,
         "LAYOUT": encode_format(scale_format) >> 3 & 3,
         "PACKED": packed,
         "PADDED": sizes[1] > sizes[0] or s_groups > num_groups or scale_format.per_batch,
@@ -96,12 +102,14 @@ def constants_of(
         "SATURATE": saturate,
         "E8M0": packed or scale_format.dtype is torch.float8_e8m0fnu,
         "CAPABILITY": 10 * capability[0] + capability[1],
+        "WARPS": warps_of(block, num_tokens),
     }
 
 
-def warps_of(block: int) -> int:
+def warps_of(block: int, num_tokens: int) -> int:
     """The warps of a program that holds so many elements."""
-    return min(max(block // (32 * _ELEMENTS), 1), _MAX_WARPS)
+    elements = _ELEMENTS_OF_FEW if num_tokens <= _FEW else _ELEMENTS
+    return min(max(block // (32 * elements), 1), _MAX_WARPS)
 
 
 def rms_norm_directly(
@@ -165,7 +173,8 @@ def rms_norm_per_token_group_quant(
     hidden_dim = x.shape[-1]
     sizes = column_lengths(q.shape, scale_format)
     capability = (0, 0) if _INTERPRETED else torch.cuda.get_device_capability(x.device)
-    options = hidden_dim, group_size, q.dtype, scale_format, sizes
+    num_tokens = x.numel() // hidden_dim
+    options = num_tokens, hidden_dim, group_size, q.dtype, scale_format, sizes
     constants = constants_of(
         *options, residual is not None, norm_out is not None, saturate, capability
     )
@@ -179,7 +188,6 @@ def rms_norm_per_token_group_quant(
         with torch.no_grad():
             rms_norm(x, weight, norm_eps, residual, y)
     else:
-        num_tokens = x.numel() // hidden_dim
         rows = num_tokens // sizes[0] * sizes[1] if constants["PADDED"] else num_tokens
         strides = (
             hidden_dim if x.is_contiguous() else x.stride(0),
@@ -187,6 +195,9 @@ def rms_norm_per_token_group_quant(
             0 if y is None else row_stride("norm_out", y),
         )
         constants["INTERPRETED"] = _INTERPRETED
+        operands = (x, weight) if residual is None else (x, weight, residual)
+        small = not saturate and max(t.itemsize for t in operands) == 2
+        small = small and constants["BLOCK"] <= 32 * _ELEMENTS * constants["WARPS"]
         with torch.cuda.device_of(x):
             compiled = rms_norm_per_token_group_quant_kernel[(rows,)](
                 x,
@@ -201,7 +212,8 @@ def rms_norm_per_token_group_quant(
                 float(norm_eps),
                 float(eps),
                 **constants,
-                num_warps=warps_of(constants["BLOCK"]),
+                num_warps=constants["WARPS"],
+                maxnreg=_REGISTERS if small else None,
                 enable_fp_fusion=False,
             )
         if compiled is not None and constants["QUANTIZE"]:

@@ -10,14 +10,38 @@ from ptgq.backends.triton_numerics import absmax_bits, group_scale, rounded, to_
 
 
 @triton.jit
-def by_halves(sums):
-    """The sum of the last dimension, a power of two: each sum is of two numbers, by halves."""
+def by_halves(sums, END: tl.constexpr):
+    """The sums of the last dimension, a power of two, END of them: each is of two, by halves."""
     rows: tl.constexpr = sums.shape[0]
     size: tl.constexpr = sums.shape[1]
-    if size == 1:
-        return tl.reshape(sums, [rows])
+    if size == END:
+        return sums
     else:
-        return by_halves(tl.sum(tl.reshape(sums, [rows, 2, size // 2]), 1))
+        return by_halves(tl.sum(tl.reshape(sums, [rows, 2, size // 2]), 1), END)
+
+
+@triton.jit
+def by_halves_in_threads(sums):
+    """As by_halves, over the first of two dimensions: threads exchange elements once for all."""
+    size: tl.constexpr = sums.shape[0]
+    lanes: tl.constexpr = sums.shape[1]
+    if size == 1:
+        return sums
+    else:
+        a, b = tl.split(tl.permute(tl.reshape(sums, [2, size // 2, lanes]), [1, 2, 0]))
+        return by_halves_in_threads(a + b)
+
+
+@triton.jit
+def sum_of(squares, SIZE: tl.constexpr, WARPS: tl.constexpr):
+    """The sum of SIZE squares by the tree of csrc/contract/rms_norm.h: ``[1]``."""
+    vectors: tl.constexpr = SIZE // 8
+    sums = tl.reshape(by_halves(tl.reshape(squares, [vectors, 8]), 1), [1, vectors])
+    if WARPS > 1:
+        # Of its 32 threads, a warp then adds up what those of all warps have.
+        sums = by_halves(sums, 32 * WARPS)
+        sums = by_halves_in_threads(tl.reshape(sums, [WARPS, 32]))
+    return tl.reshape(by_halves(sums, 1), [1])
 
 
 @triton.jit
@@ -34,15 +58,15 @@ def normalized(
     x_ptr,
     weight_ptr,
     residual_ptr,
+    columns,
     hidden_dim,
     norm_eps,
     HIDDEN_DIM: tl.constexpr,
-    BLOCK: tl.constexpr,
     RESIDUAL: tl.constexpr,
+    WARPS: tl.constexpr,
     INTERPRETED: tl.constexpr,
 ):
     """The RMSNorm of a row in the type of x; the residual becomes the sum."""
-    columns = tl.arange(0, BLOCK)
     mask = columns < HIDDEN_DIM
     x = tl.load(x_ptr + columns, mask=mask, other=0.0)
     weight = tl.load(weight_ptr + columns, mask=mask, other=0.0)
@@ -52,9 +76,9 @@ def normalized(
         after = rounded(to_float32(before, INTERPRETED) + r, before, INTERPRETED)
         tl.store(residual_ptr + columns, after, mask=mask)
         r = to_float32(after, INTERPRETED)
-    sums = by_halves(tl.reshape(r * r, [BLOCK // 8, 8]))
-    total = by_halves(tl.reshape(sums, [1, BLOCK // 8]))
-    y = r * rstd_of(total, hidden_dim, norm_eps) * to_float32(weight, INTERPRETED)
+    size: tl.constexpr = columns.shape[0] * columns.shape[1]
+    rstd = rstd_of(sum_of(r * r, size, WARPS), hidden_dim, norm_eps)
+    y = r * rstd[:, None] * to_float32(weight, INTERPRETED)
     return rounded(y, x, INTERPRETED)
 
 
@@ -93,6 +117,7 @@ def rms_norm_per_token_group_quant_kernel(
     SATURATE: tl.constexpr,
     E8M0: tl.constexpr,
     CAPABILITY: tl.constexpr,
+    WARPS: tl.constexpr,
     INTERPRETED: tl.constexpr,
 ):
     """Normalize a row and, QUANTIZE, quantize its groups, GROUP_BLOCK elements with padding each.
@@ -109,26 +134,29 @@ def rms_norm_per_token_group_quant_kernel(
         token = batch * column_tokens + place
         exists = place < column_tokens
     if exists:
+        # In two dimensions from the start: of a reshaped one, Triton does not see neighbours, and
+        # each code would be a store of its own.
+        groups: tl.constexpr = BLOCK // GROUP_BLOCK
+        # As many codes are stored together as elements loaded, or they would change threads.
+        column = tl.max_contiguous(tl.arange(0, GROUP_BLOCK), min(8, GROUP_BLOCK))
+        columns = tl.arange(0, groups)[:, None] * GROUP_BLOCK + column[None, :]
         y = normalized(
             x_ptr + token * x_stride,
             weight_ptr,
             residual_ptr + token * residual_stride,
+            columns,
             hidden_dim,
             norm_eps,
             HIDDEN_DIM,
-            BLOCK,
             RESIDUAL,
+            WARPS,
             INTERPRETED,
         )
-        columns = tl.arange(0, BLOCK)
         if NORM_OUT:
             norm_out_ptrs = norm_out_ptr + token * norm_out_stride + columns
             tl.store(norm_out_ptrs, y, mask=columns < HIDDEN_DIM)
         if QUANTIZE:
-            groups: tl.constexpr = BLOCK // GROUP_BLOCK
-            y = tl.reshape(y, [groups, GROUP_BLOCK])
-            columns = tl.reshape(columns, [groups, GROUP_BLOCK])
-            # Pairs are not compared: elements would move between threads.
+            # Pairs are not compared: a thread has too few of a group to gain by it.
             absmax = absmax_bits(y, False, SATURATE, INTERPRETED)
             scale = group_scale(absmax, eps, QMAX, POWER_OF_TWO, INTERPRETED)
             store_row(
