@@ -16,8 +16,9 @@ BACKENDS = ("cuda", "triton")
 WEIGHTS = {"7168 × 7168": (7168, 7168), "256 × 2048 × 7168": (256, 2048, 7168)}
 # The driver's copy is slower at other sizes, see measure.kernels.
 COPY_MULTIPLE = 64 * 1024
-# Calls of the two graphs of a slope; each reads and writes more than the L2 cache holds.
-LENGTHS = (2, 6)
+# Calls of the two graphs that tell how long the others have to be; each reads and writes more than
+# the L2 cache holds.
+TRIAL = (2, 6)
 SMALL = (16, 512)
 
 
@@ -38,9 +39,14 @@ def checked(w: torch.Tensor, backend: str) -> tuple[torch.Tensor, torch.Tensor]:
     return results
 
 
+def slope(call: timers.Call, lengths: tuple[int, int]) -> timers.Timer:
+    """Time a call as a kernel."""
+    return timers.slope_timer(lambda n: [call] * n, lengths, clocks.clock_for(DEVICE))
+
+
 def blocks(available: list[str]) -> Values:
     """Kernels of weights in blocks of 128 x 128, cold, relative to a copy of as many bytes."""
-    clock, found = clocks.clock_for(DEVICE), {}
+    found = {}
     backends = [backend for backend in BACKENDS if backend in available]
     for name, shape in WEIGHTS.items():
         w = weight(shape)
@@ -53,10 +59,8 @@ def blocks(available: list[str]) -> Values:
             partial(ptgq.per_block_quant_fp8, w, out=out, backend=backend)
             for backend, out in outs.items()
         ]
-        slopes = [
-            timers.slope_timer(lambda length, call=call: [call] * length, LENGTHS, clock)
-            for call in calls
-        ]
+        lengths = timers.lengths_for(max(1e-7, slope(calls[0], TRIAL)()))
+        slopes = [slope(call, lengths) for call in calls]
         copy, *times = rounds(slopes)
         for backend, samples in zip(backends, times, strict=True):
             key = "blocks_triton" if backend == "triton" else "blocks"
