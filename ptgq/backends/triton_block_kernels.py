@@ -5,12 +5,13 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from ptgq.backends.triton_codes import e4m3_codes
 from ptgq.backends.triton_dequantize import (
     float_of_e4m3,
     hardware_float_of_e4m3,
     scale_of_byte,
 )
-from ptgq.backends.triton_kernel import load, store_codes
+from ptgq.backends.triton_kernel import load
 from ptgq.backends.triton_numerics import absmax_bits, group_scale, rounded
 
 
@@ -71,23 +72,22 @@ def per_block_quant_kernel(
         padding = tl.where(column_block == column_blocks - 1, s_row_stride - column_blocks, 0)
         tl.store(s_ptr + s_start + behind, tl.zeros((4,), tl.float32), mask=behind <= padding)
 
+    halved: tl.constexpr = 3 if COLUMNS % 16 == 0 and CAPABILITY >= 86 else 0
     if ROWS >= BLOCK_ROWS and COLUMNS >= BLOCK_COLUMNS:
         w_ptrs = w_ptr + row[:, None].to(tl.int64) * w_row_stride + column[None, :]
         q_ptrs = q_ptr + row[:, None].to(tl.int64) * columns + column[None, :]
         mask = tile_mask(row, column, rows_left, columns_left)
         x = load(w_ptrs, mask, WHOLE)
-        largest = tl.max(absmax_bits(x, False, SATURATE, INTERPRETED), 0)
+        largest = tl.max(absmax_bits(x, halved, SATURATE, INTERPRETED), 0)
         # The same for each row, as the functions of groups take it.
         scale = group_scale(
             tl.zeros((ROWS,), tl.int32) + largest, eps, QMAX, POWER_OF_TWO, INTERPRETED
         )
         store_scale(s_ptr + s_start, scale, row, E8M0)
+        codes = e4m3_codes(x, scale, QMAX, POWER_OF_TWO, SATURATE, CAPABILITY, INTERPRETED)
         if WHOLE:
             mask = tl.full((1, 1), True, tl.int1)
-        store_codes(
-            q_ptrs, x, scale, mask,
-            QMAX, False, POWER_OF_TWO, SATURATE, CAPABILITY, INTERPRETED,
-        )  # fmt: skip
+        tl.store(q_ptrs, codes, mask=mask)
     else:
         largest = tl.zeros((ROWS,), tl.int32)
         for down in range(0, BLOCK_ROWS, ROWS):
@@ -95,7 +95,7 @@ def per_block_quant_kernel(
                 mask = tile_mask(row + down, column + right, rows_left, columns_left)
                 w_ptrs = w_ptr + (row + down)[:, None].to(tl.int64) * w_row_stride
                 x = load(w_ptrs + (column + right)[None, :], mask, False)
-                largest = tl.maximum(largest, absmax_bits(x, False, SATURATE, INTERPRETED))
+                largest = tl.maximum(largest, absmax_bits(x, halved, SATURATE, INTERPRETED))
         scale = group_scale(
             tl.zeros((ROWS,), tl.int32) + tl.max(largest, 0), eps, QMAX, POWER_OF_TWO, INTERPRETED
         )
@@ -106,10 +106,8 @@ def per_block_quant_kernel(
                 w_ptrs = w_ptr + (row + down)[:, None].to(tl.int64) * w_row_stride
                 q_ptrs = q_ptr + (row + down)[:, None].to(tl.int64) * columns
                 x = load(w_ptrs + (column + right)[None, :], mask, False)
-                store_codes(
-                    q_ptrs + (column + right)[None, :], x, scale, mask,
-                    QMAX, False, POWER_OF_TWO, SATURATE, CAPABILITY, INTERPRETED,
-                )  # fmt: skip
+                codes = e4m3_codes(x, scale, QMAX, POWER_OF_TWO, SATURATE, CAPABILITY, INTERPRETED)
+                tl.store(q_ptrs + (column + right)[None, :], codes, mask=mask)
 
 
 @triton.jit

@@ -16,10 +16,10 @@ from ptgq.extension import increment_version
 from ptgq.scales import ScaleFormat, memory_of
 
 _INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-# Elements that a program holds at a time: a block of 128 x 128, 64 for each of its 256 threads;
+# Elements that a program holds at a time: a block of 128 x 128, 32 for each of its 512 threads;
 # larger ones are read twice.
 _TILE = 16384
-_MAX_WARPS = 8
+_MAX_WARPS = 16
 # The elements of a tile of products.
 _PRODUCTS = 4096
 # What 31 bits count, with what a tile reaches beyond.
@@ -40,7 +40,7 @@ def _tile(block: tuple[int, int], elements: int) -> tuple[int, int]:
 
 
 def _warps(tile: tuple[int, int]) -> int:
-    return max(1, min(_MAX_WARPS, tile[0] * tile[1] // 2048))
+    return max(1, min(_MAX_WARPS, tile[0] * tile[1] // 1024))
 
 
 def _capability(tensor: torch.Tensor) -> int:

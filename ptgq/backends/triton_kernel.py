@@ -118,13 +118,13 @@ def quantize_tile(
 ):
     """Quantize the groups of a tile that are `inside`, and store scales where `inside_s`."""
     whole: tl.constexpr = GROUP_SIZE % BLOCK == 0
-    pairs: tl.constexpr = GROUP_SIZE % 16 == 0 and CAPABILITY >= 86
+    halved: tl.constexpr = 3 if GROUP_SIZE % 16 == 0 and CAPABILITY >= 86 else 0
     inside_tile = inside[:, None]
     if GROUP_SIZE <= BLOCK:
         if not whole:
             inside_tile = inside_tile & (columns < GROUP_SIZE)
         x = load_values(x_ptrs, up_offset, inside_tile, limit, SILU, LIMITED, whole, INTERPRETED)
-        absmax = absmax_bits(x, pairs, SATURATE, INTERPRETED)
+        absmax = absmax_bits(x, halved, SATURATE, INTERPRETED)
         scale = group_scale(absmax, eps, QMAX, POWER_OF_TWO, INTERPRETED)
         store_scales(s_ptrs, scale, inside, inside_s, PADDED, E8M0)
         store_codes(
@@ -138,7 +138,7 @@ def quantize_tile(
             x = load_values(
                 x_ptrs + start, up_offset, mask, limit, SILU, LIMITED, whole, INTERPRETED
             )
-            absmax = tl.maximum(absmax, absmax_bits(x, pairs, SATURATE, INTERPRETED))
+            absmax = tl.maximum(absmax, absmax_bits(x, halved, SATURATE, INTERPRETED))
         scale = group_scale(absmax, eps, QMAX, POWER_OF_TWO, INTERPRETED)
         store_scales(s_ptrs, scale, inside, inside_s, PADDED, E8M0)
         for start in range(0, GROUP_SIZE, BLOCK):

@@ -80,14 +80,14 @@ def larger_magnitudes(x):
 
 
 @triton.jit
-def absmax_bits(x, PAIRS: tl.constexpr, SATURATE: tl.constexpr, INTERPRETED: tl.constexpr):
+def absmax_bits(x, HALVED: tl.constexpr, SATURATE: tl.constexpr, INTERPRETED: tl.constexpr):
     """The largest |x| of each group, ``[groups, BLOCK]``, as bits of float32.
 
     As integers they order like the values, infinity and NaN on top; SATURATE: these count as 0.
-    PAIRS: of 16-bit `x`, two are compared at a time, while a thread has two pairs of its 16
-    elements.
+    HALVED: how often, of 16-bit `x`, a thread compares two pairs at a time: 3 times if it has 16
+    elements side by side.
     """
-    steps: tl.constexpr = 3 if PAIRS and x.dtype != tl.float32 and not SATURATE else 0
+    steps: tl.constexpr = HALVED if x.dtype != tl.float32 and not SATURATE else 0
     for _ in tl.static_range(steps):
         x = larger_magnitudes(x)
     bits = to_float32(x, INTERPRETED).to(tl.int32, bitcast=True) & 0x7FFFFFFF

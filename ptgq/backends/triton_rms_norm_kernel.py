@@ -157,7 +157,7 @@ def rms_norm_per_token_group_quant_kernel(
             tl.store(norm_out_ptrs, y, mask=columns < HIDDEN_DIM)
         if QUANTIZE:
             # Pairs are not compared: a thread has too few of a group to gain by it.
-            absmax = absmax_bits(y, False, SATURATE, INTERPRETED)
+            absmax = absmax_bits(y, 0, SATURATE, INTERPRETED)
             scale = group_scale(absmax, eps, QMAX, POWER_OF_TWO, INTERPRETED)
             store_row(
                 s_ptr, scale, row, batch, column_length, 0, HIDDEN_DIM // GROUP_SIZE,

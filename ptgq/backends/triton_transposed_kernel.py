@@ -56,8 +56,8 @@ def quantize_groups(
 
     MASKED: of groups that are in ``inside_s`` only, the scale is 0.
     """
-    pairs: tl.constexpr = x.shape[1] % 16 == 0 and CAPABILITY >= 86
-    absmax = absmax_bits(x, pairs, SATURATE, INTERPRETED)
+    halved: tl.constexpr = 3 if x.shape[1] % 16 == 0 and CAPABILITY >= 86 else 0
+    absmax = absmax_bits(x, halved, SATURATE, INTERPRETED)
     scale = group_scale(absmax, eps, QMAX, POWER_OF_TWO, INTERPRETED)
     store_scales(s_ptrs, scale, inside, inside_s, MASKED, E8M0)
     store_codes(
@@ -210,7 +210,7 @@ def per_token_group_quant_transposed_columns_kernel(
         mask = exists[:, None] & ((place < GROUP_SIZE) & (token < existing))[None, :]
         at = (matrix * num_tokens + token)[None, :] * x_token_stride + column[:, None]
         x = tl.load(x_ptr + at, mask=mask, other=0.0)
-        absmax = tl.maximum(absmax, absmax_bits(x, False, SATURATE, INTERPRETED))
+        absmax = tl.maximum(absmax, absmax_bits(x, 0, SATURATE, INTERPRETED))
     scale = group_scale(absmax, eps, QMAX, POWER_OF_TWO, INTERPRETED)
     s_at = scale_offset(row_t, group, column_tokens_t, column_length_t, st_groups, LAYOUT, PACKED)
     inside = exists & (group * GROUP_SIZE < existing)

@@ -134,8 +134,8 @@ TRITON = {
     ),
     "triton: absmax of the last block": Mutant(
         "ptgq/backends/triton_kernel.py",
-        "absmax = tl.maximum(absmax, absmax_bits(x, pairs, SATURATE, INTERPRETED))",
-        "absmax = absmax_bits(x, pairs, SATURATE, INTERPRETED)",
+        "absmax = tl.maximum(absmax, absmax_bits(x, halved, SATURATE, INTERPRETED))",
+        "absmax = absmax_bits(x, halved, SATURATE, INTERPRETED)",
         f"tests/test_triton_indices.py {SILU}",
     ),
     "triton: rows as if contiguous": Mutant(
