@@ -46,6 +46,9 @@ for capability, dtype, group in json.loads(sys.argv[2]):
 CASES = {
     (90, "bfloat16", 0): (64, 64, 2),
     (89, "float16", 0): (64, 64, 2),
+    (90, "bfloat16", 128): (2 * 64, 80, 13),
+    (89, "float16", 128): (2 * 64, 80, 13),
+    (90, "bfloat16", 32): (2 * 32, 72, 13),
 }
 EXACT = {"abs", "max", "min", "neg", "selp", "setp"}
 ARITHMETIC = {"mul.rn.f32", "fma.rn.f32", "rcp.approx.ftz.f32", "cvt.rn.satfinite.e4m3x2.f32"}

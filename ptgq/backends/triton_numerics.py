@@ -80,12 +80,18 @@ def larger_magnitudes(x):
 
 
 @triton.jit
-def absmax_bits(x, HALVED: tl.constexpr, SATURATE: tl.constexpr, INTERPRETED: tl.constexpr):
+def absmax_bits(
+    x,
+    HALVED: tl.constexpr,
+    SATURATE: tl.constexpr,
+    INTERPRETED: tl.constexpr,
+    IN_PLACE: tl.constexpr = True,
+):
     """The largest |x| of each group, ``[groups, BLOCK]``, as bits of float32.
 
     As integers they order like the values, infinity and NaN on top; SATURATE: these count as 0.
     HALVED: how often, of 16-bit `x`, a thread compares two pairs at a time: 3 times if it has 16
-    elements side by side.
+    elements side by side. IN_PLACE: what is computed of the result has the threads of `x`.
     """
     steps: tl.constexpr = HALVED if x.dtype != tl.float32 and not SATURATE else 0
     for _ in tl.static_range(steps):
@@ -94,7 +100,7 @@ def absmax_bits(x, HALVED: tl.constexpr, SATURATE: tl.constexpr, INTERPRETED: tl
     if SATURATE:
         bits = tl.where(bits < 0x7F800000, bits, 0)
     # In the shape of x again, or Triton would move x to the threads of a result of this shape.
-    for _ in tl.static_range(steps):
+    for _ in tl.static_range(steps if IN_PLACE else 0):
         bits = tl.reshape(tl.join(bits, bits), [bits.shape[0], 2 * bits.shape[1]])
     return tl.max(bits, 1)
 

@@ -21,6 +21,8 @@ from ptgq.transposed import prepare
 # The sides of a tile of smaller groups, and the largest group that rows share with columns.
 _SIDE = 64
 _MAX_SIDE = 128
+# What a thread of a large tile may have of 16-bit elements, so that a multiprocessor holds three.
+_REGISTERS = 80
 # Elements of a column that a program of columns alone holds at a time, and such columns.
 _MAX_BLOCK = 1024
 _ELEMENTS = 4096
@@ -107,10 +109,15 @@ def per_token_group_quant_transposed(
             side = max(_SIDE, group_size)
             memory, s_sizes = stored(q, s)
             sizes = *of_x, *s_sizes, *st_sizes
-            constants = {"GROUP_SIZE": group_size, "SIDE": side, **constants}
+            warps = side // 16
+            # A thread reads 8 elements of each of so many tokens.
+            tokens = side * side // (256 * warps)
+            constants = {"GROUP_SIZE": group_size, "SIDE": side, "TOKENS": tokens, **constants}
+            limited = side == _MAX_SIDE and x.itemsize == 2 and not saturate
             compiled = per_token_group_quant_transposed_kernel[_grid(matrices, sizes, side)](
                 rows, q.view(torch.uint8), memory, codes_t, st, *sizes, *counted, float(eps),
-                **constants, num_warps=side // 16, enable_fp_fusion=False,
+                **constants, num_warps=warps, maxnreg=_REGISTERS if limited else None,
+                enable_fp_fusion=False,
             )  # fmt: skip
             pointers = tuple(t.data_ptr() for t in (rows, q, s, q_t, s_t))
             key = _key(x.get_device(), x.dtype, pointers, sizes, group_size, code, saturate)

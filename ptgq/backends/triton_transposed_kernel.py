@@ -5,7 +5,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from ptgq.backends.triton_kernel import store_codes, store_scales
+from ptgq.backends.triton_codes import e4m3_codes
+from ptgq.backends.triton_kernel import store_scales
 from ptgq.backends.triton_numerics import absmax_bits, group_scale
 
 
@@ -38,12 +39,12 @@ def existing_tokens(masked_ptr, count_stride, matrix, num_tokens):
 @triton.jit
 def quantize_groups(
     x,
-    q_ptrs,
     s_ptrs,
     inside,
     inside_s,
-    inside_codes,
     eps,
+    HALVED: tl.constexpr,
+    IN_PLACE: tl.constexpr,
     QMAX: tl.constexpr,
     POWER_OF_TWO: tl.constexpr,
     SATURATE: tl.constexpr,
@@ -52,18 +53,16 @@ def quantize_groups(
     CAPABILITY: tl.constexpr,
     INTERPRETED: tl.constexpr,
 ):
-    """Quantize ``x`` ``[groups, group_size]``; ``s_ptrs`` and ``inside`` are ``[groups]``.
+    """The codes of ``x`` ``[groups, group_size]``; ``s_ptrs`` and ``inside`` are ``[groups]``.
 
-    MASKED: of groups that are in ``inside_s`` only, the scale is 0.
+    MASKED: of groups that are in ``inside_s`` only, the scale is 0. HALVED, IN_PLACE: as in
+    absmax_bits.
     """
-    halved: tl.constexpr = 3 if x.shape[1] % 16 == 0 and CAPABILITY >= 86 else 0
-    absmax = absmax_bits(x, halved, SATURATE, INTERPRETED)
+    halved: tl.constexpr = HALVED if CAPABILITY >= 86 else 0
+    absmax = absmax_bits(x, halved, SATURATE, INTERPRETED, IN_PLACE)
     scale = group_scale(absmax, eps, QMAX, POWER_OF_TWO, INTERPRETED)
     store_scales(s_ptrs, scale, inside, inside_s, MASKED, E8M0)
-    store_codes(
-        q_ptrs, x, scale, inside_codes,
-        QMAX, False, POWER_OF_TWO, SATURATE, CAPABILITY, INTERPRETED,
-    )  # fmt: skip
+    return e4m3_codes(x, scale, QMAX, POWER_OF_TWO, SATURATE, CAPABILITY, INTERPRETED)
 
 
 @triton.jit
@@ -88,6 +87,7 @@ def per_token_group_quant_transposed_kernel(
     eps,
     GROUP_SIZE: tl.constexpr,
     SIDE: tl.constexpr,
+    TOKENS: tl.constexpr,
     LAYOUT: tl.constexpr,
     PACKED: tl.constexpr,
     QMAX: tl.constexpr,
@@ -102,63 +102,76 @@ def per_token_group_quant_transposed_kernel(
     Without counts of rows, ``masked_ptr`` and what belongs to it are None: no argument is left.
     """
     masked: tl.constexpr = masked_ptr is not None
+    of_side: tl.constexpr = SIDE // GROUP_SIZE
+    groups: tl.constexpr = SIDE * of_side
     across = tl.cdiv(hidden_dim, SIDE)
     down = tl.cdiv(num_tokens, SIDE)
     program = tl.program_id(0)
-    matrix = (program // across // down).to(tl.int64)
-    token = program // across % down * SIDE + tl.arange(0, SIDE)
-    column = program % across * SIDE + tl.arange(0, SIDE)
-    row = matrix * num_tokens + token
-    row_t = matrix * hidden_dim + column
-    existing = num_tokens
+    tile_row = program // across
+    first_column = (program - tile_row * across) * SIDE
+    first_token = tile_row % down * SIDE
+    matrix = (tile_row // down).to(tl.int64)
+    first_row = matrix * num_tokens + first_token
+    first_row_t = matrix * hidden_dim + first_column
+    tokens_left = num_tokens - first_token
+    columns_left = hidden_dim - first_column
+    existing = tokens_left
+    x_ptr += first_row * x_token_stride + first_column
     if masked:
-        existing = existing_tokens(masked_ptr, count_stride, matrix, num_tokens)
+        existing = existing_tokens(masked_ptr, count_stride, matrix, num_tokens) - first_token
         # Then the matrix lies where it would if all followed each other.
         x_ptr += matrix * x_batch_stride - matrix * num_tokens * x_token_stride
-    inside = (token < existing)[:, None] & (column < hidden_dim)[None, :]
-    x = tl.load(x_ptr + row[:, None] * x_token_stride + column[None, :], mask=inside, other=0.0)
-    of_side: tl.constexpr = SIDE // GROUP_SIZE
-    groups: tl.constexpr = SIDE * of_side
+    index = tl.arange(0, SIDE)
+    # As many codes are stored together as elements loaded, or they would change threads.
+    column = tl.max_contiguous(index, 8)
+    # A thread reads TOKENS that follow each other: then its codes of a column do, too.
+    token = index % (SIDE // TOKENS) * TOKENS + index // (SIDE // TOKENS)
+    inside = (token < existing)[:, None] & (column < columns_left)[None, :]
+    x_ptrs = x_ptr + token[:, None].to(tl.int64) * x_token_stride + column[None, :]
+    x = tl.load(x_ptrs, mask=inside, other=0.0)
 
-    first = program % across * of_side + tl.arange(0, of_side)
+    first = tl.arange(0, of_side) * GROUP_SIZE
     place = scale_offset(
-        row[:, None], first[None, :], column_tokens, column_length, s_groups, LAYOUT, PACKED
-    )
-    exists = (token < existing)[:, None] & (first * GROUP_SIZE < hidden_dim)[None, :]
-    stored = (token < num_tokens)[:, None] & (first * GROUP_SIZE < hidden_dim)[None, :]
-    q_place = row[:, None] * hidden_dim + column[None, :]
-    quantize_groups(
+        (first_row + token)[:, None], ((first_column + first) // GROUP_SIZE)[None, :],
+        column_tokens, column_length, s_groups, LAYOUT, PACKED,
+    )  # fmt: skip
+    exists = (token < existing)[:, None] & (first < columns_left)[None, :]
+    stored = (token < tokens_left)[:, None] & (first < columns_left)[None, :]
+    codes = quantize_groups(
         tl.reshape(x, [groups, GROUP_SIZE]),
-        q_ptr + tl.reshape(q_place, [groups, GROUP_SIZE]),
         s_ptr + tl.reshape(place, [groups]),
         tl.reshape(exists, [groups]),
         tl.reshape(stored, [groups]),
-        tl.reshape(inside, [groups, GROUP_SIZE]),
-        eps, QMAX, POWER_OF_TWO, SATURATE, E8M0, masked, CAPABILITY, INTERPRETED,
+        eps, 2, True, QMAX, POWER_OF_TWO, SATURATE, E8M0, masked, CAPABILITY, INTERPRETED,
     )  # fmt: skip
+    q_ptr += first_row * hidden_dim + first_column
+    q_ptrs = q_ptr + token[:, None].to(tl.int64) * hidden_dim + column[None, :]
+    tl.store(q_ptrs, tl.reshape(codes, [SIDE, SIDE]), mask=inside)
 
-    first = program // across % down * of_side + tl.arange(0, of_side)
+    x = tl.permute(tl.reshape(x, [TOKENS, SIDE // TOKENS, SIDE]), [2, 1, 0])
     place = scale_offset(
-        row_t[:, None], first[None, :], column_tokens_t, column_length_t, st_groups, LAYOUT, PACKED
-    )
-    exists = (column < hidden_dim)[:, None] & (first * GROUP_SIZE < existing)[None, :]
-    stored = (column < hidden_dim)[:, None] & (first * GROUP_SIZE < num_tokens)[None, :]
-    length = tl.cdiv(num_tokens, GROUP_SIZE) * GROUP_SIZE
-    q_place = row_t[:, None] * length + token[None, :]
-    qt_ptrs = qt_ptr + tl.reshape(q_place, [groups, GROUP_SIZE])
-    quantize_groups(
-        tl.reshape(tl.trans(x), [groups, GROUP_SIZE]),
-        qt_ptrs,
+        (first_row_t + index)[:, None], ((first_token + first) // GROUP_SIZE)[None, :],
+        column_tokens_t, column_length_t, st_groups, LAYOUT, PACKED,
+    )  # fmt: skip
+    exists = (index < columns_left)[:, None] & (first < existing)[None, :]
+    stored = (index < columns_left)[:, None] & (first < tokens_left)[None, :]
+    codes = quantize_groups(
+        tl.reshape(x, [groups, GROUP_SIZE]),
         st_ptr + tl.reshape(place, [groups]),
         tl.reshape(exists, [groups]),
         tl.reshape(stored, [groups]),
-        tl.reshape(tl.trans(inside), [groups, GROUP_SIZE]),
-        eps, QMAX, POWER_OF_TWO, SATURATE, E8M0, masked, CAPABILITY, INTERPRETED,
+        eps, 2 if TOKENS == 8 else 1, False,
+        QMAX, POWER_OF_TWO, SATURATE, E8M0, masked, CAPABILITY, INTERPRETED,
     )  # fmt: skip
-    past = (token >= existing) & (token < length)
-    past = (column < hidden_dim)[:, None] & past[None, :]
-    zeros = tl.zeros((groups, GROUP_SIZE), tl.uint8)
-    tl.store(qt_ptrs, zeros, mask=tl.reshape(past, [groups, GROUP_SIZE]))
+    length = tl.cdiv(num_tokens, GROUP_SIZE) * GROUP_SIZE
+    qt_ptr += first_row_t * length + first_token
+    qt_ptrs = qt_ptr + index[:, None].to(tl.int64) * length + index[None, :]
+    inside = (index < columns_left)[:, None] & (index < existing)[None, :]
+    tl.store(qt_ptrs, tl.reshape(codes, [SIDE, SIDE]), mask=inside)
+    if existing < SIDE:
+        past = (index >= existing) & (index < length - first_token)
+        past = (index < columns_left)[:, None] & past[None, :]
+        tl.store(qt_ptrs, tl.zeros((SIDE, SIDE), tl.uint8), mask=past)
 
 
 @triton.jit
@@ -222,9 +235,7 @@ def per_token_group_quant_transposed_columns_kernel(
         at = (matrix * num_tokens + token)[None, :] * x_token_stride + column[:, None]
         x = tl.load(x_ptr + at, mask=mask, other=0.0)
         qt_ptrs = qt_ptr + row_t[:, None] * (down * GROUP_SIZE) + token[None, :]
-        store_codes(
-            qt_ptrs, x, scale, mask,
-            QMAX, False, POWER_OF_TWO, SATURATE, CAPABILITY, INTERPRETED,
-        )  # fmt: skip
+        codes = e4m3_codes(x, scale, QMAX, POWER_OF_TWO, SATURATE, CAPABILITY, INTERPRETED)
+        tl.store(qt_ptrs, codes, mask=mask)
         past = exists[:, None] & ((place < GROUP_SIZE) & (token >= existing))[None, :]
         tl.store(qt_ptrs, tl.zeros((COLUMNS, BLOCK), tl.uint8), mask=past)

@@ -166,8 +166,8 @@ TRITON = {
     ),
     "triton: codes of tokens that don't exist left": Mutant(
         "ptgq/backends/triton_transposed_kernel.py",
-        "past = (token >= existing) & (token < length)",
-        "past = (token >= num_tokens) & (token < length)",
+        "past = (index >= existing) & (index < length - first_token)",
+        "past = (index >= tokens_left) & (index < length - first_token)",
         "tests/test_masked_transposed.py -k triton-cpu",
     ),
     "triton: a launch of other groups": Mutant(
