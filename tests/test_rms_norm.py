@@ -231,6 +231,22 @@ def test_a_row_that_is_not_finite_is_marked(backend_on):
     assert (bits(q)[4:9] == 0x7F).all()
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@every(dtypes=DTYPE_SETS, nonfinite=["mark", "saturate"])
+def test_weights_that_are_not_finite(backend_on, dtypes, nonfinite):
+    dtype, *others = dtypes
+    # As many rows as make the CPU look at the weights, and fewer.
+    for rows in (10, 2):
+        case = Case((rows, 256), dtype, *others)
+        # Rounded as a number, the NaN of all ones would be -0.
+        ones = torch.full((1,), 0x7FFF, dtype=torch.int16)
+        if case.weight.dtype == torch.float32:
+            ones = torch.full((1,), 0x7FFFFFFF, dtype=torch.int32)
+        case.weight[3::128] = ones.view(case.weight.dtype)
+        case.weight[70] = -torch.inf
+        case.check(backend_on, FUSED, 32, nonfinite=nonfinite)
+
+
 @every(
     view={
         "unaligned": lambda x: x[:, 3:323],

@@ -39,18 +39,19 @@ inline int64_t row_panels(const BlockProblem& p) {
 // quantize_transposed: the columns of a band.
 // quantize_blocks: panels of blocks, counted row by row, of which row_panels() says how many a row
 // has; dequantize_blocks: rows of all matrices.
-// normalize: RMSNorm of a token to y, in the type of x; `sums` holds `size` sums.
+// quantize_rms_norm: the tokens [begin, end); `sums` holds `size` sums, and y, where there is no
+// norm_out, a token in the type of x.
 // activate: `count` elements of silu_and_mul of a token to y, in the type of x, from `begin` on.
-#define PTGQ_DECLARE(isa)                                                                      \
-  namespace ptgq::isa {                                                                        \
-  void quantize(const Problem& p, int64_t begin, int64_t end);                                 \
-  void activate(const Problem& p, int64_t token, int64_t begin, int64_t count, void* y);       \
-  void dequantize(const Dequantization& d, int64_t begin, int64_t end);                        \
-  void quantize_transposed(const Transposition& t, const Band& band);                          \
-  void quantize_blocks(const BlockProblem& p, int64_t begin, int64_t end);                     \
-  void dequantize_blocks(const BlockDequantization& d, int64_t begin, int64_t end);            \
-  void normalize(const Problem& p, const RmsNorm& n, int64_t token, float* sums, int64_t size, \
-                 void* y);                                                                     \
+#define PTGQ_DECLARE(isa)                                                                \
+  namespace ptgq::isa {                                                                  \
+  void quantize(const Problem& p, int64_t begin, int64_t end);                           \
+  void activate(const Problem& p, int64_t token, int64_t begin, int64_t count, void* y); \
+  void dequantize(const Dequantization& d, int64_t begin, int64_t end);                  \
+  void quantize_transposed(const Transposition& t, const Band& band);                    \
+  void quantize_blocks(const BlockProblem& p, int64_t begin, int64_t end);               \
+  void dequantize_blocks(const BlockDequantization& d, int64_t begin, int64_t end);      \
+  void quantize_rms_norm(const Problem& p, const RmsNorm& n, int64_t begin, int64_t end, \
+                         float* sums, int64_t size, void* y);                            \
   }
 
 PTGQ_DECLARE(baseline)

@@ -17,7 +17,7 @@ struct InstructionSet {
   decltype(&baseline::quantize_transposed) quantize_transposed;
   decltype(&baseline::quantize_blocks) quantize_blocks;
   decltype(&baseline::dequantize_blocks) dequantize_blocks;
-  decltype(&baseline::normalize) normalize;
+  decltype(&baseline::quantize_rms_norm) quantize_rms_norm;
 };
 
 // Chosen at the first call; throws std::runtime_error where PTGQ_CPU_ISA names another.

@@ -47,14 +47,14 @@ InstructionSet choose_instruction_set() {
        __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"),
        avx512::quantize, avx512::activate, avx512::dequantize, avx512::quantize_transposed,
-       avx512::quantize_blocks, avx512::dequantize_blocks, avx512::normalize},
+       avx512::quantize_blocks, avx512::dequantize_blocks, avx512::quantize_rms_norm},
       {"avx2", __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c(),
        avx2::quantize, avx2::activate, avx2::dequantize, avx2::quantize_transposed,
-       avx2::quantize_blocks, avx2::dequantize_blocks, avx2::normalize},
+       avx2::quantize_blocks, avx2::dequantize_blocks, avx2::quantize_rms_norm},
 #endif
       {"baseline", true, baseline::quantize, baseline::activate, baseline::dequantize,
        baseline::quantize_transposed, baseline::quantize_blocks, baseline::dequantize_blocks,
-       baseline::normalize},
+       baseline::quantize_rms_norm},
   };
   const char* wanted = std::getenv("PTGQ_CPU_ISA");
   for (const InstructionSet& set : sets) {
@@ -94,16 +94,7 @@ void quantize_normalized(const InstructionSet& set, const Problem& p, const RmsN
   const auto neighbours = static_cast<uint64_t>((hidden_dim + kSummed - 1) / kSummed);
   std::vector<float> sums(std::max<uint64_t>(std::bit_ceil(neighbours), kLeastSums));
   std::vector<uint8_t> y(n.norm_out == nullptr ? hidden_dim * element_size : 0);
-  Problem normalized = p;
-  normalized.x_token_stride = 0;
-  for (int64_t token = begin; token < end; ++token) {
-    uint8_t* const to = n.norm_out == nullptr ? y.data()
-                                              : static_cast<uint8_t*>(n.norm_out) +
-                                                    token * n.norm_out_token_stride * element_size;
-    set.normalize(p, n, token, sums.data(), static_cast<int64_t>(sums.size()), to);
-    normalized.x = to;
-    set.quantize(normalized, token * p.num_groups, (token + 1) * p.num_groups);
-  }
+  set.quantize_rms_norm(p, n, begin, end, sums.data(), static_cast<int64_t>(sums.size()), y.data());
 }
 
 // Scales of neighbouring groups lie far apart in columns, mostly in the same set of the cache: so
