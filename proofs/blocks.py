@@ -163,10 +163,8 @@ def run_calls(report: Report, device: str, backends: Sequence[str], stride: int)
             # Triton compiles a kernel for each: few.
             step = max(stride, 5) if backend == "triton" else stride
             for fmt in FORMATS[-number % step :: step]:
-                on_device = w.new_empty(0, device=device).set_(
-                    w.untyped_storage().to(device) if device != "cpu" else w.untyped_storage(),
-                    w.storage_offset(), w.shape, w.stride(),
-                )  # fmt: skip
+                memory = w.new_empty(0).set_(w.untyped_storage()).to(device)
+                on_device = memory.as_strided(w.shape, w.stride(), w.storage_offset())
                 line = lines[backend, fmt.name]
                 _compare(line, on_device, size, fmt, backend)
                 _compare_products(line, w, size, fmt, backend, device)
