@@ -11,10 +11,13 @@
 namespace ptgq {
 namespace {
 
-// Bands of tokens that are enough for all threads, and the columns of one where there are fewer.
-constexpr int64_t kManyBands = 64;
-constexpr int64_t kBandTokens = 128;
+// Bands of tokens that are enough for a thread, to share the work evenly; and the columns of one
+// where there are fewer.
+constexpr int64_t kManyBands = 4;
 constexpr int64_t kBandColumns = 1024;
+// Tokens of a band: of many, more codes of a column lie side by side, which take a page each else.
+constexpr int64_t kBandTokens = 128;
+constexpr int64_t kHighBandTokens = 256;
 
 // The same call, with x such that the matrix lies where it would if all followed each other.
 Transposition in_place_of(const Transposition& t, int64_t matrix) {
@@ -65,14 +68,17 @@ void quantize_transposed_cpu(const Transposition& t) {
   if (t.rows.num_tokens == 0) return;
   const InstructionSet& set = instruction_set();
   const Problem& p = t.rows;
-  // Scales of columns lie side by side, group after group: a line takes several.
-  const int64_t high = std::max<int64_t>(1, kBandTokens / p.group_size);
-  const int64_t down = (t.columns.num_groups + high - 1) / high;
   const int64_t matrices = p.num_tokens / t.tokens;
+  const int64_t enough = kManyBands * torch::stable::get_num_threads();
+  // Scales of columns lie side by side, group after group: a line takes several.
+  const auto high_of = [&](int64_t tokens) { return std::max<int64_t>(1, tokens / p.group_size); };
+  const auto bands = [&](int64_t high) { return (t.columns.num_groups + high - 1) / high; };
+  int64_t high = high_of(kHighBandTokens);
+  if (matrices * bands(high) < enough) high = high_of(kBandTokens);
+  const int64_t down = bands(high);
   // Whole rows are read fastest, but a few bands would leave threads idle.
-  const int64_t wide = matrices * down >= kManyBands
-                           ? p.num_groups
-                           : std::max<int64_t>(1, kBandColumns / p.group_size);
+  const int64_t wide =
+      matrices * down >= enough ? p.num_groups : std::max<int64_t>(1, kBandColumns / p.group_size);
   const int64_t across = (p.num_groups + wide - 1) / wide;
   const int64_t elements = high * p.group_size * wide * p.group_size;
   const int64_t grain = std::max<int64_t>(1, kThreadElements / elements);
