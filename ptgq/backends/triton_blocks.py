@@ -22,6 +22,8 @@ _TILE = 16384
 _MAX_WARPS = 16
 # The elements of a tile of products.
 _PRODUCTS = 4096
+# Elements of the smallest tile: instructions take up to four of a thread at once.
+_LEAST = 4 * 32
 # What 31 bits count, with what a tile reaches beyond.
 _SMALL = 2**31 - _TILE
 
@@ -36,7 +38,8 @@ def _inside(block_size: tuple[int, int], rows: int, columns: int) -> tuple[int, 
 
 def _tile(block: tuple[int, int], elements: int) -> tuple[int, int]:
     columns = min(triton.next_power_of_2(block[1]), elements)
-    return min(triton.next_power_of_2(block[0]), elements // columns), columns
+    rows = min(triton.next_power_of_2(block[0]), elements // columns)
+    return max(rows, _LEAST // columns), columns
 
 
 def _warps(tile: tuple[int, int]) -> int:
