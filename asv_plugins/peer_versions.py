@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 FAMILY = "peers."
+NOT_APPLICABLE, FAILED = "n/a", "failed"
 # Whose version is the commit.
 OWN = ("ptgq", "ptgq-triton")
 
@@ -40,12 +41,36 @@ def read(path: Path) -> dict[str, dict[str, str]]:
 
 
 def newest(commits: dict[str, list], results_dir: str, order: dict[str, int]) -> dict:
-    """Return what is known of the implementations that were measured last, and at which commit."""
+    """Return what is known of the implementations that were measured last, and at which commit.
+
+    Also, by commit, what was known before: a run whose time was bounded leaves rows to older ones.
+    """
+    found: dict[int, dict] = {}
     for commit in sorted(commits, key=order.__getitem__, reverse=True):
         for results in commits[commit]:
             if known := read(Path(results_dir, results._filename)):
-                return {"commit": order[commit], "known": known}
-    return {}
+                found.setdefault(order[commit], known)
+    if not found:
+        return {}
+    last = max(found)
+    return {"commit": last, "known": found[last], "then": found}
+
+
+def with_older(rows: list[tuple[int, list]]) -> tuple[list, dict[int, int]]:
+    """Return the newest number of each series, and the commits of those that are older than all.
+
+    rows: commits by position, the newest first, with what they say of all series.
+    """
+    (_, shown), *older = rows
+    shown, kept = list(shown), {}
+    for index, value in enumerate(shown):
+        if value != NOT_APPLICABLE:
+            continue
+        for position, row in older:
+            if row[index] not in (None, NOT_APPLICABLE, FAILED):
+                shown[index], kept[index] = row[index], position
+                break
+    return shown, kept
 
 
 def numbers(data: dict) -> dict[str, list]:

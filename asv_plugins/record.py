@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from asv.results import iter_results
 
+from asv_plugins.peer_versions import FAILED, FAMILY, NOT_APPLICABLE, with_older
 from asv_plugins.same_code import HASHES, SAME_CODE, equal_hashes, is_same
 from asv_plugins.verdict import Measurement, drift_of, smallest_change, threshold_for, verdict
 
@@ -18,8 +19,6 @@ SIZE = ("num_cpu", "ram")
 ALL_CORES = "cpu_time."
 # Where a history has no number.
 NOTHING = Measurement(None, None, None)
-NOT_APPLICABLE = "n/a"
-FAILED = "failed"
 # The backend whose code hardly changes: what it differs by in two runs is mostly the machine's.
 CONTROL = "'reference'"
 # Ratios, calls, whose time differs between processes by half, and these beside PyTorch's, which one
@@ -221,19 +220,22 @@ def snapshot(
     """What one machine's newest measured commit says, beside what the one before said.
 
     Of a benchmark that was not measured there, what the newest says that has it, without a verdict.
-    `equal_launches` tells of two commits whether they launch kernels in the same way.
+    `equal_launches` tells of two commits whether they launch kernels in the same way. ``kept`` says
+    which commit's number a series has that the newest run left out.
     """
     commits = sorted(series.commits, key=order.__getitem__)
     newest = commits[-1]
-    shown: dict = {"commit": order[newest], "measured": {}, "previous": {}, "cells": {}}
+    shown: dict = {"commit": order[newest], "measured": {}, "previous": {}, "cells": {}, "kept": {}}
     for name, benchmark in benchmarks.items():
-        rows_of = (
-            (commit, series.read(commit, name, benchmark["params"])) for commit in commits[::-1]
-        )
-        found = next(((commit, row) for commit, row in rows_of if row is not None), None)
+        read = ((c, series.read(c, name, benchmark["params"])) for c in commits[::-1])
+        rows_of = ((commit, row) for commit, row in read if row is not None)
+        found = next(rows_of, None)
         if found is None:
             continue
         at, now = found
+        if name.startswith(FAMILY):
+            older = [(order[commit], row) for commit, row in rows_of]
+            now, shown["kept"][name] = with_older([(order[at], now), *older])
         shown["measured"][name] = [order[at], series.started(at, name)]
         before, same = [None] * len(now), set()
         for commit in reversed(commits[:-1] if at == newest else ()):

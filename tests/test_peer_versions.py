@@ -107,6 +107,26 @@ def test_the_site_gets_what_was_measured_last(tmp_path):
     found = peer_versions.newest(series.commits, str(tmp_path), order)
     assert found["commit"] == 1
     assert found["known"]["sglang"]["version"] == "0.5.23"
+    assert set(found["then"]) == {0, 1}
+
+
+def test_a_row_that_the_newest_run_left_out_keeps_its_older_number(tmp_path):
+    old, new = "a" * 40, "b" * 40
+    results_of(old, 1, sglang=2e-6).save(str(tmp_path))
+    results_of(new, 2, sglang=None, ptgq=3e-6).save(str(tmp_path))
+    util.write_json(str(tmp_path / FACTS["machine"] / "machine.json"), FACTS, 1)
+    order = {old: 0, new: 1}
+    (series,) = record.load(str(tmp_path), order, {TIME: BENCHMARK})
+    shown = record.snapshot(series, order, {TIME: BENCHMARK}, {})
+    own, _, eager, _, sglang, other, *vllm = shown["cells"][TIME]
+    assert [cell[0][0] for cell in (own, eager, sglang, other)] == [
+        3.75e-6,
+        1.25e-6,
+        2.5e-6,
+        2.5e-6,
+    ]
+    assert vllm == ["n/a", "n/a"]
+    assert shown["kept"][TIME] == {4: 0, 5: 0}
 
 
 @pytest.fixture

@@ -108,6 +108,7 @@ def test_snapshot_compares_with_the_last_commit_that_has_the_benchmark(store, tm
                 ["failed", 1],
             ]
         },
+        "kept": {},
     }
 
 

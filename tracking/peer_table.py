@@ -35,12 +35,14 @@ NOTHING = (
 
 
 def newest(results_dir: str, machine: str, benchmarks: dict) -> Results | None:
-    """Return the newest commit's results of a machine that have the family, None if none have."""
+    """Return the newest commit's results of a machine that have all rows, None if none have."""
     found = [
         results
         for results in iter_results_for_machine(results_dir, machine)
         if {TIME, CODES, SCALES} <= results.get_result_keys(benchmarks)
     ]
+    # A run whose time was bounded has some.
+    found = [results for results in found if has_rows(values(results, TIME))]
     return max(found, key=lambda results: results.date, default=None)
 
 
@@ -50,6 +52,11 @@ def values(results: Results, name: str) -> dict[tuple[str, ...], float]:
     keys = itertools.product(*([text.strip("'") for text in one] for one in params))
     numbers = zip(keys, results.get_result_value(name, params), strict=True)
     return {key: number for key, number in numbers if number is not None and number == number}
+
+
+def has_rows(times: dict) -> bool:
+    """Whether there is a number of ptgq in each row."""
+    return all(("ptgq", STATE, str(t), str(HIDDEN), variant) in times for t, variant in ROWS)
 
 
 def microseconds(seconds: float) -> str:

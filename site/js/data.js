@@ -90,7 +90,7 @@ const ptgq = {
     const index = typeof wanted === "number" ? wanted : ptgq.index(name, wanted);
     const cells = ptgq.front.machines[machine].cells[name];
     const stored = index < 0 || !cells ? null : cells[index];
-    const read = { machine, name, index, at: ptgq.measuredAt(machine, name), state: "missing", previous: ptgq.front.machines[machine].previous[name] ?? null, before: null, verdict: null, smallest: null };
+    const read = { machine, name, index, at: ptgq.measuredAt(machine, name, index), state: "missing", previous: ptgq.front.machines[machine].previous[name] ?? null, before: null, verdict: null, smallest: null };
     if (stored === null || stored === undefined) return read;
     if (stored === "n/a" || stored === "failed") return { ...read, state: stored };
     const [now, before, verdict, smallest] = stored;
@@ -111,10 +111,12 @@ const ptgq = {
     };
   },
 
-  // The commit, by position, that a benchmark's numbers are of: the newest that has any.
-  measuredAt(machine, name) {
-    const { measured, commit } = ptgq.front.machines[machine];
-    return measured[name] ? measured[name][0] : commit;
+  // The commit, by position, that a benchmark's numbers are of: the newest that has any; or of one
+  // of its series, which a run whose time was over may have left to an older one.
+  measuredAt(machine, name, index) {
+    const { measured, commit, kept } = ptgq.front.machines[machine];
+    const older = ((kept || {})[name] || {})[index];
+    return older ?? (measured[name] ? measured[name][0] : commit);
   },
 
   // When a machine measured last, in seconds.

@@ -57,11 +57,11 @@ ptgq.fastestExact = function (times) {
   return exact.filter(({ time }, place) => place === 0 || time.low === null || time.low <= until);
 };
 
-// Its version and day, or why it has no number; ptgq's is the commit.
-ptgq.peerVersion = function (machine, implementation) {
-  const { known } = ptgq.front.machines[machine].peers;
-  if (ptgq.isOwn(implementation)) return "this commit";
-  const one = (known || {})[implementation];
+// Its version and day at a commit, or why it has no number; ptgq's is the commit.
+ptgq.peerVersion = function (machine, implementation, at) {
+  const { commit, known, then } = ptgq.front.machines[machine].peers;
+  if (ptgq.isOwn(implementation)) return at === commit ? "this commit" : ptgq.commitLink(at);
+  const one = ((then || {})[at] || known || {})[implementation];
   if (!one) return "version unknown";
   return one.version ? `${one.version}, ${one.measured}` : one.missing;
 };
@@ -136,7 +136,7 @@ ptgq.peers = function (machine) {
       const mark = best.length > 1 ? " fastest exact?" : " fastest exact";
       return el("tr", { class: best.includes(entry) ? "fastest" : null },
         el("th", { scope: "row" }, implementation, best.includes(entry) ? el("strong", { class: "better" }, mark) : null),
-        el("td", { class: "text quiet" }, ptgq.peerVersion(machine, implementation)),
+        el("td", { class: "text quiet" }, ptgq.peerVersion(machine, implementation, time.at)),
         el("td", { class: "bar" }, strip, el("span", {}, ptgq.show(time, format.micro))),
         el("td", {}, ends ? `${format.micro(time.low)} to ${format.micro(time.high)}` : "–"),
         el("td", {}, own ? format.times(time.value / own.time.value) : "–"),
