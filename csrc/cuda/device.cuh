@@ -17,6 +17,13 @@ namespace ptgq {
 constexpr int kWarpSize = 32;
 constexpr int kThreads = 256;
 
+// Whether it is for 9.0, where kernels' registers were tuned: for others the compiler takes more.
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ == 900
+constexpr bool kIsHopper = true;
+#else
+constexpr bool kIsHopper = false;
+#endif
+
 __device__ __forceinline__ float to_float(float x) { return x; }
 __device__ __forceinline__ float to_float(__nv_bfloat16 x) { return __bfloat162float(x); }
 __device__ __forceinline__ float to_float(__half x) { return __half2float(x); }

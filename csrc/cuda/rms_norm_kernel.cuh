@@ -118,13 +118,18 @@ constexpr bool kIsCopied = sizeof(T) == 2 && !kMixed;
 // What a kernel stores: kAny, what its arguments say, saturated or not.
 enum class Codes { kAny, kE4m3, kInt8 };
 
+// Blocks that a multiprocessor holds.
+template <typename T, bool kMixed, Codes kCodes>
+constexpr int kNormResident =
+    kMixed || sizeof(T) == 4 || (kCodes == Codes::kAny && !kIsHopper) ? 1 : 2;
+
 // Rows of whole vectors, kVectors a thread, and groups of 8 to 256 elements, powers of two, or of
 // multiples of 256. kMixed: the residual or the weight is float32, x is not. kCodes: of
 // groups that don't saturate, of a lane or more for each vector: less code, and one of a group's
 // lanes computes its scale. (Copying the next row into shared memory meanwhile, or prefetching it,
 // gained nothing on an H200: instructions take the time, not waiting for memory.)
 template <typename T, bool kMixed, int kVectors, Codes kCodes>
-__global__ void __launch_bounds__(kMaxNormThreads, kMixed || sizeof(T) == 4 ? 1 : 2)
+__global__ void __launch_bounds__(kMaxNormThreads, kNormResident<T, kMixed, kCodes>)
     rms_norm_per_token_group_quant_kernel(const __grid_constant__ NormArguments a) {
   using R = std::conditional_t<kMixed, float, T>;
   constexpr bool kCommon = kCodes != Codes::kAny;

@@ -33,7 +33,7 @@ struct alignas(8) Factor {
 
 // Blocks that a multiprocessor holds.
 template <typename T>
-constexpr int kTransposedResident = sizeof(T) == 2 ? 3 : 2;
+constexpr int kTransposedResident = (sizeof(T) == 2 ? 2 : 1) + kIsHopper;
 
 // kLanes: those of a group, where they are known, else 0. kMasked: tiles without a row that exists
 // store zeros, as many bytes by columns as others store.
