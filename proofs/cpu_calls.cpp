@@ -18,6 +18,10 @@ extern "C" int32_t torch_parallel_for(int64_t begin, int64_t end, int64_t,
     run(begin, begin + chunk < end ? begin + chunk : end, context);
   return 0;
 }
+extern "C" int32_t torch_get_num_threads(uint32_t* threads) {
+  *threads = 2;
+  return 0;
+}
 
 namespace {
 
