@@ -5,8 +5,9 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 
-from asv_plugins.record import CONTROL, SIZE, Series, encode, entry_name, is_judged
+from asv_plugins.record import CONTROL, encode, entry_name, is_judged
 from asv_plugins.same_code import HASHES, backends_of
+from asv_plugins.series import SIZE, Series
 from asv_plugins.verdict import Measurement, threshold_for
 
 

@@ -14,8 +14,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from asv_plugins.verdict import NOT_APPLICABLE, Measurement
+
 FAMILY = "peers."
-NOT_APPLICABLE, FAILED = "n/a", "failed"
 # Whose version is the commit.
 OWN = ("ptgq", "ptgq-triton")
 
@@ -56,20 +57,17 @@ def newest(commits: dict[str, list], results_dir: str, order: dict[str, int]) ->
     return {"commit": last, "known": found[last], "then": found}
 
 
-def with_older(rows: list[tuple[int, list]]) -> tuple[list, dict[int, int]]:
-    """Return the newest number of each series, and the commits of those that are older than all.
+def with_older(now: list, older: list[tuple[int, list]]) -> tuple[list, dict[int, int]]:
+    """Return the newest number of each series, and the commits of those that `now` leaves out.
 
-    rows: commits by position, the newest first, with what they say of all series.
+    older: commits by position, the newest first, with what they say of all series.
     """
-    (_, shown), *older = rows
-    shown, kept = list(shown), {}
-    for index, value in enumerate(shown):
-        if value != NOT_APPLICABLE:
-            continue
-        for position, row in older:
-            if row[index] not in (None, NOT_APPLICABLE, FAILED):
-                shown[index], kept[index] = row[index], position
-                break
+    shown, kept = list(now), {}
+    for index, value in enumerate(now):
+        numbers_of = (at for at in older if isinstance(at[1][index], Measurement))
+        if value == NOT_APPLICABLE and (found := next(numbers_of, None)):
+            kept[index], row = found
+            shown[index] = row[index]
     return shown, kept
 
 

@@ -1,6 +1,6 @@
 """The site: ``asv publish`` writes asv's pages, and this plugin the front page before them.
 
-What it shows is read by ``asv_plugins/record.py``; how it looks is in ``site/``. asv's own page
+What it shows is read by ``asv_plugins/series.py``; how it looks is in ``site/``. asv's own page
 moves from ``index.html`` to ``asv.html`` and loads the vendored copies of its scripts.
 """
 
@@ -24,6 +24,7 @@ from asv.publishing import OutputPublisher
 from asv.util import UserError
 
 from asv_plugins import canary, pairs, peer_versions, record, same_code, vendor
+from asv_plugins.series import load
 
 SITE = vendor.VENDOR.parent
 # "measured": the page opens on the machine that measured last, not on the newest with a GPU.
@@ -188,7 +189,7 @@ def write_data(
 
     equal_launches = functools.partial(same_code.equal_launches, repository=repo._path)
     names = list(benchmarks)
-    all_series = record.load(conf.results_dir, order, benchmarks)
+    all_series = load(conf.results_dir, order, benchmarks)
     machines = []
     # Newest first.
     behind = {commit: number for number, commit in enumerate(subjects)}

@@ -8,6 +8,8 @@ import statistics
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
+# What stands in place of a measurement.
+NOT_APPLICABLE, FAILED = "n/a", "failed"
 # asv's own, for what asv.conf.json does not name.
 DEFAULT_THRESHOLD = 0.05
 

@@ -90,7 +90,7 @@ def sglang() -> dict[str, dict]:
         if masked_m is not None:
             q, s = quantize_masked(input, masked_m, fuse_silu_and_mul)
             exist = torch.arange(input.shape[1]) < masked_m.unsqueeze(-1)
-            # Of other rows nothing is written.
+            # Nothing is written of other rows.
             output_q.view(torch.uint8)[exist] = q.view(torch.uint8)[exist]
             output_s[exist] = s[exist]
             return output_q, output_s

@@ -168,7 +168,7 @@ def test_the_suite_has_samples_or_the_reason(gpu):
     expected = {"ptgq": 1.0, "ptgq-triton": 2.0, "sglang": 3.0}
     for name, seconds in expected.items():
         assert found[name,] == [seconds] * masked_peers.REPEAT
-    # Of another implementation no failure of this project.
+    # A failure of another implementation is none of this project.
     assert found["vllm",].reason == "vllm: RuntimeError: no kernel image is available"
     assert found["torch-eager",].reason == "torch-eager: has no masked rows"
     assert found["torchao",].reason == "torchao: torchao is not installed"

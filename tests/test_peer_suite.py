@@ -138,7 +138,7 @@ def test_each_row_has_its_number_or_why_not(device, capsys):
         if absent or (own == "sglang" and row["variant"] == "int8"):
             assert math.isnan(read())
         elif own == "sglang" and state == "cold":
-            # Of another implementation no failure of this project.
+            # A failure of another implementation is none of this project.
             assert math.isnan(read())
         elif state or "counts" in row:
             factor = FACTORS[{"ptgq": "cuda", "ptgq-triton": "triton"}.get(own, own)]

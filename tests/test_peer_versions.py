@@ -17,6 +17,7 @@ from asv.results import Results
 from exchanged_results import ENVIRONMENT, FACTS, REQUIREMENTS, benchmark, make
 
 from asv_plugins import peer_versions, record, storage
+from asv_plugins.series import load
 from tracking import merge
 
 NAMES = ("torch-eager", "sglang", "vllm")
@@ -103,7 +104,7 @@ def test_the_site_gets_what_was_measured_last(tmp_path):
         results_of(commit, date).save(str(tmp_path))
     util.write_json(str(tmp_path / FACTS["machine"] / "machine.json"), FACTS, 1)
     order = {old: 0, new: 1}
-    (series,) = record.load(str(tmp_path), order, {TIME: BENCHMARK})
+    (series,) = load(str(tmp_path), order, {TIME: BENCHMARK})
     found = peer_versions.newest(series.commits, str(tmp_path), order)
     assert found["commit"] == 1
     assert found["known"]["sglang"]["version"] == "0.5.23"
@@ -116,7 +117,7 @@ def test_a_row_that_the_newest_run_left_out_keeps_its_older_number(tmp_path):
     results_of(new, 2, sglang=None, ptgq=3e-6).save(str(tmp_path))
     util.write_json(str(tmp_path / FACTS["machine"] / "machine.json"), FACTS, 1)
     order = {old: 0, new: 1}
-    (series,) = record.load(str(tmp_path), order, {TIME: BENCHMARK})
+    (series,) = load(str(tmp_path), order, {TIME: BENCHMARK})
     shown = record.snapshot(series, order, {TIME: BENCHMARK}, {})
     own, _, eager, _, sglang, other, *vllm = shown["cells"][TIME]
     assert [cell[0][0] for cell in (own, eager, sglang, other)] == [

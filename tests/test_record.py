@@ -12,6 +12,7 @@ pytest.importorskip("asv", reason="asv is not installed")
 from asv.results import Results
 
 from asv_plugins import record
+from asv_plugins.series import Series, load, measurements
 from asv_plugins.verdict import Measurement
 
 FACTS = {"machine": "box", "os": "Linux"}
@@ -39,7 +40,7 @@ def results(commit, values, *, params=None, stats=None, version="1", facts=FACTS
 
 def read(made):
     name = "file.Class.track_it"
-    return record.measurements(made, name, BENCHMARKS[name]["params"])
+    return measurements(made, name, BENCHMARKS[name]["params"])
 
 
 def test_measurements_tell_why_there_is_no_number():
@@ -94,7 +95,7 @@ def test_snapshot_compares_with_the_last_commit_that_has_the_benchmark(store, tm
     store(MIDDLE, [9.0] * 4, version="0")
     store(NEW, [1.0, 2.0, 1.0, None])
     store(ELSEWHERE, [5.0] * 4)
-    (series,) = record.load(str(tmp_path), ORDER, BENCHMARKS)
+    (series,) = load(str(tmp_path), ORDER, BENCHMARKS)
     shown = record.snapshot(series, ORDER, BENCHMARKS, {})
     assert shown == {
         "commit": 2,
@@ -116,7 +117,7 @@ def test_what_the_newest_commit_lacks_is_shown_of_the_newest_that_has_it(store, 
     store(OLD, [1.0] * 4)
     store(MIDDLE, [2.0] * 4)
     store(NEW, [9.0] * 4, version="0")
-    (series,) = record.load(str(tmp_path), ORDER, BENCHMARKS)
+    (series,) = load(str(tmp_path), ORDER, BENCHMARKS)
     shown = record.snapshot(series, ORDER, BENCHMARKS, {})
     assert shown["commit"] == 2
     assert shown["measured"] == {"file.Class.track_it": [1, 1_700_000_000]}
@@ -129,13 +130,13 @@ def test_a_gpu_in_a_larger_machine_has_one_history(store, tmp_path):
     gpu = {**FACTS, "gpu": "H200"}
     store(OLD, [1.0] * 4, facts={**gpu, "num_cpu": "16", "ram": "64"})
     store(NEW, [2.0] * 4, facts={**gpu, "num_cpu": "32", "ram": "128"})
-    (series,) = record.load(str(tmp_path), ORDER, BENCHMARKS)
+    (series,) = load(str(tmp_path), ORDER, BENCHMARKS)
     assert set(series.commits) == {OLD, NEW}
     assert (series.params["num_cpu"], series.params["ram"]) == ("32", "128")
     # Without a GPU, that is what is measured.
     for commit, cores in ((OLD, "16"), (NEW, "32")):
         store(commit, [1.0] * 4, facts={**FACTS, "gpu": "none", "num_cpu": cores})
-    (series,) = record.load(str(tmp_path), ORDER, BENCHMARKS)
+    (series,) = load(str(tmp_path), ORDER, BENCHMARKS)
     assert list(series.commits) == [NEW]
 
 
@@ -144,7 +145,7 @@ def test_what_runs_on_all_cores_has_a_history_of_machines_of_one_size(store, tmp
     for commit, cores in ((OLD, "16"), (MIDDLE, "32"), (NEW, "32")):
         store(commit, [1.0] * 4, facts={**gpu, "num_cpu": cores}, name=name)
         store(commit, [1.0] * 4, "more", facts={**gpu, "num_cpu": cores})
-    (series,) = record.load(str(tmp_path), ORDER, {**BENCHMARKS, name: BENCHMARKS[NAME]})
+    (series,) = load(str(tmp_path), ORDER, {**BENCHMARKS, name: BENCHMARKS[NAME]})
     params = BENCHMARKS[NAME]["params"]
     assert series.read(OLD, NAME, params) == [Measurement(1, 1, 1)] * 4
     assert series.read(OLD, name, params) is None
@@ -154,7 +155,7 @@ def test_what_runs_on_all_cores_has_a_history_of_machines_of_one_size(store, tmp
 def test_only_the_configuration_of_the_newest_commit_is_shown(store, tmp_path):
     store(OLD, [1.0] * 4, tag="-old", facts={**FACTS, "torch": "2.11"})
     store(NEW, [2.0] * 4, tag="-new", facts={**FACTS, "torch": "2.13"})
-    (series,) = record.load(str(tmp_path), ORDER, BENCHMARKS)
+    (series,) = load(str(tmp_path), ORDER, BENCHMARKS)
     assert series.params["torch"] == "2.13"
     assert list(series.commits) == [NEW]
 
@@ -168,7 +169,7 @@ def test_machines_with_a_gpu_come_first_then_those_measured_last(store, tmp_path
         made = results(commit, [1.0] * 4, facts=facts)
         made._filename = f"{name}/{commit[:8]}-env.json"
         made.save(str(tmp_path))
-    loaded = record.load(str(tmp_path), ORDER, BENCHMARKS)
+    loaded = load(str(tmp_path), ORDER, BENCHMARKS)
     assert [series.params["machine"] for series in loaded] == ["b", "c", "a", "cpu"]
 
 
@@ -177,7 +178,7 @@ def test_a_snapshot_takes_the_drift_from_the_reference(monkeypatch):
     benchmarks = {"file.it": {"params": names}}
     before = [Measurement(value, value, value) for value in [1.0] * 24]
     after = [Measurement(value, value, value) for value in [1.5] * 11 + [3.0] + [2.0] * 12]
-    series = record.Series({})
+    series = Series({})
     series.commits = {OLD: [], NEW: []}
     monkeypatch.setattr(series, "read", lambda commit, *_: before if commit == OLD else after)
     cells = record.snapshot(series, ORDER, benchmarks, {})["cells"]["file.it"]
@@ -191,7 +192,7 @@ def test_history_has_a_column_for_each_series(store, tmp_path):
     interval = [{"ci_99_a": 0.5, "ci_99_b": 1.5}] * 4
     store(OLD, [1.0] * 4, stats=interval)
     store(NEW, [None, math.nan, 1.0, 1.0], stats=None)
-    (series,) = record.load(str(tmp_path), ORDER, BENCHMARKS)
+    (series,) = load(str(tmp_path), ORDER, BENCHMARKS)
     params = BENCHMARKS["file.Class.track_it"]["params"]
     first, second, third, _ = record.histories(series, ORDER, "file.Class.track_it", params)
     assert first == {

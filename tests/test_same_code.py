@@ -9,6 +9,7 @@ import pytest
 pytest.importorskip("asv", reason="asv is not installed")
 
 from asv_plugins import environment, record, same_code
+from asv_plugins.series import Series
 from asv_plugins.verdict import Measurement
 from tracking import compare, machine
 from tracking.verdict import decide_table
@@ -164,7 +165,7 @@ def test_the_record_says_same_code(monkeypatch):
         "old": {kernel: (1, 1), call: (1, 1), CUDA: (5,), TRITON: (6,)},
         "new": {kernel: (2, 2), call: (2, 2), CUDA: (5,), TRITON: (7,)},
     }
-    series = record.Series({})
+    series = Series({})
     series.commits.update(old=[], new=[])
 
     def read(commit, name, params):

@@ -38,8 +38,7 @@ FORMS = {"norm_residual_8192x7168_cold": 19_000, "blocks_256x2048x7168_cold": 52
 FORM = {"form": tuple(FORMS)}
 CHECKED = {"backend": ("cuda", "triton", "cpu"), "call": ("norm_residual", "dequantize-blocks")}
 KERNEL = {"kernel": ("quantize<128, row>", "quantize<128, column>")}
-FAMILIES = ("all", "vector_kernel<bfloat16>", "vector_kernel<float16>", "small_kernel<float32>")
-FAMILY = {"family": FAMILIES}
+FAMILY = {"family": ("all", "vector_kernel<bfloat16>", "vector_kernel<float16>", "small_kernel")}
 # Text that must stay text, wherever a page shows it.
 HOSTILE = "<script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'>"
 

@@ -23,8 +23,7 @@ from measure.configurations import (
 )
 
 from . import common, masked_peers
-from .masked_peers import IMPLEMENTATIONS, OWN, told
-from .masked_peers import shown as _shown
+from .masked_peers import IMPLEMENTATIONS, OWN, shown, told
 
 CALL, MASKED_ROWS = "call", "masked_rows"
 STATES = (CALL, *common.STATES)
@@ -81,7 +80,7 @@ def _times(workload, device: str) -> dict:
     for state in STATES:
         timers = {(name, state): prepare(name, state) for name in IMPLEMENTATIONS}
         found |= common.take_samples(timers, REPEAT)
-    return {key: _shown(key[0], value) for key, value in found.items()}
+    return {key: shown(key[0], value) for key, value in found.items()}
 
 
 def _differences(variant: str, device: str) -> dict:
@@ -96,7 +95,7 @@ def _differences(variant: str, device: str) -> dict:
                 return against.exactness(workload, x, result)
             return against.checked(name, workload, x)
 
-        found = _shown(name, absent(name, workload, device) or common.attempt(compare))
+        found = shown(name, absent(name, workload, device) or common.attempt(compare))
         results |= told(name, variant, found)
     return results
 

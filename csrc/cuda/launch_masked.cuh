@@ -16,7 +16,7 @@ void launch_masked_lanes(const Problem& p, const MaskedRows& rows, Launch how) {
     MaskedArguments m{};
     m.all = vector_arguments<n>(p, how);
     m.rows = rows;
-    m.columns = divisor_of(static_cast<uint32_t>(scale_columns(p)));
+    m.columns = static_cast<uint32_t>(scale_columns(p));
     const int64_t own_columns = has_batch_columns(p);
     m.scale_tokens =
         static_cast<uint32_t>(own_columns ? rows.batches * p.column_length : p.column_length);

@@ -10,10 +10,10 @@ struct MaskedArguments {
   VectorArguments all;  // of the rows of all batches, whether they exist or not
   MaskedRows rows;
   Divisor batches;
-  uint32_t x_stride;
+  uint32_t x_stride;   // from token to token, if kCommon
   uint32_t step_rows;  // from a warp's groups to its next ones
   uint32_t step_sets;
-  Divisor columns;        // by the elements of s of a token
+  uint32_t columns;       // elements of s of a token
   uint32_t scale_tokens;  // tokens of s, padding included
   uint32_t batch_tokens;  // those of a batch in s: with the padding, where it has its own columns
   uint32_t chunks;        // blocks of a batch
@@ -57,15 +57,16 @@ __device__ __noinline__ float saturate_masked(const MaskedArguments& m, uint32_t
 }
 
 // Blocks that a multiprocessor holds: it has more registers for each than for the usual kernels,
-// which neither search nor loop.
+// which don't loop.
 template <typename T, bool kSilu>
 constexpr int kMaskedResident = sizeof(T) == 2 ? 5 : (kSilu ? 2 : 4);
 
 // Each batch has as many blocks, whose warps take the groups of its rows that exist in turns; then
 // the zeros in place of other rows' scales. One read tells a block how many rows exist.
 // Neighbouring blocks are of different batches, so that each multiprocessor has some of full ones.
-// kCommon: E4M3 codes of groups that don't saturate, and scales that are not in words or tiles:
-// less code.
+// (Rows of all batches numbered through are spread evenly, but each block then sums all counts: 8.9
+// us in place of 7.0 for 32 batches of 0 to 64 rows of 7168 on an H200.) kCommon: E4M3 codes of
+// groups that don't saturate, and scales that are not in words or tiles: less code.
 template <typename T, bool kSilu, int kLanes, bool kCommon>
 __global__ void __launch_bounds__(kThreads, kMaskedResident<T, kSilu>)
     per_token_group_quant_masked_kernel(const __grid_constant__ MaskedArguments m) {
@@ -162,7 +163,7 @@ __global__ void __launch_bounds__(kThreads, kMaskedResident<T, kSilu>)
   const uint32_t scale_row = own_columns ? 0 : scales_before;
   if (is_tiled) {
     const uint32_t missing = rows - existing;
-    for (uint32_t i = chunk * kThreads + threadIdx.x; i < missing * m.columns.divisor;
+    for (uint32_t i = chunk * kThreads + threadIdx.x; i < missing * m.columns;
          i += m.chunks * kThreads) {
       const uint32_t column = i / missing;
       store_zero(a, scale_batch, scale_row + existing + i - column * missing, column);
@@ -171,11 +172,11 @@ __global__ void __launch_bounds__(kThreads, kMaskedResident<T, kSilu>)
   }
   const uint32_t first = offset_of_element(a, scale_batch, scale_row, 0u);
   if (!a.column_major) {  // side by side
-    zero_scales(m, first + existing * m.columns.divisor, first + rows * m.columns.divisor,
+    zero_scales(m, first + existing * m.columns, first + rows * m.columns,
                 chunk * kThreads + threadIdx.x, m.chunks * kThreads);
     return;
   }
-  for (uint32_t column = warp; column < m.columns.divisor; column += m.chunks * kWarps) {
+  for (uint32_t column = warp; column < m.columns; column += m.chunks * kWarps) {
     const uint32_t of_column = first + column * a.s_group_stride;
     zero_scales(m, of_column + existing, of_column + rows, lane, kWarpSize);
   }

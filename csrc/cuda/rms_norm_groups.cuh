@@ -43,8 +43,8 @@ __device__ __forceinline__ void max_of_groups(const NormArguments& a,
   }
 }
 
-// Of a thread's kVectors groups the one whose scale it computes for all their lanes, of which there
-// are as many or more.
+// The one of a thread's kVectors groups whose scale it computes for all lanes of that group, of
+// which there are kVectors or more.
 template <int kVectors>
 struct OwnGroup {
   uint32_t lanes;      // of a group
@@ -77,7 +77,7 @@ struct OwnGroup {
     return absmax[0];
   }
 
-  // What the owner of a thread's k-th group has.
+  // The value that the owner of a thread's k-th group has.
   __device__ __forceinline__ float of(float value, int k) const {
     return __shfl_sync(0xFFFFFFFF, value, (threadIdx.x - lane + k * per_group) % kWarpSize);
   }

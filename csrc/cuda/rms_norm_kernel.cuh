@@ -124,10 +124,10 @@ constexpr int kNormResident =
     kMixed || sizeof(T) == 4 || (kCodes == Codes::kAny && !kIsHopper) ? 1 : 2;
 
 // Rows of whole vectors, kVectors a thread, and groups of 8 to 256 elements, powers of two, or of
-// multiples of 256. kMixed: the residual or the weight is float32, x is not. kCodes: of
-// groups that don't saturate, of a lane or more for each vector: less code, and one of a group's
-// lanes computes its scale. (Copying the next row into shared memory meanwhile, or prefetching it,
-// gained nothing on an H200: instructions take the time, not waiting for memory.)
+// multiples of 256. kMixed: the residual or the weight is float32, x is not. All but
+// kAny: groups that don't saturate, of a lane or more for each vector, whose lanes have one that
+// computes the scale: less code. (Copying the next row into shared memory meanwhile, or prefetching
+// it, gained nothing on an H200: instructions take the time, not waiting for memory.)
 template <typename T, bool kMixed, int kVectors, Codes kCodes>
 __global__ void __launch_bounds__(kMaxNormThreads, kNormResident<T, kMixed, kCodes>)
     rms_norm_per_token_group_quant_kernel(const __grid_constant__ NormArguments a) {

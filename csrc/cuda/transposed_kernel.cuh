@@ -44,7 +44,7 @@ __global__ void __launch_bounds__(kTransposedThreads, kTransposedResident<T>)
   __shared__ uint4 codes[kSide * kSide / sizeof(uint4)];            // of the columns
   __shared__ uint32_t of_warps[kPieces / 2][kSide];                 // absmax of columns
   __shared__ uint32_t of_rows[kSide / kMinTransposedGroup][kSide];  // absmax of their groups
-  // Of each group of a row and of a column within the tile.
+  // Factors of each group of a row, and of a column, within the tile.
   __shared__ Factor row_factors[kSide / kMinTransposedGroup][kSide];
   __shared__ Factor column_factors[kSide / kMinTransposedGroup][kSide];
   const uint32_t rest = a.column_tiles.quotient(blockIdx.x);
@@ -134,7 +134,7 @@ __global__ void __launch_bounds__(kTransposedThreads, kTransposedResident<T>)
   const Factor* const of_row = row_factors[across / lanes] + down * kChunk;
   const Factor* const of_column = column_factors[down / lanes] + across * kChunk;
   uint8_t* const q = a.rows.q + row * a.hidden_dim + column;
-  // Of a column, 8 neighbouring codes, at another place in each chunk of columns: threads side by
+  // 8 neighbouring codes of a column, at another place in each chunk of columns: threads side by
   // side then write to different banks.
   uint2* const words =
       reinterpret_cast<uint2*>(codes) + across * kChunk * kPieces + (down ^ across);

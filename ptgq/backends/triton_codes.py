@@ -14,7 +14,7 @@ from ptgq.backends.triton_numerics import (
     to_float32,
 )
 
-# Of a word of two elements of x: y = x * r, e = y * scale - x, and y - e * r, with -r.
+# The quotients of a word's two elements of x: y = x * r, e = y * scale - x, and y - e * r, with -r.
 _OF_BFLOAT16 = tl.constexpr("shl.b32 a, $1, 16; and.b32 b, $1, 0xFFFF0000;")
 _OF_FLOAT16 = tl.constexpr(
     "{.reg .b16 l, h; mov.b32 {l, h}, $1; cvt.f32.f16 a, l; cvt.f32.f16 b, h;}"

@@ -38,7 +38,7 @@ def sum_of(squares, SIZE: tl.constexpr, WARPS: tl.constexpr):
     vectors: tl.constexpr = SIZE // 8
     sums = tl.reshape(by_halves(tl.reshape(squares, [vectors, 8]), 1), [1, vectors])
     if WARPS > 1:
-        # Of its 32 threads, a warp then adds up what those of all warps have.
+        # A warp's 32 threads then add up what those of all warps have.
         sums = by_halves(sums, 32 * WARPS)
         sums = by_halves_in_threads(tl.reshape(sums, [WARPS, 32]))
     return tl.reshape(by_halves(sums, 1), [1])
