@@ -111,6 +111,10 @@ __device__ __noinline__ void store_saturated(uint8_t* to, Eight<T> y, float scal
   *reinterpret_cast<uint2*>(to) = make_uint2(codes[0], codes[1]);
 }
 
+// Elements of a line of the cache.
+template <typename T>
+constexpr uint32_t kLine = 128 / sizeof(T);
+
 // Whether a vector of weights is copied at once.
 template <typename T, bool kMixed>
 constexpr bool kIsCopied = sizeof(T) == 2 && !kMixed;
@@ -155,16 +159,13 @@ __global__ void __launch_bounds__(kMaxNormThreads, kNormResident<T, kMixed, kCod
                       : held<R>(load_eight<T>(n.weight, at));
   };
 
-  // As in vector_kernel.cuh.
+  // As in vector_kernel.cuh, but one thread a line: in hot chains, all threads took 1.8 us more of
+  // 13 (1024 x 7168 on an H200). The weight is in the cache.
   if (sizeof(T) == 2 && blockIdx.x < a.prefetching) {
-#pragma unroll
-    for (int k = 0; k < kVectors; ++k) {
-      if (is_none(k)) continue;
-      prefetch_into_l2(x + place(k));
-      if (!kMixed) prefetch_into_l2(static_cast<const T*>(n.weight) + place(k));
+    for (uint32_t at = threadIdx.x * kLine<T>; at < a.elements; at += blockDim.x * kLine<T>) {
+      prefetch_into_l2(x + at);
       if (!kMixed && n.residual != nullptr) {
-        prefetch_into_l2(static_cast<const T*>(n.residual) + token * n.residual_token_stride +
-                         place(k));
+        prefetch_into_l2(static_cast<const T*>(n.residual) + token * n.residual_token_stride + at);
       }
     }
   }
