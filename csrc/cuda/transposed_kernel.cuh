@@ -31,6 +31,12 @@ struct alignas(8) Factor {
   float reciprocal;
 };
 
+// The place of a column's factors: pairs of the same place in their chunks lie side by side, so
+// that threads side by side read from different banks.
+__device__ __forceinline__ uint32_t place_of_factor(uint32_t column) {
+  return (column % kChunk / 2 * kPieces + column / kChunk) * 2 + column % 2;
+}
+
 // Blocks that a multiprocessor holds.
 template <typename T>
 constexpr int kTransposedResident = (sizeof(T) == 2 ? 2 : 1) + kIsHopper;
@@ -119,7 +125,7 @@ __global__ void __launch_bounds__(kTransposedThreads, kTransposedResident<T>)
       largest = max(largest, of_warps[group * (lanes / 2) + warp][at]);
     }
     const float scale = group_scale(largest, a.columns.eps, kMaxE4m3, a.columns.power_of_two);
-    column_factors[group][at] = {scale, reciprocal_of(scale)};
+    column_factors[group][place_of_factor(at)] = {scale, reciprocal_of(scale)};
     const uint32_t of_tokens = first_token / group_size + group;
     if (first_column + at < a.hidden_dim &&
         of_tokens < static_cast<uint32_t>(a.columns.num_groups)) {
@@ -132,7 +138,7 @@ __global__ void __launch_bounds__(kTransposedThreads, kTransposedResident<T>)
 
   // Four rows of four columns at a time: elements are taken out of their words once for both.
   const Factor* const of_row = row_factors[across / lanes] + down * kChunk;
-  const Factor* const of_column = column_factors[down / lanes] + across * kChunk;
+  const Factor* const of_column = column_factors[down / lanes] + across * 2;
   uint8_t* const q = a.rows.q + row * a.hidden_dim + column;
   // 8 neighbouring codes of a column, at another place in each chunk of columns: threads side by
   // side then write to different banks.
@@ -165,7 +171,7 @@ __global__ void __launch_bounds__(kTransposedThreads, kTransposedResident<T>)
       }
 #pragma unroll
       for (int l = 0; l < 4; ++l) {
-        const Factor f = of_column[j + l];
+        const Factor f = of_column[(j + l) / 2 * kPieces * 2 + (j + l) % 2];
         const auto code = [&](int k) { return quotient(y[k][l], f.scale, f.reciprocal); };
         const uint32_t word = pack<false>(code(0), code(1), code(2), code(3));
         reinterpret_cast<uint32_t*>(words + (j + l) * kPieces)[i / 4] = kept(word, i);
