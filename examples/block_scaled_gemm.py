@@ -23,17 +23,19 @@ def by_torch(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
     return torch._scaled_mm(x_q, w_q.t(), x_s, w_s.t(), out_dtype=torch.bfloat16)
 
 
+def deep_gemm_formats(*, per_batch: bool = False) -> tuple[ScaleFormat, ScaleFormat]:
+    """Return what DeepGEMM reads x's and w's scales in: on Hopper, unless there is a Blackwell."""
+    if capability()[0] == 10:
+        f = ScaleFormat.deep_gemm_blackwell(per_batch=per_batch)
+        return f, ScaleFormat.deep_gemm_blackwell_blocks()
+    return ScaleFormat.deep_gemm_hopper(per_batch=per_batch), ScaleFormat.deep_gemm_hopper_blocks()
+
+
 def by_deep_gemm(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
     """Return the product by DeepGEMM."""
     import deep_gemm
 
-    hopper = torch.cuda.get_device_capability()[0] == 9
-    of_x = ScaleFormat.deep_gemm_hopper() if hopper else ScaleFormat.deep_gemm_blackwell()
-    of_w = (
-        ScaleFormat.deep_gemm_hopper_blocks()
-        if hopper
-        else ScaleFormat.deep_gemm_blackwell_blocks()
-    )
+    of_x, of_w = deep_gemm_formats()
     operands = (
         ptgq.per_token_group_quant_fp8(x, 128, scale_format=of_x),
         ptgq.per_block_quant_fp8(w, scale_format=of_w),
@@ -50,13 +52,22 @@ def dequantized(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
     return ptgq.dequantize(x_q, x_s, 128).double() @ ptgq.dequantize_blocks(w_q, w_s).double().T
 
 
+def capability() -> tuple[int, int]:
+    """Return the GPU's compute capability, or zeros without one."""
+    return torch.cuda.get_device_capability() if torch.cuda.is_available() else (0, 0)
+
+
+def deep_gemm_runs() -> bool:
+    """Return whether DeepGEMM is installed and the GPU one of its."""
+    return capability() in ((9, 0), (10, 0)) and importlib.util.find_spec("deep_gemm") is not None
+
+
 def products() -> dict:
     """Return what can multiply here, by its name."""
-    capability = torch.cuda.get_device_capability() if torch.cuda.is_available() else (0, 0)
     found = {"dequantized, float64": dequantized}
-    if capability == (9, 0):
+    if capability() == (9, 0):
         found["torch._scaled_mm"] = by_torch
-    if capability in ((9, 0), (10, 0)) and importlib.util.find_spec("deep_gemm"):
+    if deep_gemm_runs():
         found["DeepGEMM"] = by_deep_gemm
     return found
 
