@@ -186,6 +186,22 @@ def test_a_bound_of_time_leaves_the_rest_out(device, monkeypatch):
     assert found["codes", "ptgq", "int8"] == 0
 
 
+def test_variants_that_are_not_named_are_left_out(device, monkeypatch):
+    monkeypatch.setenv("PTGQ_PEERS_VARIANTS", "int8,masked")
+    found = peers.measure()
+    measured = {key for key, value in found.items() if not hasattr(value, "reason")}
+    forms = {key[2] if key[0] in ("codes", "scales", "error") else key[-1] for key in measured}
+    assert forms == {"int8", "masked"}
+    for key in (
+        ("codes", "ptgq", "group_64"),
+        ("masked_rows", "ptgq", "full", "masked_silu_and_mul"),
+    ):
+        assert found[key].reason == "not asked for: PTGQ_PEERS_VARIANTS"
+    monkeypatch.setenv("PTGQ_PEERS_VARIANTS", "int8,int4")
+    with pytest.raises(ValueError, match="PTGQ_PEERS_VARIANTS: 'int4' is none of row_float32, "):
+        peers.measure()
+
+
 def test_nothing_measures_it_unasked():
     pytest.importorskip("asv", reason="asv is not installed")
     from tracking import canary, compare, track

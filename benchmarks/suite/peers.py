@@ -122,21 +122,39 @@ def _rows() -> list[tuple]:
     return serving[:usual] + masked + default + serving[usual:]
 
 
+def _left_out() -> dict[str, common.NotAvailable]:
+    """Return why a variant is not measured, of those that PTGQ_PEERS_VARIANTS does not name."""
+    known = (*PEER_VARIANTS, *PEER_MASKED)
+    chosen = os.environ.get("PTGQ_PEERS_VARIANTS", ",".join(known)).split(",")
+    for name in chosen:
+        if name not in known:
+            raise ValueError(f"PTGQ_PEERS_VARIANTS: {name!r} is none of {', '.join(known)}")
+    why = common.NotAvailable("not asked for: PTGQ_PEERS_VARIANTS")
+    return {name: why for name in known if name not in chosen}
+
+
 def measure() -> dict:
     """Measure all of them in one process, so that each is beside the others.
 
-    The variable PTGQ_PEERS_SECONDS bounds it, where a GPU is lent for some minutes: the rows that
-    are left then are n/a.
+    Where a GPU is lent for some minutes, PTGQ_PEERS_SECONDS bounds it, and PTGQ_PEERS_VARIANTS
+    names what is measured, with commas: the rows that are left are n/a.
     """
-    device, results = "cpu" if common.no_device() else "cuda", {}
+    device, results, left_out = "cpu" if common.no_device() else "cuda", {}, _left_out()
     end = time.monotonic() + float(os.environ.get("PTGQ_PEERS_SECONDS", "inf"))
-    for variant in PEER_VARIANTS:
-        results |= _differences(variant, device)
-    for variant in PEER_MASKED:
-        results |= masked_peers.differences(variant, device)
+    for variants, differences in (
+        (PEER_VARIANTS, _differences), (PEER_MASKED, masked_peers.differences)
+    ):  # fmt: skip
+        for variant in variants:
+            if why := left_out.get(variant):
+                for name in IMPLEMENTATIONS:
+                    results |= told(name, variant, why)
+            else:
+                results |= differences(variant, device)
     for family, *row in _rows():
-        why, masked = None, family == MASKED_ROWS
-        if device == "cpu" and family == "serving_shapes":
+        why, masked = left_out.get(row[-1]), family == MASKED_ROWS
+        if why:
+            pass
+        elif device == "cpu" and family == "serving_shapes":
             why = common.NotAvailable("on a CPU some of these take minutes")
         elif time.monotonic() > end:
             why = common.NotAvailable("the time was over: PTGQ_PEERS_SECONDS")
