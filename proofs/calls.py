@@ -28,6 +28,8 @@ DTYPES = tuple(getattr(torch, name) for name in INPUT_DTYPES)
 # Of large_rows: more elements than a CPU's caches hold, and more than a GPU's threads take in two
 # waves, where other kernels and stores serve.
 REPEATS = 128
+# What lies where codes of rows that don't exist would be, before and after.
+UNWRITTEN = 0x5A
 # Triton compiles a kernel for each: few.
 TRITON_CASES = ((7, torch.float32), (128, torch.bfloat16), (128, torch.float16))
 TRITON_CASES += ((16, torch.bfloat16), (4100, torch.bfloat16))
@@ -191,15 +193,20 @@ def _compare_columns(
     options: dict[str, Any] = {"nonfinite": "saturate" if fmt.saturate else "mark"}
     options |= {"scale_format": fmt.scale_format}
     quantize = ptgq.per_token_group_quant_fp8_transposed
-    results = quantize(on_device, group_size, backend=backend, masked_m=masked_m, **options)
-    expected = quantize(x, group_size, backend="reference", masked_m=counts, **options)
+    out = None
+    if masked_m is not None:
+        out = quantize(on_device, group_size, backend=backend, **options)
+        out[0].view(torch.uint8).fill_(UNWRITTEN)
+    options["masked_m"] = masked_m
+    results = quantize(on_device, group_size, backend=backend, out=out, **options)
+    options["masked_m"] = counts
+    expected = quantize(x, group_size, backend="reference", **options)
     for part, both in enumerate(zip(results, expected, strict=True)):
         bytes_of = fmt.stored if part % 2 else lambda t: t.view(torch.uint8)
         result, right = (bytes_of(t).cpu() for t in both)
         if part == 0 and counts is not None:
-            # Codes of rows that don't exist are what lay there.
             exist = torch.arange(x.shape[1]) < counts.unsqueeze(-1)
-            result, right = (t.where(exist.unsqueeze(-1), 0) for t in (result, right))
+            right = right.where(exist.unsqueeze(-1), UNWRITTEN)
         line.compare(
             ("q", "s", "q_t", "s_t")[part], result, right,
             lambda at: f"x {tuple(x.shape)} {x.dtype}, transposed, groups of {group_size}, "
