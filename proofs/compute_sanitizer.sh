@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# The four tools of compute-sanitizer, side by side, over calls that reach every kernel at its
-# edges, each format with one of six inputs, and a read of what is not there, which must be seen.
-# Reports: the folder given, or a new one.
+# The four tools of compute-sanitizer, or those named, side by side, a process for each backend, over
+# calls that reach every kernel at its edges, each format with one of six inputs, and a read of what
+# is not there, which must be seen: compute_sanitizer.sh [FOLDER OF REPORTS [TOOL ...]]
 set -u
 cd "$(dirname "$0")/.."
 reports=${1:-$(mktemp -d)}
 mkdir -p "$reports"
 # Each tensor an allocation of its own: what lies beside it is no one's.
 export PYTORCH_NO_CUDA_MEMORY_CACHING=1
-# Four processes compute the reference: with a thread a core each, they would wait for each other.
+# All of them compute the reference: with a thread a core each, they would wait for each other.
 export OMP_NUM_THREADS=1
 
 watch() {  # REPORT TOOL ARGUMENTS
@@ -16,16 +16,20 @@ watch() {  # REPORT TOOL ARGUMENTS
     python -m proofs --device cuda "${@:3}" >"$reports/$1.txt" 2>&1
 }
 
+tools=("${@:2}")
+[ ${#tools[@]} -gt 0 ] || tools=(memcheck racecheck initcheck synccheck)
 status=0
 declare -A started
-for tool in memcheck racecheck initcheck synccheck; do
-  watch "$tool" "$tool" --part calls --stride 6 &
-  started[$tool]=$!
+for tool in "${tools[@]}"; do
+  for backend in cuda triton; do
+    watch "$tool-$backend" "$tool" --part calls --stride 6 --backend "$backend" &
+    started[$tool-$backend]=$!
+  done
 done
-for tool in "${!started[@]}"; do
-  wait "${started[$tool]}"
+for each in "${!started[@]}"; do
+  wait "${started[$each]}"
   code=$?
-  echo "$tool: status $code: $(grep -E ' SUMMARY|[0-9] checked, ' "$reports/$tool.txt" | xargs)"
+  echo "$each: status $code: $(grep -E ' SUMMARY|[0-9] checked, ' "$reports/$each.txt" | xargs)"
   [ "$code" -eq 0 ] || status=1
 done
 watch planted memcheck --out-of-bounds
