@@ -8,8 +8,7 @@ namespace ptgq {
 
 // Eighths of the blocks that the device holds at once, measured on an H200: with more, counts of 0
 // take longer; with fewer, counts that differ leave multiprocessors idle.
-template <bool kSilu>
-constexpr int64_t kMaskedEighths = kSilu ? 10 : 8;
+constexpr int64_t kMaskedEighths = 10;
 
 template <typename T, bool kSilu>
 void launch_masked_lanes(const Problem& p, const MaskedRows& rows, Launch how) {
@@ -31,17 +30,12 @@ void launch_masked_lanes(const Problem& p, const MaskedRows& rows, Launch how) {
     const int64_t sets = ceil_div(p.num_groups, p.column_major ? Tile::kColumns : Tile::kGroups);
     m.all.groups = divisor_of(static_cast<uint32_t>(sets));
     const int64_t pieces = ceil_div(rows.batch_tokens, p.column_major ? Tile::kTokens : 1);
-    const int64_t wanted = kMaskedEighths<kSilu> * how.first_wave / 8 / rows.batches;
-    int64_t chunks = std::clamp<int64_t>(wanted, 1, ceil_div(sets * pieces, kWarps));
-    if (kKeepsColumns<kSilu>) {
-      m.step_rows = std::clamp<int64_t>((wanted * kWarps + sets / 2) / sets, 1, pieces);
-      chunks = ceil_div(m.step_rows * sets, kWarps);
-    } else {
-      m.step_rows = static_cast<uint32_t>(chunks * kWarps / sets);
-      m.step_sets = static_cast<uint32_t>(chunks * kWarps % sets);
-    }
+    const int64_t wanted = kMaskedEighths * how.first_wave / 8 / rows.batches;
+    const int64_t chunks = std::clamp<int64_t>(wanted, 1, ceil_div(sets * pieces, kWarps));
     m.chunks = static_cast<uint32_t>(chunks);
     m.x_stride = static_cast<uint32_t>(p.x_token_stride);
+    m.step_rows = static_cast<uint32_t>(chunks * kWarps / sets);
+    m.step_sets = static_cast<uint32_t>(chunks * kWarps % sets);
     const bool common = !p.int8 && !is_special(p) && !p.packed && p.x_token_stride <= kMaxIndex;
     launch_kernel(common ? per_token_group_quant_masked_kernel<T, kSilu, n, true>
                          : per_token_group_quant_masked_kernel<T, kSilu, n, false>,
