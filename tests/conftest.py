@@ -29,6 +29,9 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))
 # Before anything runs git: under a hook, tests would commit to the user's repository.
 import asv_plugins  # noqa: F401
 
+# What is imported stays: Python need not look through it for garbage, again and again.
+gc.disable()
+
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 HAS_GPU = torch.cuda.is_available()
 # Files of tests that build, from the longest: workers that start them last would end last.
@@ -65,9 +68,9 @@ def pytest_collection_modifyitems(config, items):
 
 
 def pytest_collection_finish():
-    """Leave out what is imported, which stays, when Python looks for garbage."""
-    gc.collect()
+    """Let Python look for garbage again, but not in what is there now."""
     gc.freeze()
+    gc.enable()
 
 
 def pytest_sessionfinish():
