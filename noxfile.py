@@ -166,13 +166,19 @@ def sanitize(session):
     install(session, project=False)
     folder = Path(session.create_tmp(), "sanitize")
     shutil.rmtree(folder, ignore_errors=True)
-    flags = "-g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all"
-    build = {"CFLAGS": flags, "LDFLAGS": flags, "PTGQ_CUDA": "0"}
+    compiler = os.environ.get("CXX", "c++")
+    # Of what setup.py asks for, without the optimizations and the inlined checks that take GCC four
+    # fifths of its time: the same accesses are checked.
+    faster = "-O1 -g1 --param=asan-instrumentation-with-call-threshold=0"
+    program = Path(session.create_tmp(), "c++").resolve()
+    program.write_text(f'#!/bin/sh\nexec {compiler} "$@" {faster}\n')
+    program.chmod(0o755)
+    flags = "-fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all"
+    build = {"CXX": str(program), "CFLAGS": flags, "LDFLAGS": flags, "PTGQ_CUDA": "0"}
     options = ("--no-deps", "--no-build-isolation", "--target", str(folder))
     pip_install(session, *options, ".", env=build)
     if only_installs(session):
         return
-    compiler = os.environ.get("CXX", "c++")
     find = [(compiler, f"-print-file-name={name}") for name in ("libasan.so", "libstdc++.so")]
     paths = [session.run(*command, external=True, silent=True, log=False) for command in find]
     # Python itself is not built with the checks: their library comes first by hand.
