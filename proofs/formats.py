@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,6 +13,12 @@ import ptgq
 from proofs.oracle import E4M3, INT8, CodeFormat
 from ptgq.backends import activation
 from ptgq.scales import known
+
+
+@functools.lru_cache(maxsize=4)
+def _activated(x: torch.Tensor, version: int, limit: float | None) -> torch.Tensor:
+    """The reference's fused SiLU, once for all formats of the same `x`, unless it was written."""
+    return activation.silu_and_mul(x, limit)
 
 
 @dataclass(frozen=True)
@@ -47,7 +54,7 @@ class Format:
         name = "per_token_group_quant_" + ("int8" if self.codes is INT8 else "fp8")
         options: dict[str, Any] = {"nonfinite": "saturate" if self.saturate else "mark"}
         if self.fused and backend == "reference":
-            x = activation.silu_and_mul(x, self.swiglu_limit)
+            x = _activated(x, x._version, self.swiglu_limit)
         elif self.fused:
             name = f"silu_and_mul_{name}"
             options["swiglu_limit"] = self.swiglu_limit
