@@ -116,7 +116,8 @@ def test_two_commits_from_their_sources_to_the_browser(clone, chromium):
         # The parameters' first combination that this machine measures.
         backends, *others = newest[CALL]["params"]
         median = newest[CALL]["result"][backends.index("'cpu'") * len(list(product(*others)))]
-        shown = line.locator("td").nth(2).inner_text()
+        # Marked where samples differ much, as on a machine that does something else.
+        shown = line.locator("td").nth(2).inner_text().rstrip("?")
         assert float(shown.replace(",", "")) == pytest.approx(1e6 * median, rel=0.01)
         line.locator("td a").first.click()
         shown = "16 × 512, group 64, fp8_row_float32"
