@@ -186,6 +186,7 @@ def sanitize(session):
         "LD_PRELOAD": ":".join(path.strip() for path in paths),
         "PYTHONPATH": str(folder),
         "ASAN_OPTIONS": "detect_leaks=0:exitcode=87",
+        "PTGQ_FUZZ_SECONDS": os.environ.get("PTGQ_FUZZ_SECONDS", "1.5"),
     }
     proofs = ("python", "-m", "proofs", "--device=cpu")
     # That the checks are on: a read of what is not there ends the process.

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 import ptgq
 
-SECONDS = float(os.environ.get("PTGQ_FUZZ_SECONDS", "1.5"))
+SECONDS = float(os.environ.get("PTGQ_FUZZ_SECONDS", "1"))
 DTYPES = (
     torch.bfloat16, torch.float16, torch.float32, torch.float64, torch.int8, torch.uint8,
     torch.int16, torch.float8_e4m3fn, torch.float8_e5m2, torch.float8_e8m0fnu, torch.complex64,
@@ -130,7 +130,7 @@ def for_seconds(check, strategy, endings) -> None:
     ends: dict[str, int] = {}
 
     # Hypothesis repeats one run's examples where the variable CI is set, unless told.
-    @settings(max_examples=400, deadline=None, database=None, derandomize=False,
+    @settings(max_examples=200, deadline=None, database=None, derandomize=False,
               suppress_health_check=list(HealthCheck))  # fmt: skip
     @given(strategy)
     def run(arguments):
