@@ -105,14 +105,13 @@ NOTHING = f"{NONE} by the benchmarks as they are now, so that nothing is shown."
 NEAREST = "1024 × 7168 was not measured: the nearest is 1024 × 4096."
 
 
-@pytest.mark.parametrize("how", ["served", "file"])
 @pytest.mark.parametrize(
-    ("keep", "said", "shown"),
+    ("how", "keep", "said", "shown"),
     [
-        ("!name.startsWith('kernel_time')", NOTHING, 0),
-        ("values.state !== 'produced'", OTHER, 0),
-        ("values.hidden !== '7168'", NEAREST, 2),
-        ("values.backend !== 'cuda'", "1024 × 7168 was measured.", 1),
+        ("served", "!name.startsWith('kernel_time')", NOTHING, 0),
+        ("file", "values.state !== 'produced'", OTHER, 0),
+        ("file", "values.hidden !== '7168'", NEAREST, 2),
+        ("served", "values.backend !== 'cuda'", "1024 × 7168 was measured.", 1),
     ],
     ids=["no kernels", "no such state", "no such shape", "no such backend"],
 )  # fmt: skip
