@@ -116,24 +116,23 @@ def _compare_tiles(
     on_device = batches.to(device)
     tokens = len(x)
     counts = torch.tensor([tokens // 2, -1, tokens + 9])
-    every = torch.full((3,), tokens)
     for masked in (False, True):
-        f = replace(fmt.scale_format, per_batch=masked)
-        exist = torch.arange(tokens) < (counts if masked else every).unsqueeze(-1)
+        options: dict[str, Any] = {"scale_format": replace(fmt.scale_format, per_batch=masked)}
         results = []
         for given, on in ((batches, "reference"), (on_device, backend)):
-            rows = counts.to(given.device) if masked else None
-            results.append(
-                fmt.quantize(given, group_size, 1e-10, on, scale_format=f, masked_m=rows)
-            )
+            result = fmt.quantize(given, group_size, 1e-10, on, **options)
+            if masked:
+                result[0].view(torch.uint8).fill_(UNWRITTEN)
+                rows = counts.to(given.device)
+                fmt.quantize(given, group_size, 1e-10, on, masked_m=rows, out=result, **options)
+            results.append(result)
         (expected_q, expected_s), (q, s) = results
 
         def describe(at: Sequence[int], masked: bool = masked) -> str:
             shape = f"{tuple(batches.shape)} {x.dtype}, masked and columns per batch {masked}"
             return f"x {shape}, groups of {group_size}, at {at}"
 
-        codes = [t.view(torch.uint8).cpu().where(exist.unsqueeze(-1), 0) for t in (q, expected_q)]
-        line.compare("q", *codes, describe)
+        line.compare("q", *(t.view(torch.uint8).cpu() for t in (q, expected_q)), describe)
         line.compare("s", fmt.stored(s).cpu(), fmt.stored(expected_s), describe)
         line.checked += 1
     if not fmt.fused:
