@@ -20,6 +20,7 @@ os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
 os.environ.setdefault("TORCHINDUCTOR_VEC_ISA_OK", "1")
 
 import interpreter
+import parsing
 import torch
 from every import TRITON
 
@@ -110,6 +111,7 @@ def backend_on(request):
 def _nothing_for_nothing():
     if not HAS_GPU and importlib.util.find_spec("triton"):
         interpreter.leave_out_repetition()
+    parsing.leave_out_repetition()
     # For its log, torch measures the checks of all that it compiles, with all caches flushed.
     guards = sys.modules.get("torch._dynamo.guards")
     if hasattr(guards, "profile_guard_manager"):
