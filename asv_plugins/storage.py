@@ -25,6 +25,9 @@ KEYS = (
 )  # fmt: skip
 
 
+# Beside what asv writes of results: see asv_plugins/unfinished.py.
+UNFINISHED = "unfinished"
+more_of_results: dict[str, object] = {}
 # What a commit's wheel was built with: asv_plugins/environment.py says it.
 toolchain_of: Callable[[str], dict | None] | None = None
 
@@ -32,12 +35,12 @@ toolchain_of: Callable[[str], dict | None] | None = None
 def write_json(path, data, api_version=None, compact=False) -> None:
     """Write as asv does, but leave the file as it was unless all of it could be written.
 
-    Results get a key of their own, which asv ignores: what the wheel was built with.
+    Results get keys of their own, which asv ignores: what the wheel was built with, say.
     """
     path = Path(path).absolute()
-    if toolchain_of and isinstance(data, dict) and {"commit_hash", "results"} <= data.keys():
-        built = toolchain_of(data["commit_hash"])
-        data = {**data, "toolchain": built} if built else data
+    if isinstance(data, dict) and {"commit_hash", "results"} <= data.keys():
+        built = toolchain_of(data["commit_hash"]) if toolchain_of else None
+        data = {**data, **({"toolchain": built} if built else {}), **more_of_results}
     if api_version is not None:
         data = {**data, "version": api_version}
     # No .json at the end: what a kill leaves behind is read by nobody.

@@ -44,14 +44,18 @@ def first_parents(revisions: str, *, code_only: bool) -> list[str]:
 
 
 def measured(results: Path, machine: str) -> set[str]:
-    """Return the commits that a machine has results of, besides those of other implementations."""
+    """Return the commits that a machine has results of, besides those of other implementations.
+
+    Those whose measuring was ended are left out: it goes on where it was.
+    """
     folder = Path(results, machine)
     files = [path for path in storage.result_files(results) if path.parent == folder]
     stored = [storage.read(path) for path in files]
     return {
         one["commit_hash"]
         for one in stored
-        if not all(name.startswith(peer_versions.FAMILY) for name in one["results"])
+        if storage.UNFINISHED not in one
+        and not all(name.startswith(peer_versions.FAMILY) for name in one["results"])
     }
 
 
