@@ -1,6 +1,6 @@
 """The site: ``asv publish`` writes asv's pages, and this plugin the front page before them.
 
-What it shows is read by ``asv_plugins/series.py``; how it looks is in ``site/``. asv's own page
+What it shows is made by ``asv_plugins/record.py``; how it looks is in ``site/``. asv's own page
 moves from ``index.html`` to ``asv.html`` and loads the vendored copies of its scripts.
 """
 

@@ -25,8 +25,10 @@ KEYS = (
 )  # fmt: skip
 
 
-# Beside what asv writes of results: see asv_plugins/unfinished.py.
-UNFINISHED = "unfinished"
+# Keys of results that asv does not write, and ignores: what the wheel was built with, and that the
+# run has not ended, as asv_plugins/unfinished.py says.
+OWN = TOOLCHAIN, UNFINISHED = "toolchain", "unfinished"
+# Those that are written with all results.
 more_of_results: dict[str, object] = {}
 # What a commit's wheel was built with: asv_plugins/environment.py says it.
 toolchain_of: Callable[[str], dict | None] | None = None
@@ -35,12 +37,12 @@ toolchain_of: Callable[[str], dict | None] | None = None
 def write_json(path, data, api_version=None, compact=False) -> None:
     """Write as asv does, but leave the file as it was unless all of it could be written.
 
-    Results get keys of their own, which asv ignores: what the wheel was built with, say.
+    Results get the keys of OWN.
     """
     path = Path(path).absolute()
     if isinstance(data, dict) and {"commit_hash", "results"} <= data.keys():
         built = toolchain_of(data["commit_hash"]) if toolchain_of else None
-        data = {**data, **({"toolchain": built} if built else {}), **more_of_results}
+        data = {**data, **({TOOLCHAIN: built} if built else {}), **more_of_results}
     if api_version is not None:
         data = {**data, "version": api_version}
     # No .json at the end: what a kill leaves behind is read by nobody.

@@ -1,7 +1,7 @@
 """Results are saved while a commit is measured: of a run that is killed, they are kept.
 
 asv saves when all of them are there, which takes minutes. Loaded as a plugin, this saves meanwhile,
-with a key that asv ignores: the commit counts as not measured yet, and the next run measures what
+marked as such: the commit counts as not measured yet, and the next run measures what
 it lacks (``--skip-existing-successful``).
 """
 

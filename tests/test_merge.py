@@ -25,7 +25,7 @@ from exchanged_results import (
     write,
 )
 
-from tracking import merge
+from tracking import commits, merge
 
 
 @pytest.fixture
@@ -57,6 +57,17 @@ def test_what_a_wheel_was_built_with_is_kept(theirs):
     assert sum("toolchain" in text.decode() for text in content("results").values()) == 1
 
 
+def test_what_a_killed_run_left_is_merged_as_unfinished(theirs):
+    path = newest(theirs)
+    commit = json.loads(path.read_text())["commit_hash"]
+    path.write_text(json.dumps({**json.loads(path.read_text()), "unfinished": True}))
+    assert merge.main([str(theirs)]) == 0
+    assert json.loads(Path("results", "h200", path.name).read_text())["unfinished"] is True
+    done = commits.measured(Path("results"), "h200")
+    assert len(done) == 1
+    assert commit not in done
+
+
 @pytest.mark.parametrize("given", [".", "h200"])
 def test_what_is_sound_is_merged_as_it_came_and_once(theirs, capsys, given):
     assert merge.main([str(theirs / given)]) == 0
@@ -86,6 +97,7 @@ CHANGES = [
     (("version",), LOST, "lacks version"),
     (("remark",), "mine", "asv would not write it so"),
     (("toolchain",), {"nvcc": 13}, "toolchain is {'nvcc': 13}, not names and texts"),
+    (("unfinished",), "yes", "unfinished is 'yes', not true"),
     (("result_columns", 0), "value", "unknown data key value"),
     (("params",), [], "not in asv's form"),
     (("results", KERNELS), {}, "asv would not write it so"),

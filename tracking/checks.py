@@ -96,7 +96,7 @@ def regular(path: Path) -> Path:
 def read_results(path: Path, facts: dict[str, str], record: Record) -> Results:
     """Read one file; ValueError if it is not what asv has written of what its name says."""
     stored = storage.read(regular(path))
-    toolchain_in(stored)
+    take_own(stored)
     if (beside := peer_versions.beside(path)).exists():
         regular(beside)
     peer_versions.check(path, stored)
@@ -113,15 +113,18 @@ def read_results(path: Path, facts: dict[str, str], record: Record) -> Results:
     return results
 
 
-def toolchain_in(stored: dict) -> dict | None:
-    """Take out and return what a commit's wheel was built with, which asv does not write."""
-    toolchain = stored.pop("toolchain", None)
-    if toolchain is not None and not (
+def take_own(stored: dict) -> dict:
+    """Take out and return what asv does not write: what a wheel was built with, and if it ended."""
+    own = {key: stored.pop(key) for key in storage.OWN if key in stored}
+    if own.get(storage.UNFINISHED, True) is not True:
+        raise ValueError(f"{storage.UNFINISHED} is {own[storage.UNFINISHED]!r}, not true")
+    toolchain = own.get(storage.TOOLCHAIN, {})
+    if not (
         isinstance(toolchain, dict)
         and all(value is None or isinstance(value, str) for value in toolchain.values())
     ):
         raise ValueError(f"toolchain is {toolchain!r}, not names and texts")
-    return toolchain
+    return own
 
 
 def check_environment(path: Path, stored: dict, facts: dict[str, str], record: Record) -> None:

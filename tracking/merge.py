@@ -107,12 +107,13 @@ def save(files: Sequence[Checked]) -> None:
         path = RESULTS / name / "machine.json"
         if not path.is_file():
             util.write_json(str(path), checked.machine, Machine.api_version)
-        toolchain = checks.toolchain_in(storage.read(checked.path))
-        storage.toolchain_of = {checked.results.commit_hash: toolchain}.get
+        own = checks.take_own(storage.read(checked.path))
         peers = peer_versions.read(checked.path)
-        with patch.object(storage, "peers_of", lambda path, data, known=peers: known):
+        with (
+            patch.dict(storage.more_of_results, own),
+            patch.object(storage, "peers_of", lambda path, data, known=peers: known),
+        ):
             checked.results.save(str(RESULTS))
-    storage.toolchain_of = None
 
 
 def report(files: Sequence[Checked]) -> Iterator[str]:
