@@ -11,7 +11,7 @@ import peers as implementations
 import pytest
 from measure import timers, workloads
 from measure.against import Exactness
-from measure.configurations import MASKED, PEER_MASKED
+from measure.configurations import MASKED, PEER_MASKED, peers_asked_for
 
 from benchmarks.suite import common, peers
 
@@ -196,10 +196,21 @@ def test_variants_that_are_not_named_are_left_out(device, monkeypatch):
         ("codes", "ptgq", "group_64"),
         ("masked_rows", "ptgq", "full", "masked_silu_and_mul"),
     ):
-        assert found[key].reason == "not asked for: PTGQ_PEERS_VARIANTS"
-    monkeypatch.setenv("PTGQ_PEERS_VARIANTS", "int8,int4")
-    with pytest.raises(ValueError, match="PTGQ_PEERS_VARIANTS: 'int4' is none of row_float32, "):
-        peers.measure()
+        assert found[key].reason == "not in PTGQ_PEERS_VARIANTS"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("PTGQ_PEERS_VARIANTS", "int8,int4", "'int4' is none of row_float32, "),
+        ("PTGQ_PEERS_VARIANTS", "", "'' is none of row_float32, "),
+        ("PTGQ_PEERS_SECONDS", "5m", "'5m' is no number of seconds"),
+        ("PTGQ_PEERS_SECONDS", "-1", "'-1' is no number of seconds"),
+    ],
+)
+def test_what_can_not_be_asked_for_is_refused(variable, value, said):
+    with pytest.raises(ValueError, match=f"^{variable}: {said}"):
+        peers_asked_for({variable: value})
 
 
 def test_nothing_measures_it_unasked():

@@ -210,6 +210,11 @@ def test_all_but_the_newest_are_measured_on_fewer_rows(history, asv_calls):
     assert run_main(asv_calls, "main", *older)[0] == 2
 
 
+def test_forms_of_other_implementations_are_checked_before(history, asv_calls, monkeypatch):
+    monkeypatch.setenv("PTGQ_PEERS_VARIANTS", "int4")
+    assert run_main(asv_calls, "main", "--bench", "peers") == (2, [])
+
+
 def test_results_that_cannot_be_written_are_said_before(history, asv_calls, monkeypatch, capsys):
     monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)
     assert run_main(asv_calls, "main") == (2, [])

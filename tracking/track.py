@@ -20,6 +20,7 @@ from asv_plugins import storage
 from asv_plugins.canary import folder_of
 from asv_plugins.environment import the_environment
 from asv_plugins.wheels import VARIABLE, Wheels
+from benchmarks.measure.configurations import peers_asked_for
 from tracking import canary, commits, machine, wheels
 from tracking.arguments import Parser, machine_name, pattern, shard, whole_number
 from tracking.rounds import Suite
@@ -176,6 +177,7 @@ def prepare(options: argparse.Namespace) -> tuple[dict[str, str], list[str], lis
         raise ValueError("--shard takes a RANGE: the last measured commit may differ by machine")
     if options.build_only and not options.wheels:
         raise ValueError("--build-only takes --wheels FOLDER: where to")
+    peers_asked_for(os.environ)
     conf = Config.load("asv.conf.json")
     if not options.dry_run:
         # Also of root: of a file system that is mounted to be read.

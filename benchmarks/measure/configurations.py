@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 import runpy
+from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -101,6 +102,30 @@ PEER_VARIANTS: dict[str, dict[str, Any]] = {"row_float32": {"group_size": 128}, 
 PEER_DEFAULT_VARIANTS = ("row_float32", "group_64", "int8", "silu_and_mul")
 # Masked rows, by whether SiLU is fused.
 PEER_MASKED = {"masked": False, "masked_silu_and_mul": True}
+
+
+def peers_asked_for(environment: Mapping[str, str]) -> tuple[set[str], float]:
+    """Return the variants of other implementations to measure, and in how many seconds.
+
+    Raises
+    ------
+    ValueError
+        If PTGQ_PEERS_VARIANTS names others, or PTGQ_PEERS_SECONDS is no number of seconds.
+    """
+    known = (*PEER_VARIANTS, *PEER_MASKED)
+    chosen = environment.get("PTGQ_PEERS_VARIANTS", ",".join(known)).split(",")
+    for name in chosen:
+        if name not in known:
+            raise ValueError(f"PTGQ_PEERS_VARIANTS: {name!r} is none of {', '.join(known)}")
+    text = environment.get("PTGQ_PEERS_SECONDS", "inf")
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not seconds >= 0:
+        raise ValueError(f"PTGQ_PEERS_SECONDS: {text!r} is no number of seconds")
+    return set(chosen), seconds
+
 
 # Calls of the functions, by the first two arguments or by a preset.
 PER_BATCH = "_per_batch"

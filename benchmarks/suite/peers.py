@@ -20,6 +20,7 @@ from measure.configurations import (
     PEER_MASKED,
     PEER_TOKENS,
     PEER_VARIANTS,
+    peers_asked_for,
 )
 
 from . import common, masked_peers
@@ -122,38 +123,27 @@ def _rows() -> list[tuple]:
     return serving[:usual] + masked + default + serving[usual:]
 
 
-def _left_out() -> dict[str, common.NotAvailable]:
-    """Return why a variant is not measured, of those that PTGQ_PEERS_VARIANTS does not name."""
-    known = (*PEER_VARIANTS, *PEER_MASKED)
-    chosen = os.environ.get("PTGQ_PEERS_VARIANTS", ",".join(known)).split(",")
-    for name in chosen:
-        if name not in known:
-            raise ValueError(f"PTGQ_PEERS_VARIANTS: {name!r} is none of {', '.join(known)}")
-    why = common.NotAvailable("not asked for: PTGQ_PEERS_VARIANTS")
-    return {name: why for name in known if name not in chosen}
-
-
 def measure() -> dict:
     """Measure all of them in one process, so that each is beside the others.
 
     Where a GPU is lent for some minutes, PTGQ_PEERS_SECONDS bounds it, and PTGQ_PEERS_VARIANTS
     names what is measured, with commas: the rows that are left are n/a.
     """
-    device, results, left_out = "cpu" if common.no_device() else "cuda", {}, _left_out()
-    end = time.monotonic() + float(os.environ.get("PTGQ_PEERS_SECONDS", "inf"))
-    for variants, differences in (
-        (PEER_VARIANTS, _differences), (PEER_MASKED, masked_peers.differences)
-    ):  # fmt: skip
-        for variant in variants:
-            if why := left_out.get(variant):
-                for name in IMPLEMENTATIONS:
-                    results |= told(name, variant, why)
-            else:
-                results |= differences(variant, device)
+    device, results = "cpu" if common.no_device() else "cuda", {}
+    chosen, seconds = peers_asked_for(os.environ)
+    end, unasked = time.monotonic() + seconds, common.NotAvailable("not in PTGQ_PEERS_VARIANTS")
+    compared = dict.fromkeys(PEER_VARIANTS, _differences)
+    compared |= dict.fromkeys(PEER_MASKED, masked_peers.differences)
+    for variant, differences in compared.items():
+        if variant in chosen:
+            results |= differences(variant, device)
+        else:
+            for name in IMPLEMENTATIONS:
+                results |= told(name, variant, unasked)
     for family, *row in _rows():
-        why, masked = left_out.get(row[-1]), family == MASKED_ROWS
-        if why:
-            pass
+        why, masked = None, family == MASKED_ROWS
+        if row[-1] not in chosen:
+            why = unasked
         elif device == "cpu" and family == "serving_shapes":
             why = common.NotAvailable("on a CPU some of these take minutes")
         elif time.monotonic() > end:
