@@ -16,6 +16,12 @@ def three_digits(value: float) -> str:
     return f"{value:#.3g}".rstrip(".") if value < 999.5 else f"{float(f'{value:.3g}'):.0f}"
 
 
+def in_column(value: float, width: int) -> str:
+    """Write it so in a column, and a small one with the digits that fit."""
+    text = three_digits(value)
+    return f"{text if value >= 1 or len(text) <= width else f'{value:.{width - 2}f}':>{width}}"
+
+
 def microseconds(row: Row, backend: str) -> str:
     """Return a backend's median and its spread."""
     return f"{three_digits(1e3 * row[f'{backend}_ms'])} ±{100 * row[f'{backend}_spread']:.0f}%"
@@ -100,8 +106,8 @@ class Page:
         """Return the cells of these."""
         if not self.bandwidth:
             return [microseconds(row, name)]
-        rate, percent = map(three_digits, bandwidth(row, name))
-        return [f"{three_digits(1e3 * row[f'{name}_ms']):>6} {rate:>6} {percent:>5}"]
+        values = (1e3 * row[f"{name}_ms"], *bandwidth(row, name))
+        return [" ".join(map(in_column, values, (6, 6, 5)))]
 
     def headings(self) -> list[str]:
         """Return the headings."""

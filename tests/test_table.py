@@ -52,7 +52,7 @@ def test_people_get_at_most_100_columns(table, capsys, monkeypatch):
     large = {"shape": (32768, 192), "cpu_ms": 12.345, "reference_ms": 345.67}
     large["speed_up_over_reference_interval"] = None
     large |= {"cpu_gb_per_s": 0.061447, "cpu_percent_of_copy": 0.84251}
-    large |= {"reference_gb_per_s": 0.061447, "reference_percent_of_copy": 0.84251}
+    large |= {"reference_gb_per_s": 0.0093147, "reference_percent_of_copy": 0.0084251}
     monkeypatch.setattr(
         table_rows,
         "measure",
@@ -75,7 +75,7 @@ def test_people_get_at_most_100_columns(table, capsys, monkeypatch):
     assert max(map(len, lines)) <= 100
     assert lines[0].split(" | ")[1].strip() == "CPU µs"
     assert lines[1].startswith("32768 × 192, 192, INT8 column ue8m0, SiLU   | ")
-    assert lines[5].split(" | ")[2].split() == ["346000", "0.0614", "0.843"]
+    assert lines[5].split(" | ")[2].split() == ["346000", "0.0093", "0.008"]
     assert lines[3].startswith("4 × 64, 64, INT8 ")
     # With the most that a configuration has.
     for line in (lines[5], lines[9]):
@@ -88,6 +88,8 @@ def test_numbers_have_three_digits_and_say_when_noise_wins(load_script):
     found = [text.three_digits(value) for value in (0.9651, 1.04, 12.34, 123.4, 1234.5, 999.9)]
     assert found == ["0.965", "1.04", "12.3", "123", "1230", "1000"]
     assert [text.three_digits(value) for value in (24992, 0.06144)] == ["25000", "0.0614"]
+    found = [text.in_column(value, 6) for value in (0.9651, 0.009314, 6.1e-5, 1234567)]
+    assert found == [" 0.965", "0.0093", "0.0001", "1230000"]
     cases = (([0.9, 1.2], False), ([1.01, 1.2], True), ([0.8, 0.9], True), (None, False))
     for interval, expected in cases:
         assert text.decided({"speed_up_over_b_interval": interval}, "b") is expected
