@@ -28,8 +28,8 @@ GROUP_SIZES = (1, 3, 7, 16, 31, 32, 64, 96, 100, 128, 256, 512, 1000, 4100)
 SHAPES = ((1, 1), (3, 5), (33, 2), (34, 40))
 LARGER = ((1, 1), (3, 5), (33, 2), (3, 6))
 DTYPES = tuple(getattr(torch, name) for name in INPUT_DTYPES)
-# Of large_rows, and of the fused SiLU twice as many: with its codes more than a CPU's caches hold,
-# 32 MiB, and more than a GPU's threads take in two waves, where other kernels and stores serve.
+# How often large_rows are repeated, twice as often for the fused SiLU. With codes that is more than
+# a CPU's caches hold, 32 MiB, and than a GPU takes in two waves: other kernels and stores serve.
 REPEATS = 144
 # What lies where codes of rows that don't exist would be, before and after.
 UNWRITTEN = 0x5A
@@ -196,18 +196,18 @@ def _compare_columns(
     counts: torch.Tensor | None = None,
 ) -> None:
     """Compare what quantizes columns with the rows from the same read."""
-    masked_m = None if counts is None else counts.to(on_device.device)
-    options: dict[str, Any] = {"nonfinite": "saturate" if fmt.saturate else "mark"}
-    options |= {"scale_format": fmt.scale_format}
-    quantize = ptgq.per_token_group_quant_fp8_transposed
-    out = None
-    if masked_m is not None:
-        out = quantize(on_device, group_size, backend=backend, **options)
-        out[0].view(torch.uint8).fill_(UNWRITTEN)
-    options["masked_m"] = masked_m
-    results = quantize(on_device, group_size, backend=backend, out=out, **options)
-    options["masked_m"] = counts
-    expected = quantize(x, group_size, backend="reference", **options)
+    quantize = functools.partial(
+        ptgq.per_token_group_quant_fp8_transposed,
+        group_size=group_size,
+        nonfinite="saturate" if fmt.saturate else "mark",
+        scale_format=fmt.scale_format,
+    )
+    expected = quantize(x, backend="reference", masked_m=counts)
+    results = quantize(on_device, backend=backend)
+    if counts is not None:
+        results[0].view(torch.uint8).fill_(UNWRITTEN)
+        masked_m = counts.to(on_device.device)
+        quantize(on_device, backend=backend, masked_m=masked_m, out=results)
     for part, both in enumerate(zip(results, expected, strict=True)):
         bytes_of = fmt.stored if part % 2 else lambda t: t.view(torch.uint8)
         result, right = (bytes_of(t).cpu() for t in both)

@@ -57,5 +57,5 @@ def test_nothing_is_contracted_nor_moved_twice(tmp_path):
         assert not [name for name in counts if name.startswith(approximate)], shape
         # Threads exchange sums once, behind one barrier, and the scales behind two.
         assert counts["bar.sync"] == 3, shape
-        # Of 8 elements each: the residual, y and the codes; scales.
+        # Stores are of 8 elements each: the residual, y and the codes; one of scales.
         assert counts["st.global"] == 3 * elements // 8 + 1, shape

@@ -37,7 +37,7 @@ UNKNOWN = {
 
 
 def test_what_an_address_names_and_is_not_here_is_said(page, address):
-    # Beside one that is known, which nothing is said of. A line each: the page is opened once.
+    # One line says each, none the choice that is known; the page is opened once.
     lines = opened(page, address, "&".join(("speedup.find=int8", *UNKNOWN))).splitlines()
     for choice, said in UNKNOWN.items():
         assert sum(said in line for line in lines) == 1, choice
